@@ -1,0 +1,134 @@
+"""Spectra → peaks, kinetics and mixture: the fits of a dataset, put together as the product's groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from pipeline.errors import DataError
+from pipeline.science.dos import builtin_dos
+from pipeline.science.kinetic_traces import collect_traces, gather_fits
+from pipeline.science.kinetics import fit_kinetics
+from pipeline.science.mixture import fit_mixture
+from pipeline.science.peaks import fit_peaks
+from pipeline.science.windows import difference_window
+from schemas.config import Config, Measured
+
+__all__ = ["MODULES", "fit_all"]
+
+MODULES = tuple(
+    f"pipeline.{name}"
+    for name in (
+        "fits",
+        "science.dos",
+        "science.kinetic_traces",
+        "science.kinetics",
+        "science.kinetic_model",
+        "science.kinetic_fit",
+        "science.kinetic_intervals",
+        "science.mixture",
+        "science.peaks",
+        "science.windows",
+    )
+)
+
+
+def fit_all(
+    spectra: xr.Dataset, delay_scan: xr.Dataset, config: Config, curves: dict[str, xr.DataArray]
+) -> tuple[dict[str, xr.Dataset], list[str]]:
+    """Return the groups peaks, kinetics and mixture, and warnings about what could not be fitted.
+
+    Parameters
+    ----------
+    spectra, delay_scan
+        See `schemas.datasets`.
+    config
+        Options of the fits.
+    curves
+        dos_ground and dos_excited over energy [eV], or empty for built-in ones.
+    """
+    warnings: list[str] = []
+    empty = spectra.sizes["energy"] == 0
+    window = config.peaks.window
+    if window == "auto":
+        window = difference_window(spectra) if not empty else (0.0, 1.0)
+    peaks = fit_peaks(spectra, window=window)
+    kinetics = _kinetics(spectra, delay_scan, config, warnings)
+    mixture = _mixture(spectra, config, curves, window, warnings)
+    return {"peaks": peaks, "kinetics": kinetics, "mixture": mixture}, warnings
+
+
+def _kinetics(spectra: xr.Dataset, delay_scan: xr.Dataset, config: Config, warnings: list[str]) -> xr.Dataset:
+    options = config.kinetics
+    fluences = np.union1d(spectra["fluence"].values, delay_scan["fluence"].values)
+    fitted: dict[float, xr.Dataset | None] = {}
+    for fluence in fluences.tolist():
+        traces = collect_traces(spectra, delay_scan, fluence, include_spectra=options.global_)
+        fitted[fluence] = None
+        if traces is None:
+            continue
+        try:
+            fitted[fluence] = fit_kinetics(
+                traces,
+                power=options.power,
+                irf_sigma=_prior(options.irf_sigma),
+                t_d=_prior(options.t_d),
+                n_exponentials=options.n_exponentials,
+                amplitude_prior=None if options.amplitude_prior == "none" else options.amplitude_prior,
+            )
+        except DataError as error:
+            warnings.append(f"kinetics at {fluence:g} mJ/cm²: {error}")
+    if not any(f is not None for f in fitted.values()):
+        warnings.append("no kinetics: no fluence has a delay scan with enough delays")
+    elif options.irf_sigma == "fit" and options.t_d == "fit":
+        warnings.append("kinetics: time zero and instrument response are both fitted; a measured value makes tau1 far better known")
+    return gather_fits(fitted)
+
+
+def _prior(option: Any) -> Any:
+    return (option.value, option.stderr) if isinstance(option, Measured) else option
+
+
+def _mixture(
+    spectra: xr.Dataset, config: Config, curves: dict[str, xr.DataArray], window: tuple[float, float], warnings: list[str]
+) -> xr.Dataset:
+    options = config.mixture
+    at = options.window if options.window != "auto" else window
+    late = spectra["delay"].values >= options.min_delay if spectra.sizes["energy"] else np.zeros(0, bool)
+    if not late.any():
+        warnings.append(f"no mixture: no spectrum at delays of {options.min_delay:g} ps or later")
+        return _empty_mixture(spectra)
+    try:
+        if curves:
+            ground, excited = curves["dos_ground"], curves["dos_excited"]
+        else:
+            ground, excited = builtin_dos(spectra, window=at)
+            warnings.append("mixture: built-in model peaks stand for the DOS; alpha depends on that model")
+        return fit_mixture(
+            spectra,
+            ground,
+            excited,
+            window=at,
+            min_delay=options.min_delay,
+            gaussian_fwhm=options.gaussian_fwhm,
+            lorentzian_fwhm=options.lorentzian_fwhm,
+        )
+    except DataError as error:
+        warnings.append(f"no mixture: {error}")
+        return _empty_mixture(spectra)
+
+
+def _empty_mixture(spectra: xr.Dataset) -> xr.Dataset:
+    n_f, n_e = spectra.sizes["fluence"], spectra.sizes["energy"]
+    per_fluence, curves = ("fluence",), ("fluence", "energy")
+    scalars = ("ground_position", "ground_fwhm", "excited_position", "excited_fwhm", "slope", "intercept")
+    result = xr.Dataset(
+        {
+            **{n: (per_fluence, np.full(n_f, np.nan)) for n in ("alpha", "alpha_stderr", "redchi")},
+            **{f"{n}{s}": ((), np.nan) for n in scalars for s in ("", "_stderr")},
+            **{n: (curves, np.full((n_f, n_e), np.nan)) for n in ("component_ground", "component_excited", "fit", "residual")},
+        }
+    )
+    return result.assign_coords(fluence=spectra["fluence"].values, energy=spectra["energy"].values)

@@ -1,0 +1,233 @@
+"""From raw runs to calibrations and pulses: the stages that touch frames, block by block.
+
+One pass over the raw bytes fills the frames cube and the pulses. Blocks are whole trains, so memory is bounded by
+block size × workers whatever the length of the run, and a block's result does not depend on the others.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dask
+import numpy as np
+import xarray as xr
+
+from pipeline.chunks import plan_blocks
+from pipeline.errors import DataError
+from pipeline.io import store
+from pipeline.io.euxfel import FrameSource, Run
+from pipeline.science.reduce import Reducer, prepare, reduce_block
+
+__all__ = ["Crop", "Progress", "crop_to_beams", "reduce_raw", "reduce_stored", "sample_frames", "spread_trains"]
+
+Progress = Callable[[int, int], None]
+"""Called with what was done and what there is to do, in frames."""
+
+_local = threading.local()
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The part of the module that is kept, in module pixels."""
+
+    rows: slice
+    columns: slice
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns kept."""
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+    def coords(self) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:
+        """Return the pixel numbers."""
+        return {
+            name: (name, np.arange(part.start, part.stop, dtype=np.int16), {"units": "1", "long_name": f"{text} of the module"})
+            for name, part, text in (("y", self.rows, "row"), ("x", self.columns, "column"))
+        }
+
+
+def crop_to_beams(beams: xr.Dataset) -> Crop:
+    """Return the smallest rectangle that holds all beams."""
+    y0, y1, x0, x1 = (beams[n].values for n in ("y0", "y1", "x0", "x1"))
+    return Crop(slice(int(y0.min()), int(y1.max())), slice(int(x0.min()), int(x1.max())))
+
+
+def spread_trains(run: Run, frames: int) -> list[int]:
+    """Return positions of trains, evenly spread over a run, that together hold about so many frames."""
+    total, n = int(run.index.present.sum()), len(run.index.train_id)
+    wanted = int(np.clip(np.ceil(n * frames / max(total, 1)), 1, n))
+    return np.unique(np.linspace(0, n - 1, wanted).round().astype(int)).tolist()
+
+
+def sample_frames(run: Run, crop: Crop, frames: int) -> xr.Dataset:
+    """Return a frames dataset of trains spread over the run; frames without X-rays are not part of it."""
+    trains = spread_trains(run, frames)
+    labels = run.labels.isel(train=trains)
+    n_pulses = labels.sizes["pulse"]
+    cube = np.zeros((len(trains), n_pulses, *crop.shape), np.uint16)
+    present = np.zeros((len(trains), n_pulses), bool)
+    with FrameSource(run.number, run.index) as source:
+        for i, train in enumerate(trains):
+            for block, _, pulse in source.blocks(slice(train, train + 1), rows=crop.rows):
+                cube[i, pulse] = block[:, :, crop.columns]
+                present[i, pulse] = _not_blank(block)
+    present &= ~labels["dark_frame"].values
+    coords = {name: labels[name] for name in ("train_id", "pulse_id", "cell_id")}
+    dataset = xr.Dataset({"frames": (("train", "pulse", "y", "x"), cube, {"units": "ADU"})}, coords=coords)
+    return dataset.assign_coords(present=(("train", "pulse"), present), **crop.coords())
+
+
+def _not_blank(frames: np.ndarray) -> np.ndarray:
+    """Return which frames hold anything; a frame that is zero everywhere was never recorded (offsets are not 0)."""
+    return np.asarray(frames[:, ::7, ::13].any(axis=(1, 2)))
+
+
+def _workspace(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return this thread's buffer: touching new memory costs more than reading."""
+    buffer = getattr(_local, "buffer", None)
+    if buffer is None or buffer.shape[1:] != shape[1:] or len(buffer) < shape[0] or buffer.dtype != dtype:
+        buffer = _local.buffer = np.empty(shape, dtype)
+    return buffer
+
+
+def _reduce_one(
+    source: FrameSource, trains: slice, kernel: Reducer, crop: Crop | None, cube: Path | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    index = source.index
+    n_trains, n_pulses = trains.stop - trains.start, len(index.pulse_id)
+    rows = kernel.rows if crop is None else crop.rows
+    shape = (n_trains, n_pulses, kernel.n_beams)
+    photons, stderr = np.full(shape, np.nan), np.full(shape, np.nan)
+    saturated = np.zeros(shape, np.int32)
+    present = np.zeros(shape[:2], bool)
+    kept = None
+    if crop is not None and cube is not None:
+        kept = np.zeros((n_trains, n_pulses, *crop.shape), np.uint16)
+    buffer = _workspace((n_trains * n_pulses, rows.stop - rows.start, index.frame_shape[1]), index.dtype)
+    for block, train, pulse in source.blocks(trains, rows=rows, buffer=buffer):
+        place = (train - trains.start, pulse)
+        values = reduce_block(block, index.cell_id[train, pulse], kernel, y0=rows.start, x0=0)
+        real = _not_blank(block)
+        present[place] = real
+        photons[place] = np.where(real[:, None], values[0], np.nan)
+        stderr[place] = np.where(real[:, None], values[1], np.nan)
+        saturated[place] = np.where(real[:, None], values[2], 0)
+        if kept is not None and crop is not None:
+            kept[place] = block[:, :, crop.columns]
+    if kept is not None and cube is not None:
+        store.write_block(cube, "frames", trains.start, kept)
+    return photons, stderr, saturated, present
+
+
+def reduce_raw(
+    run: Run,
+    calibration: xr.Dataset,
+    *,
+    keep: Crop | None,
+    cube: Path | None,
+    workers: int,
+    memory: str,
+    scheduler: str = "threads",
+    progress: Progress | None = None,
+) -> xr.Dataset:
+    """Reduce a raw run to pulses and, in the same pass, fill its frames cube.
+
+    Parameters
+    ----------
+    run
+        The opened run.
+    calibration
+        See `pipeline.science.calibration`.
+    keep, cube
+        What part of the frames is stored, and where; None: not stored.
+    workers, memory, scheduler
+        Where it runs; the result does not depend on it.
+
+    Returns
+    -------
+    Pulses dataset with neutral beams 0, 1, 2; `attrs["n_blank"]` counts announced frames that hold nothing.
+    """
+    index = run.index
+    train_bytes = len(index.pulse_id) * index.frame_bytes
+    plan = plan_blocks(len(index.train_id), train_bytes, workers=workers, memory=memory)
+    if index.dtype != np.uint16:
+        raise DataError(
+            f"run {run.number}: {index.source} {index.key} is {index.dtype}, not raw uint16; point `raw:` at the RAW files"
+        )
+    if keep is not None and cube is not None:
+        labels = run.labels.drop_vars(["dark_frame", "arrival", "intensity", "trigger"])
+        labels = labels.set_coords(["energy", "delay_stage"]).assign_coords(keep.coords())
+        labels = labels.assign_coords(delay=(("train", "pulse"), np.full(index.row.shape, np.nan), {"units": "ps"}))
+        shape = {"train": len(index.train_id), "pulse": len(index.pulse_id), "y": keep.shape[0], "x": keep.shape[1]}
+        attrs = {"units": "ADU", "long_name": "raw detector frame"}
+        labels.attrs = {"run": run.number, "source": index.source}
+        store.create_cube(cube, labels, name="frames", shape=shape, chunk=plan.trains, attrs=attrs)
+    kernel = prepare(calibration)
+    with FrameSource(run.number, index) as source:
+        tasks = [dask.delayed(_reduce_one, pure=False, traverse=False)(source, part, kernel, keep, cube) for part in plan.slices()]
+        results = _compute(tasks, scheduler, workers, progress, index.row.size)
+    return _as_pulses(run.labels, results)
+
+
+def _compute(tasks: list[object], scheduler: str, workers: int, progress: Progress | None, total: int) -> list[tuple]:
+    """Compute delayed blocks in order, in batches so that progress can be told and little waits in memory."""
+    results: list[tuple] = []
+    batch = max(workers * 4, 1)
+    for start in range(0, len(tasks), batch):
+        results += dask.compute(*tasks[start : start + batch], scheduler=scheduler, num_workers=workers)
+        if progress is not None:
+            progress(min(start + batch, len(tasks)) * total // len(tasks), total)
+    return results
+
+
+def reduce_stored(
+    path: Path, labels: xr.Dataset, calibration: xr.Dataset, *, workers: int, progress: Progress | None = None
+) -> xr.Dataset:
+    """Reduce a stored frames cube to pulses; the raw run is not needed. Labels are those of the former pulses."""
+    cube = store.open_dataset(path)
+    kernel = prepare(calibration)
+    chunk = int(cube["frames"].encoding["chunks"][0])
+    y0, x0 = int(cube["y"][0]), int(cube["x"][0])
+    n = cube.sizes["train"]
+
+    def reduce_part(start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        part = cube.isel(train=slice(start, start + chunk))
+        raw = part["frames"].values
+        flat = raw.reshape(-1, *raw.shape[2:])
+        cells = part["cell_id"].values.reshape(-1)
+        real = part["present"].values & _not_blank(flat).reshape(raw.shape[:2])
+        values = reduce_block(flat, cells, kernel, y0=y0, x0=x0)
+        photons, stderr, saturated = (v.reshape(*raw.shape[:2], -1) for v in values)
+        gap = ~real[:, :, None]
+        return np.where(gap, np.nan, photons), np.where(gap, np.nan, stderr), np.where(gap, 0, saturated), real
+
+    tasks = [dask.delayed(reduce_part, pure=False)(start) for start in range(0, n, chunk)]
+    return _as_pulses(labels, _compute(tasks, "threads", workers, progress, n * cube.sizes["pulse"]))
+
+
+def _as_pulses(labels: xr.Dataset, results: list[tuple]) -> xr.Dataset:
+    photons, stderr, saturated, present = (np.concatenate(part) for part in zip(*results, strict=True))
+    dims = ("train", "pulse", "beam")
+    pulses = labels.assign(
+        photons=(dims, photons, {"units": "1", "long_name": "photons in the beam"}),
+        photons_stderr=(dims, stderr, {"units": "1", "long_name": "standard error of photons"}),
+        n_saturated=(dims, saturated, {"units": "1", "long_name": "saturated pixels in the beam"}),
+    )
+    blank = int((labels["present"].values & ~present).sum())
+    pulses["present"] = labels["present"].copy(data=present)
+    pulses = pulses.set_coords(["energy", "delay_stage", "present"])
+    pulses.attrs = {"n_blank": blank}
+    return pulses
+
+
+def dark_blocks(run: Run, trains: list[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield whole raw frames and their memory cells, train by train."""
+    index = run.index
+    with FrameSource(run.number, index) as source:
+        for train in trains:
+            for block, t, pulse in source.blocks(slice(train, train + 1), rows=slice(0, index.frame_shape[0])):
+                real = _not_blank(block)
+                yield block[real] if not real.all() else block, index.cell_id[t, pulse][real]

@@ -1,0 +1,219 @@
+"""Read detector frames at the speed of memory.
+
+Uncompressed HDF5 chunks are plain bytes at known places in the file: they are read with `preadv` straight into the
+caller's buffer, without the HDF5 library, whose one lock per process would make threads wait for each other. Only
+the rows asked for are read. Everything else (compressed, byte-swapped, external) goes through h5py.
+"""
+
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+
+import h5py
+import numpy as np
+
+from pipeline.errors import DataError
+
+__all__ = ["FrameReader"]
+
+_MISSING = -1
+_GIL_FREE_BYTES = 1 << 20  # one preadv call takes at most this much: it stays in the second-level cache
+_h5_lock = threading.Lock()  # h5py has its own, but it is not held over open and close
+
+
+class FrameReader:
+    """Frames of one HDF5 dataset of shape (N, 1, y, x) or (N, y, x), by row number. Safe to share between threads.
+
+    Parameters
+    ----------
+    path : the HDF5 file
+    dataset_name : path of the dataset inside it
+
+    Raises
+    ------
+    DataError
+        The file or the dataset is not there, or the shape is not one of frames.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], dataset_name: str) -> None:
+        self.path = Path(path)
+        self.dataset_name = dataset_name
+        with _h5_lock:
+            try:
+                self._file = h5py.File(self.path, "r")
+            except OSError as error:
+                raise DataError(f"{self.path}: cannot be opened as HDF5 ({error})") from error
+            try:
+                self._dataset = self._file[dataset_name]
+            except KeyError as error:
+                self._file.close()
+                raise DataError(f"{self.path}: no dataset {dataset_name}") from error
+            shape = self._dataset.shape
+            self._extra_axis = len(shape) == 4 and shape[1] == 1
+            if not (self._extra_axis or len(shape) == 3):
+                self._file.close()
+                raise DataError(f"{self.path}: {dataset_name} has shape {shape}, not (frames, 1, y, x) or (frames, y, x)")
+            self.n_frames = int(shape[0])
+            self.frame_shape: tuple[int, int] = (int(shape[-2]), int(shape[-1]))
+            self.dtype = np.dtype(self._dataset.dtype)
+            self._offsets = self._frame_offsets()
+        self._fd = os.open(self.path, os.O_RDONLY)
+        self._size = os.fstat(self._fd).st_size
+
+    @property
+    def direct(self) -> bool:
+        """Whether the frames are read past the HDF5 library."""
+        return self._offsets is not None
+
+    def read(
+        self, first: int, count: int, out: np.ndarray | None = None, rows: slice | None = None
+    ) -> np.ndarray:
+        """Read `count` frames from number `first` on.
+
+        Parameters
+        ----------
+        first, count : range of frames
+        out : C-contiguous buffer (at least count, y, x) of the dataset's dtype to read into; reusing one is several
+            times faster than having new memory touched for the first time
+        rows : image rows to read (default all)
+
+        Returns
+        -------
+        (count, y, x) view of `out`. Frames that were never written hold the fill value: see `unwritten`.
+
+        Raises
+        ------
+        DataError
+            The range goes past the dataset, or the file past its end.
+        """
+        y0, y1, _ = (rows or slice(None)).indices(self.frame_shape[0])
+        shape = (count, y1 - y0, self.frame_shape[1])
+        if first < 0 or count < 0 or first + count > self.n_frames:
+            raise DataError(
+                f"{self.path}: frames {first} to {first + count - 1} asked for, {self.dataset_name} holds {self.n_frames}"
+            )
+        if out is None:
+            out = np.empty(shape, self.dtype)
+        if out.dtype != self.dtype or out.shape[1:] != shape[1:] or len(out) < count or not out.flags.c_contiguous:
+            raise ValueError(f"out must be a C-contiguous {self.dtype} array of shape {shape}, got {out.dtype} {out.shape}")
+        out = out[:count]
+        if count and self._offsets is not None:
+            self._read_direct(first, out, y0)
+        elif count:
+            self._read_h5py(first, out, y0, y1)
+        return out
+
+    def unwritten(self, first: int = 0, count: int | None = None) -> np.ndarray:
+        """(count,) bool: frames whose chunk was never written, so that reading gives the fill value."""
+        count = self.n_frames - first if count is None else count
+        if self._offsets is not None:
+            return self._offsets[first : first + count] == _MISSING
+        with _h5_lock:
+            return ~self._written_frames()[first : first + count]
+
+    def close(self) -> None:
+        """Close the file; reading ends."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        with _h5_lock:
+            self._file.close()
+
+    def __enter__(self) -> "FrameReader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- how
+
+    def _read_direct(self, first: int, out: np.ndarray, y0: int) -> None:
+        row_bytes = self.frame_shape[1] * self.dtype.itemsize
+        frame_bytes = self.frame_shape[0] * row_bytes
+        wanted = out[0].nbytes
+        offsets = self._offsets[first : first + len(out)]
+        memory = memoryview(out.reshape(-1).view(np.uint8))
+        whole = wanted == frame_bytes
+        per_call = max(1, _GIL_FREE_BYTES // frame_bytes) if whole else 1
+        i = 0
+        for i, n in _runs(offsets, frame_bytes, per_call):
+            if offsets[i] == _MISSING:
+                out[i : i + n] = self._dataset.fillvalue
+                continue
+            start = int(offsets[i]) + y0 * row_bytes
+            self._pread(memory[i * wanted : (i + n) * wanted], start, first + i)
+
+    def _pread(self, target: memoryview, start: int, frame: int) -> None:
+        done = os.preadv(self._fd, [target], start)
+        while done < len(target):  # a signal or a network file system may cut a read short
+            more = os.preadv(self._fd, [target[done:]], start + done)
+            if more == 0:
+                raise DataError(
+                    f"{self.path}: ends at byte {self._size}, inside frame {frame} of {self.dataset_name}; the file is truncated"
+                )
+            done += more
+
+    def _read_h5py(self, first: int, out: np.ndarray, y0: int, y1: int) -> None:
+        source = np.s_[first : first + len(out), 0, y0:y1] if self._extra_axis else np.s_[first : first + len(out), y0:y1]
+        with _h5_lock:
+            try:
+                self._dataset.read_direct(out, source)
+            except OSError as error:
+                raise DataError(f"{self.path}: frames from {first} of {self.dataset_name} cannot be read ({error})") from error
+
+    def _frame_offsets(self) -> np.ndarray | None:
+        """Byte offset of every frame in the file, -1 where it was never written; None if only HDF5 can read it."""
+        dataset, create = self._dataset, self._dataset.id.get_create_plist()
+        if self.dtype.kind not in "uif" or not self.dtype.isnative or create.get_external_count():
+            return None
+        frame_bytes = self.frame_shape[0] * self.frame_shape[1] * self.dtype.itemsize
+        if dataset.chunks is None:
+            start = dataset.id.get_offset()
+            if create.get_layout() != h5py.h5d.CONTIGUOUS:
+                return None
+            if start is None:
+                return np.full(self.n_frames, _MISSING, np.int64)
+            return start + frame_bytes * np.arange(self.n_frames, dtype=np.int64)
+        if create.get_nfilters() or dataset.chunks[1:] != dataset.shape[1:]:
+            return None
+        offsets = np.full(self.n_frames, _MISSING, np.int64)
+        inside = frame_bytes * np.arange(dataset.chunks[0], dtype=np.int64)
+
+        def note(chunk: h5py.h5d.StoreInfo) -> None:
+            first = chunk.chunk_offset[0]
+            n = min(len(inside), self.n_frames - first)  # the last chunk may reach past the end
+            offsets[first : first + n] = chunk.byte_offset + inside[:n]
+
+        dataset.id.chunk_iter(note)
+        return offsets
+
+    def _written_frames(self) -> np.ndarray:
+        """(N,) bool, for datasets that only HDF5 can read: whether all chunks of the frame exist."""
+        dataset = self._dataset
+        if dataset.chunks is None:
+            return np.ones(self.n_frames, bool)
+        per_frame = int(np.prod([-(-s // c) for s, c in zip(dataset.shape[1:], dataset.chunks[1:], strict=True)]))
+        seen = np.zeros(self.n_frames, np.int64)
+
+        def note(chunk: h5py.h5d.StoreInfo) -> None:
+            first = chunk.chunk_offset[0]
+            seen[first : first + dataset.chunks[0]] += 1
+
+        dataset.id.chunk_iter(note)
+        return seen == per_frame
+
+
+def _runs(offsets: np.ndarray, step: int, longest: int) -> list[tuple[int, int]]:
+    """(start, length) of stretches of frames that lie one behind the other in the file (or are all missing)."""
+    if longest <= 1:
+        return [(i, 1) for i in range(len(offsets))]
+    joined = np.diff(offsets) == step
+    runs, start = [], 0
+    for i in range(1, len(offsets) + 1):
+        if i == len(offsets) or not joined[i - 1] or i - start == longest:
+            runs.append((start, i - start))
+            start = i
+    return runs

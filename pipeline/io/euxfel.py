@@ -1,0 +1,288 @@
+"""The reader: one EuXFEL run as labelled, audited data; frames are read block by block, never as a whole.
+
+`open_run` joins the detector's frames with photon energy, delay stage, trigger, arrival time and pulse energy by
+(train id, pulse id); what a run lacks stays NaN or is reported, nothing is filled in.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import xarray as xr
+from euxfel_bunch_pattern import indices_at_sase
+
+from pipeline.errors import DataError
+from pipeline.io.chunkread import FrameReader
+from pipeline.io.exdf import RunFiles, TrainValues, open_files
+from pipeline.io.frame_index import FrameIndex, index_frames
+from schemas.instrument import Instrument, Role
+
+__all__ = ["FrameSource", "Run", "open_run"]
+
+_TO = {"eV": {"eV": 1.0, "keV": 1e3, "1": 1.0}, "ps": {"ps": 1.0, "fs": 1e-3, "ns": 1e3, "s": 1e12, "1": 1.0}}
+_TO_MM = {"mm": 1.0, "um": 1e-3, "m": 1e3}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, opened: `labels` has one entry per train and pulse, `index` says where the frames are."""
+
+    number: int
+    path: Path
+    files: RunFiles
+    index: FrameIndex
+    labels: xr.Dataset
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What the audit counted, by reason."""
+        return self.index.counts
+
+    @property
+    def audit(self) -> list[str]:
+        """What the audit found, one line each."""
+        return [*self.files.problems, *self.index.notes, *self.labels.attrs.get("notes", [])]
+
+
+def open_run(path: Path, instrument: Instrument) -> Run:
+    """Open and audit a run.
+
+    Parameters
+    ----------
+    path
+        The run's folder.
+    instrument
+        Where each role lives, the config's overrides applied.
+
+    Returns
+    -------
+    Run
+        `labels` has dims (train, pulse) and coordinates train_id, pulse_id, cell_id, present; variables energy
+        (train) [eV], delay_stage (train) [mm, or ps where the stage reports time], trigger (train) [ps], arrival
+        (train, pulse) [ps], intensity (train, pulse), dark_frame (train, pulse). NaN: not recorded.
+
+    Raises
+    ------
+    DataError
+        If the run holds no readable frames of the detector.
+    """
+    files = open_files(path)
+    index = index_frames(files, instrument.frames)
+    return Run(files.run, path, files, index, _labels(files, index, instrument))
+
+
+def _labels(files: RunFiles, index: FrameIndex, instrument: Instrument) -> xr.Dataset:
+    notes: list[str] = []
+    trains, shape = index.train_id, index.row.shape
+    labels = xr.Dataset(
+        coords={
+            "train_id": ("train", trains, _attrs("1", "train id")),
+            "pulse_id": ("pulse", index.pulse_id, _attrs("1", "pulse id of the machine")),
+            "cell_id": (("train", "pulse"), index.cell_id, _attrs("1", "memory cell of the detector")),
+            "present": (("train", "pulse"), index.present, _attrs("1", "the frame was recorded")),
+        }
+    )
+    energy, _ = _slow(files, instrument.energy, "energy", trains, notes, _TO["eV"])
+    labels["energy"] = ("train", energy, _attrs("eV", "photon energy"))
+    stage, unit = _slow(files, instrument.delay_stage, "delay_stage", trains, notes, None)
+    labels["delay_stage"] = ("train", stage, _attrs(unit, "position of the delay stage"))
+    trigger, _ = _slow(files, instrument.trigger, "trigger", trains, notes, _TO["ps"])
+    labels["trigger"] = ("train", trigger, _attrs("ps", "electronic delay of the pump"))
+    pattern = _xray_pulses(files, instrument.bunch_pattern, trains)
+    arrival = _per_pulse(files, instrument.arrival, index, pattern)
+    if instrument.arrival is not None:
+        arrival = arrival * _TO["ps"].get(instrument.arrival.unit, 1.0)
+    labels["arrival"] = (("train", "pulse"), arrival, _attrs("ps", "arrival time of the X-ray pulse"))
+    intensity = _per_pulse(files, instrument.intensity, index, pattern)
+    labels["intensity"] = (("train", "pulse"), intensity, _attrs("uJ", "pulse energy before the sample"))
+    dark = np.zeros(shape, bool)
+    if pattern is not None:
+        dark = ~_in_pattern(pattern, index.pulse_id)
+        if dark.all():
+            notes.append("no frame's pulse id is in the bunch pattern; the pattern is not used")
+            dark = np.zeros(shape, bool)
+    labels["dark_frame"] = (("train", "pulse"), dark, _attrs("1", "frame without an X-ray pulse"))
+    labels.attrs["notes"] = notes
+    return labels
+
+
+def _attrs(units: str, text: str) -> dict[str, str]:
+    return {"units": units, "long_name": text}
+
+
+def _slow(
+    files: RunFiles,
+    role: Role | None,
+    name: str,
+    trains: np.ndarray,
+    notes: list[str],
+    to_unit: dict[str, float] | None,
+) -> tuple[np.ndarray, str]:
+    """Return one value per train and its unit (stage positions become mm, or ps where the stage reports time)."""
+    if role is None:
+        return np.full(len(trains), np.nan), "1"
+    if to_unit is None:
+        to_unit = _TO_MM if role.unit in _TO_MM else _TO["ps"]
+    unit = {id(_TO["eV"]): "eV", id(_TO["ps"]): "ps"}.get(id(to_unit), "mm")
+    if role.unit not in to_unit:
+        raise DataError(f"run {files.run}: {name}: unit {role.unit} is not one of {', '.join(to_unit)}")
+    found = files.values(role.source, role.key)
+    if found is None:
+        if role.source in files.sources:
+            notes.append(f"{name}: {role.source} has no {role.key}, or no values")
+        return np.full(len(trains), np.nan), unit
+    if found.values.ndim > 1:
+        found = TrainValues(found.train_id, found.values.reshape(len(found.values), -1)[:, 0])
+    values = found.at(trains)
+    lost = int(np.isnan(values).sum())
+    if lost:
+        notes.append(f"{name}: {lost} of {len(trains)} trains have no value of {role.source}")
+    return values * to_unit[role.unit], unit
+
+
+def _xray_pulses(files: RunFiles, role: Role | None, trains: np.ndarray) -> list[np.ndarray] | None:
+    """Return the ids of the X-ray pulses of each train, or None where the run does not say."""
+    found = files.values(role.source, role.key) if role is not None else None
+    if role is None or found is None or found.values.ndim != 2:
+        return None
+    if found.values.shape[1] >= 2700:
+        known = np.isin(found.train_id, trains)
+        decoded = dict(zip(found.train_id[known].tolist(), found.values[known].astype(np.uint32), strict=True))
+        return [
+            np.asarray(indices_at_sase(decoded[t], role.sase), np.int64) if t in decoded else np.empty(0, np.int64)
+            for t in trains.tolist()
+        ]
+    count = files.values(role.source, role.key.rpartition(".")[0] + ".nPulses")
+    table = found.at(trains)
+    n_pulses = count.at(trains) if count is not None else _leading(table)
+    return [
+        row[: int(n)].astype(np.int64) if np.isfinite(n) and np.isfinite(row).all() else np.empty(0, np.int64)
+        for row, n in zip(table, n_pulses, strict=True)
+    ]
+
+
+def _leading(table: np.ndarray) -> np.ndarray:
+    # unused slots are zero, so the list ends where the ids stop growing
+    grows = np.diff(table, axis=1) > 0
+    return 1.0 + np.cumprod(grows, axis=1).sum(axis=1)
+
+
+def _in_pattern(pattern: list[np.ndarray], pulse_id: np.ndarray) -> np.ndarray:
+    wanted = pulse_id.astype(np.int64)
+    last: tuple[bytes, np.ndarray] | None = None
+    found = np.zeros((len(pattern), len(wanted)), bool)
+    for i, ids in enumerate(pattern):
+        key = ids.tobytes()
+        if last is None or last[0] != key:
+            # a train without pattern says nothing about its frames
+            last = key, np.isin(wanted, ids) if len(ids) else np.ones(len(wanted), bool)
+        found[i] = last[1]
+    return found
+
+
+def _per_pulse(
+    files: RunFiles, role: Role | None, index: FrameIndex, pattern: list[np.ndarray] | None
+) -> np.ndarray:
+    """Return one value per train and pulse, looked up by train id and pulse id; NaN where there is none."""
+    result = np.full(index.row.shape, np.nan)
+    found = files.values(role.source, role.key) if role is not None else None
+    if role is None or found is None or found.values.ndim != 2:
+        return result
+    table = found.at(index.train_id)
+    pulses = index.pulse_id.astype(np.int64)
+    if role.index == "packed":
+        for i, row in enumerate(table):
+            ids = pattern[i] if pattern is not None else pulses[index.present[i]]
+            place = np.searchsorted(ids, pulses) if len(ids) else np.zeros(len(pulses), np.int64)
+            known = (place < min(len(ids), len(row))) if len(ids) else np.zeros(len(pulses), bool)
+            known &= np.isin(pulses, ids)
+            result[i, known] = row[place[known]]
+        return result
+    slot = pulses * (2 if role.index == "bucket" else 1)
+    inside = slot < table.shape[1]
+    result[:, inside] = table[:, slot[inside]]
+    return result
+
+
+class FrameSource:
+    """Frames of a run, read in blocks of whole trains by any number of threads; can be sent to other processes.
+
+    Use as a context manager: files are opened when first needed and closed at the end.
+    """
+
+    def __init__(self, run: int, index: FrameIndex):
+        self.run = run
+        self.index = index
+        self._readers: dict[int, FrameReader] = {}
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrameSource, (self.run, self.index)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
+
+    def blocks(
+        self, trains: slice, *, rows: slice, buffer: np.ndarray | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Read the frames of some trains, cropped to some rows.
+
+        Frames that were announced but never written are not yielded.
+
+        Parameters
+        ----------
+        trains
+            Positions of the trains.
+        rows
+            Rows of the module.
+        buffer
+            Memory (n, y, x) of the detector's dtype that is used again and again; new memory is taken where it is
+            missing or too small.
+
+        Yields
+        ------
+        frames : ndarray (n, y, x)
+            View into the buffer, valid until the next step.
+        train, pulse : ndarray (n,)
+            Positions of each frame in the run.
+
+        Raises
+        ------
+        DataError
+            If a file cannot be read, naming the run, the file and the trains.
+        """
+        index = self.index
+        for number in np.unique(index.file[trains]).tolist():
+            mine = np.flatnonzero(index.file[trains] == number) + trains.start
+            train, pulse = np.nonzero(index.present[mine])
+            row = index.row[mine][train, pulse]
+            order = np.argsort(row, kind="stable")
+            row, train, pulse = row[order], mine[train[order]], pulse[order]
+            try:
+                reader = self._reader(number)
+                written = ~reader.unwritten(int(row[0]), int(row[-1] - row[0]) + 1)[row - row[0]]
+                row, train, pulse = row[written], train[written], pulse[written]
+                for piece in np.split(np.arange(len(row)), np.flatnonzero(np.diff(row) != 1) + 1):
+                    if len(piece):
+                        fits = buffer is not None and len(buffer) >= len(piece)
+                        frames = reader.read(int(row[piece[0]]), len(piece), buffer if fits else None, rows)
+                        yield frames, train[piece], pulse[piece]
+            except (OSError, DataError) as error:
+                first, last = index.train_id[mine[[0, -1]]]
+                raise DataError(f"run {self.run}: trains {first} to {last} cannot be read: {error}") from None
+
+    def _reader(self, number: int) -> FrameReader:
+        with self._lock:
+            if number not in self._readers:
+                self._readers[number] = FrameReader(self.index.files[number], self.index.dataset)
+            return self._readers[number]

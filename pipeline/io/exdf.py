@@ -1,0 +1,162 @@
+"""EXDF files of one run: which file holds which source, and values by train id.
+
+`extra_data.FileAccess` knows the format's versions and indexes; this module goes file by file instead of through
+`RunDirectory`, because a run with one bad file or one train recorded twice must still be readable, with a report.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from extra_data.file_access import FileAccess
+from extra_data.read_machinery import find_proposal
+
+from pipeline.errors import DataError
+from schemas.config import Proposal
+
+__all__ = ["RunFiles", "TrainValues", "open_files", "raw_folder", "run_folder", "run_numbers"]
+
+_RUN = re.compile(r"r(\d{4,5})")
+_FILE = re.compile(r"(RAW|CORR|PROC)-R(\d+)-(\w+?)-S(\d{5})\.h5")
+
+
+@dataclass(frozen=True)
+class TrainValues:
+    """Values of one key by train: `values[i]` belongs to `train_id[i]`; train ids increase and are unique."""
+
+    train_id: np.ndarray
+    values: np.ndarray
+
+    def at(self, train_id: np.ndarray) -> np.ndarray:
+        """Return the values of these trains as float64, NaN where there is none."""
+        shape = (len(train_id), *self.values.shape[1:])
+        found = np.full(shape, np.nan)
+        if len(self.train_id):
+            where = np.searchsorted(self.train_id, train_id).clip(max=len(self.train_id) - 1)
+            hit = self.train_id[where] == train_id
+            found[hit] = self.values[where[hit]]
+        return found
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The readable files of a run and what could not be read."""
+
+    run: int
+    path: Path
+    files: tuple[FileAccess, ...]
+    problems: tuple[str, ...] = field(default=())
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """All sources of the run."""
+        return frozenset().union(*(f.control_sources | f.instrument_sources for f in self.files))
+
+    def with_source(self, source: str) -> Iterator[FileAccess]:
+        """Yield the files that hold a source, by sequence."""
+        return (f for f in self.files if source in f.control_sources or source in f.instrument_sources)
+
+    def sequences(self, source: str) -> set[int]:
+        """Return the sequence numbers of a source's files."""
+        return {int(f.sequence or 0) for f in self.with_source(source)}
+
+    def train_ids(self) -> np.ndarray:
+        """Return the ids of all trains that any file holds, suspect ones left out."""
+        ids = [f.valid_train_ids for f in self.files]
+        return np.unique(np.concatenate(ids)) if ids else np.empty(0, np.uint64)
+
+    def values(self, source: str, key: str) -> TrainValues | None:
+        """Return one value (or array) per train, the first of a train; None where the run lacks source or key."""
+        ids, values = [], []
+        for file in self.with_source(source):
+            found = _read(file, source, key)
+            if found is not None:
+                ids.append(found.train_id)
+                values.append(found.values)
+        if not ids:
+            return None
+        widths = {v.shape[1:] for v in values}
+        if len(widths) > 1:
+            raise DataError(f"run {self.run}: {source}: {key} changes its shape between files: {sorted(widths)}")
+        train_id, first = np.unique(np.concatenate(ids), return_index=True)
+        return TrainValues(train_id, np.concatenate(values)[first])
+
+
+def _read(file: FileAccess, source: str, key: str) -> TrainValues | None:
+    control = source in file.control_sources
+    name = key if not control or key.endswith((".value", ".timestamp")) else f"{key}.value"
+    dataset = file.file.get(f"{'CONTROL' if control else 'INSTRUMENT'}/{source}/{name.replace('.', '/')}")
+    if dataset is None or not hasattr(dataset, "dtype") or dataset.dtype.kind not in "iufb":
+        return None
+    group = "" if control else name.partition(".")[0]
+    first, count = file.get_index(source, group)
+    usable = (count > 0) & (first + count <= len(dataset)) & file.validity_flag[: len(count)]
+    if not usable.any():
+        return None
+    rows = first[usable].astype(np.int64)
+    return TrainValues(file.train_ids[: len(count)][usable], dataset[()][rows])
+
+
+def raw_folder(raw: str | Proposal, base: Path) -> Path:
+    """Return the folder of rNNNN runs; raises DataError if it does not exist."""
+    if isinstance(raw, Proposal):
+        try:
+            return Path(find_proposal(f"p{raw.proposal:06d}")) / "raw"
+        except Exception as error:
+            raise DataError(f"proposal {raw.proposal}: not found on this machine ({error}); give raw: FOLDER") from None
+    folder = (base / raw).resolve()
+    if not folder.is_dir():
+        raise DataError(f"raw: {folder} is not a folder; `raw:` is relative to the config file")
+    return folder
+
+
+def run_numbers(folder: Path) -> list[int]:
+    """Return the run numbers in a raw folder."""
+    matches = (_RUN.fullmatch(p.name) for p in folder.iterdir() if p.is_dir())
+    return sorted(int(m[1]) for m in matches if m)
+
+
+def run_folder(folder: Path, run: int) -> Path:
+    """Return the folder of one run; raises DataError saying which runs there are."""
+    path = folder / f"r{run:04d}"
+    if not path.is_dir():
+        there = run_numbers(folder)
+        listed = ", ".join(map(str, there[:20])) + (", …" if len(there) > 20 else "") if there else "no runs at all"
+        raise DataError(f"run {run}: no folder {path.name} in {folder}; there: {listed}")
+    return path
+
+
+def open_files(path: Path) -> RunFiles:
+    """Open the files of a run folder; unreadable ones become `problems`.
+
+    Raises
+    ------
+    DataError
+        If the folder holds no readable EXDF file at all.
+    """
+    names = sorted(p for p in path.glob("*.h5"))
+    raw = [p for p in names if p.name.startswith("RAW-")] or names
+    files, problems = [], []
+    for name in raw:
+        try:
+            files.append(FileAccess(str(name)))
+        except Exception as error:  # h5py and extra-data raise many kinds for a damaged file
+            problems.append(f"{name.name}: cannot be read ({str(error).splitlines()[0]})")
+    run = _run_number(path, raw)
+    if not files:
+        reason = f"none of its {len(raw)} files can be read" if raw else "it holds no .h5 files"
+        raise DataError(f"run {run}: {path}: {reason}")
+    files.sort(key=lambda f: (int(f.sequence or 0), f.filename))
+    return RunFiles(run, path, tuple(files), tuple(problems))
+
+
+def _run_number(path: Path, files: list[Path]) -> int:
+    folder = _RUN.fullmatch(path.name)
+    if folder:
+        return int(folder[1])
+    named = next((m for m in (_FILE.match(p.name) for p in files) if m), None)
+    return int(named[2]) if named else 0

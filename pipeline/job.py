@@ -1,0 +1,141 @@
+"""A config resolved to places on disk: what every stage needs to know, and nothing that a stage computes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.io.exdf import raw_folder, run_folder
+from schemas.config import Beams, Config, DelayScanRun, EnergyScanRun, load_config, override
+from schemas.instrument import Instrument, load_instrument
+
+__all__ = ["Job", "load_job"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A dataset to process: its config, where it comes from and where it goes."""
+
+    config: Config
+    base: Path
+    raw: Path
+    out: Path
+    instrument: Instrument
+    failed: Mapping[int, str] = field(default_factory=dict)
+    """Scan runs that cannot be used, and why; the rest of the dataset goes on without them."""
+
+    def raw_run(self, run: int) -> Path:
+        """Return the folder of a raw run."""
+        return run_folder(self.raw, run)
+
+    def run_dir(self, run: int) -> Path:
+        """Return the folder of a run's stores."""
+        return self.out / "runs" / f"r{run:04d}"
+
+    @property
+    def calibrations(self) -> Path:
+        """Folder of the calibrations."""
+        return self.out / "calibration"
+
+    @property
+    def stage_dir(self) -> Path:
+        """Folder of the dataset's intermediate results."""
+        return self.out / "stages" / self.config.dataset
+
+    @property
+    def product_dir(self) -> Path:
+        """Folder of the dataset's versions."""
+        return self.out / "products" / self.config.dataset
+
+    @property
+    def reduced_runs(self) -> list[int]:
+        """Runs that are reduced to pulses: the flat field, then the scans in the config's order; failed ones left out."""
+        flat = self.config.runs.flat_field
+        return [*([flat] if flat is not None else []), *(s.run for s in [*self.energy_scans, *self.delay_scans])]
+
+    @property
+    def energy_scans(self) -> list[EnergyScanRun]:
+        """Energy scans that did not fail."""
+        return [s for s in self.config.runs.energy_scans if s.run not in self.failed]
+
+    @property
+    def delay_scans(self) -> list[DelayScanRun]:
+        """Delay scans that did not fail."""
+        return [s for s in self.config.runs.delay_scans if s.run not in self.failed]
+
+    def without(self, run: int, reason: str) -> Job:
+        """Return the job without a scan run that cannot be used.
+
+        Raises
+        ------
+        DataError
+            If nothing is left, or the run is the dark or flat-field run, which everything rests on.
+        """
+        left = dataclasses.replace(self, failed={**self.failed, run: reason})
+        if self.config.run_of(run) is None or not (left.energy_scans or left.delay_scans):
+            raise DataError(reason)
+        return left
+
+    @property
+    def all_runs(self) -> list[int]:
+        """All runs, the dark run first."""
+        return [self.config.runs.dark, *self.reduced_runs]
+
+    @property
+    def workers(self) -> int:
+        """Number of workers."""
+        chosen = self.config.compute.workers
+        return len(os.sched_getaffinity(0)) if chosen == "auto" else chosen
+
+    @property
+    def roles(self) -> list[str]:
+        """Usual roles of the patches from low to high x (explicit regions: in that order)."""
+        beams = self.config.beams
+        if isinstance(beams, Beams):
+            given = {k: v for k, v in beams.model_dump().items() if v is not None}
+            return sorted(given, key=lambda role: (given[role][0], given[role][2]))
+        if isinstance(beams, str):
+            return ["pumped", "unpumped", "reference"]
+        if beams.order != "auto":
+            return [str(r) for r in beams.order]
+        return ["pumped", "unpumped", "reference"][: beams.count]
+
+    @property
+    def roles_are_given(self) -> bool:
+        """Whether the config says which beam is which."""
+        beams = self.config.beams
+        return isinstance(beams, Beams) or (not isinstance(beams, str) and beams.order != "auto")
+
+    def options(self, *names: str) -> dict[str, Any]:
+        """Return parts of the config as plain data."""
+        everything = self.config.model_dump(mode="json", by_alias=True)
+        return {n: everything[n] for n in names}
+
+
+def load_job(config: Path | str, out: Path | str | None = None, assignments: Iterable[str] = ()) -> Job:
+    """Read a config and find its places; the output folder is `out` beside the config unless given.
+
+    Raises
+    ------
+    ConfigError
+        With one line that names the key.
+    DataError
+        If the raw folder does not exist.
+    """
+    path = Path(config)
+    try:
+        loaded = load_config(path)
+        loaded = override(loaded, assignments) if assignments else loaded
+        instrument = load_instrument(loaded.instrument, path.parent).with_sources(loaded.sources)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    base = path.resolve().parent
+    target = Path(out).resolve() if out is not None else base / "out"
+    return Job(loaded, base, raw_folder(loaded.raw, base), target, instrument)

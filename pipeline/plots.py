@@ -1,0 +1,193 @@
+"""The figures of a product. Error bands everywhere, colours that colour-blind people can tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+__all__ = ["draw_beams", "draw_product"]
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_ENERGY, _DELAY = "photon energy (eV)", "delay (ps)"
+
+
+def draw_beams(image: xr.DataArray, beams: xr.Dataset, roles: list[str], path: Path) -> None:
+    """Draw the mean image with the patches that were found, numbered from low to high x."""
+    figure, (axes,) = _figure(1, width=9, height=3)
+    values = image.values
+    top = float(np.percentile(values, 99.5))
+    shown = axes.imshow(values, vmin=0, vmax=top, cmap="viridis", interpolation="nearest", aspect="equal")
+    figure.colorbar(shown, ax=axes, label="mean signal (ADU)", shrink=0.8)
+    for i in range(beams.sizes["beam"]):
+        x0, x1, y0, y1 = (int(beams[n][i]) for n in ("x0", "x1", "y0", "y1"))
+        axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, color="white", lw=1.2))
+        axes.text(x0, y0 - 2, f"beam {i}", color="black", fontsize=8, va="bottom")
+    axes.set(xlabel="column (pixel)", ylabel="row (pixel)")
+    _save(figure, path)
+
+
+def draw_product(tree: xr.DataTree, summary: Mapping[str, Any], folder: Path) -> None:
+    """Draw all figures of a product into a folder; a figure without data is left out."""
+    spectra, scan = tree["spectra"].to_dataset(), tree["delay_scan"].to_dataset()
+    if spectra.sizes["energy"]:
+        _draw_spectra(spectra, folder / "spectra.png")
+        _draw_difference(spectra, folder / "delta_xas.png")
+        _draw_peaks(tree["peaks"].to_dataset(), folder / "peaks.png")
+        _draw_mixture(spectra, tree["mixture"].to_dataset(), folder / "mixture.png")
+    if scan.sizes["scan"]:
+        _draw_kinetics(scan, tree["kinetics"].to_dataset(), summary, folder / "kinetics.png")
+    _draw_quality(tree["quality"].to_dataset(), folder / "quality.png")
+
+
+def _figure(columns: int, *, width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+
+
+def _band(axes: Axes, x: np.ndarray, y: np.ndarray, error: np.ndarray, colour: Any, label: str | None = None) -> None:
+    good = np.isfinite(y)
+    axes.fill_between(x[good], (y - error)[good], (y + error)[good], color=colour, alpha=0.25, lw=0)
+    axes.plot(x[good], y[good], color=colour, lw=1.2, label=label)
+
+
+def _measured(spectra: xr.Dataset) -> list[tuple[int, int]]:
+    there = (spectra["n_pulses"] > 0).any("energy").values
+    return [(int(f), int(d)) for f, d in np.argwhere(there)]
+
+
+def _name(spectra: xr.Dataset, f: int, d: int) -> str:
+    return f"{float(spectra['fluence'][f]):g} mJ/cm², {float(spectra['delay'][d]):.2g} ps"
+
+
+def _draw_spectra(spectra: xr.Dataset, path: Path) -> None:
+    figure, (axes,) = _figure(1, width=7, height=4.5)
+    energy = spectra["energy"].values
+    pairs = _measured(spectra)
+    f, d = max(pairs, key=lambda p: float(np.nanmax(np.abs(spectra["delta_xas"].values[p]), initial=0.0)))
+    for name, colour, label in (("od_unpumped", _COLOURS[0], "unpumped"), ("od_pumped", _COLOURS[1], "pumped")):
+        one = spectra.isel(fluence=f, delay=d)
+        _band(axes, energy, one[name].values, one[f"{name}_stderr"].values, colour, f"{label}, {_name(spectra, f, d)}")
+    axes.set(xlabel=_ENERGY, ylabel="optical density")
+    axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def _draw_difference(spectra: xr.Dataset, path: Path) -> None:
+    pairs = _measured(spectra)
+    figure, (axes,) = _figure(1, width=7, height=2.5 + 0.9 * len(pairs))
+    energy = spectra["energy"].values
+    values = 1e3 * spectra["delta_xas"].values
+    step = 0.9 * max(float(np.nanmax(values) - np.nanmin(values)), 1e-6)
+    for row, (f, d) in enumerate(pairs):
+        offset = -row * step
+        error = 1e3 * spectra["delta_xas_stderr"].values[f, d]
+        _band(axes, energy, values[f, d] + offset, error, _COLOURS[row % len(_COLOURS)])
+        axes.axhline(offset, color="0.7", lw=0.6, zorder=0)
+        axes.text(energy[-1], offset + 0.12 * step, _name(spectra, f, d), ha="right", fontsize=8)
+    axes.set(xlabel=_ENERGY, ylabel="ΔXAS (mOD), shifted")
+    _save(figure, path)
+
+
+def _draw_kinetics(scan: xr.Dataset, kinetics: xr.Dataset, summary: Mapping[str, Any], path: Path) -> None:
+    n = scan.sizes["scan"]
+    figure, panels = _figure(n, width=5.5 * n, height=5.5, rows=2)
+    for i in range(n):
+        fluence, energy = float(scan["fluence"][i]), float(scan["energy"][i])
+        axes, below = panels[i], panels[n + i]
+        t = scan["delay"].values
+        axes.errorbar(t, 1e3 * scan["delta_xas"][i], 1e3 * scan["delta_xas_stderr"][i], fmt=".", color=_COLOURS[0], lw=0.8, ms=4)
+        axes.set(title=f"{energy:.2f} eV, {fluence:g} mJ/cm²", ylabel="ΔXAS (mOD)")
+        if fluence in kinetics["fluence"].values and kinetics.sizes["energy"]:
+            fit = kinetics.sel(fluence=fluence).sel(energy=energy, method="nearest")
+            axes.plot(kinetics["delay"], 1e3 * fit["fit"], color=_COLOURS[1], lw=1.2)
+            sigma = scan["delta_xas_stderr"][i].values
+            residual = fit["residual"].reindex(delay=t, method="nearest", tolerance=1e-6).values
+            below.plot(t, residual / sigma, ".", color=_COLOURS[0], ms=4)
+            axes.text(0.97, 0.95, _taus(summary, fluence), transform=axes.transAxes, ha="right", va="top", fontsize=8)
+        below.axhline(0, color="0.6", lw=0.7)
+        below.set(xlabel=_DELAY, ylabel="residual / σ")
+        for a in (axes, below):
+            a.set_xscale("symlog", linthresh=1.0)
+    _save(figure, path)
+
+
+def _taus(summary: Mapping[str, Any], fluence: float) -> str:
+    fit = next((k for k in summary["kinetics"] if k["fluence"] == fluence), None)
+    if fit is None:
+        return ""
+    lines = []
+    for name in ("tau1", "tau2", "tau3"):
+        p = fit["parameters"].get(name)
+        if p is None or p["value"] is None:
+            continue
+        low, high = ("open" if v is None else f"{v:.2g}" for v in p["ci68"])
+        shown = f"{p['value']:.3g} ± {p['stderr'] or 0:.2g} ps" if p["identifiable"] else "not determined"
+        lines.append(f"τ{name[-1]} {shown} (68 %: {low} … {high})")
+    return "\n".join(lines)
+
+
+def _draw_peaks(peaks: xr.Dataset, path: Path) -> None:
+    figure, panels = _figure(2, width=9, height=3.6)
+    for axes, peak in zip(panels, map(str, peaks["peak"].values), strict=True):
+        for k, fluence in enumerate(peaks["fluence"].values.tolist()):
+            one = peaks.sel(peak=peak, fluence=fluence)
+            axes.errorbar(
+                peaks["delay"], one["position"], one["position_stderr"], fmt="o-", ms=4, lw=0.8, color=_COLOURS[k % 7],
+                label=f"{fluence:g} mJ/cm²",
+            )
+        axes.set(title=f"peak {peak}", xlabel=_DELAY, ylabel="position (eV)")
+        axes.set_xscale("symlog", linthresh=1.0)
+        axes.ticklabel_format(axis="y", useOffset=False)
+    panels[0].legend(frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def _draw_mixture(spectra: xr.Dataset, mixture: xr.Dataset, path: Path) -> None:
+    figure, (left, right) = _figure(2, width=9.5, height=3.8)
+    usable = [f for f in mixture["fluence"].values.tolist() if np.isfinite(mixture["alpha"].sel(fluence=f))]
+    colours = colormaps["viridis"](np.linspace(0, 0.85, max(len(usable), 1)))
+    for colour, fluence in zip(colours, usable, strict=False):
+        one = mixture.sel(fluence=fluence)
+        data = one["fit"] + one["residual"]
+        left.plot(mixture["energy"], 1e3 * data, ".", color=colour, ms=3)
+        left.plot(mixture["energy"], 1e3 * one["fit"], color=colour, lw=1.2, label=f"{fluence:g} mJ/cm²")
+    left.set(xlabel=_ENERGY, ylabel="ΔXAS (mOD)")
+    right.errorbar(mixture["fluence"], 100 * mixture["alpha"], 100 * mixture["alpha_stderr"], fmt="o", color=_COLOURS[0])
+    if usable:
+        left.legend(frameon=False, fontsize=8)
+    if np.isfinite(mixture["slope"]):
+        x = np.linspace(0, float(mixture["fluence"].max()) * 1.05, 50)
+        right.plot(x, 100 * (float(mixture["intercept"]) + float(mixture["slope"]) * x), color=_COLOURS[1], lw=1)
+    right.set(xlabel="fluence (mJ/cm²)", ylabel="excited fraction α (%)")
+    _save(figure, path)
+
+
+def _draw_quality(quality: xr.Dataset, path: Path) -> None:
+    figure, panels = _figure(3, width=10, height=3)
+    x = np.arange(quality.sizes["run"])
+    for axes, name, label, ideal in (
+        (panels[0], "noise_ratio", "noise / photon noise", 1.0),
+        (panels[1], "null_chi2", "odd − even trains, χ²/dof", 1.0),
+        (panels[2], "drift", "drift along the burst (OD)", 0.0),
+    ):
+        error = quality["drift_stderr"].values if name == "drift" else None
+        axes.errorbar(x, quality[name].values, error, fmt="o", color=_COLOURS[0], ms=4)
+        axes.axhline(ideal, color="0.6", lw=0.8)
+        axes.set_xticks(x, [str(n) for n in quality["run"].values], fontsize=7)
+        axes.set(xlabel="run", ylabel=label)
+    _save(figure, path)

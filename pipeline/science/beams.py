@@ -1,0 +1,192 @@
+"""Find the patches that the zone plate throws on the module."""
+
+import numpy as np
+import xarray as xr
+from scipy import ndimage
+
+from pipeline.errors import ConfigError, DataError
+
+__all__ = ["beam_dataset", "find_beams"]
+
+_SMOOTHING = 1.5  # pixels, Gaussian sigma
+_MIN_AREA = 30  # pixels
+_LEVELS_PER_DECADE = 16
+_DISTINCT = 1.7  # two patches are two when the valley between them is lower than the weaker one by this factor
+
+
+def find_beams(image: xr.DataArray, *, bad: xr.DataArray | None = None, count: int = 3) -> xr.Dataset:
+    """Find `count` bright patches on a mean image.
+
+    The threshold is lowered in small steps from the maximum to the noise. A patch is born when a region of at least
+    30 pixels rises above it, and counts as distinct when its level is 1.7 times that of the valley to its neighbour:
+    a weak beam is found at its own level, uneven light does not split a beam. Hot pixels are removed by a median
+    filter first. Each patch then extends down to a small fraction of its own level, as a rectangle that does
+    not reach into its neighbour.
+
+    Parameters
+    ----------
+    image : (y, x) mean dark-subtracted image, ADU, with coords y and x (module pixel numbers)
+    bad : (y, x) bad-pixel flags, 0 is good
+    count : number of beams expected
+
+    Returns
+    -------
+    dim beam, by increasing x then y: `x0`, `x1`, `y0`, `y1` i8, half-open module pixel numbers, and `level` f8, ADU.
+
+    Raises
+    ------
+    DataError
+        There are not `count` patches; the message says how many, and how to give them by hand.
+    """
+    values, floor = _cleaned(image, bad)
+    markers, levels = _distinct_patches(values, floor)
+    if len(levels) != count:
+        raise DataError(_wrong_number(image, markers, levels, count))
+    boxes = _boxes(values, markers, levels, floor)
+    y, x = image["y"].values.astype(np.int64), image["x"].values.astype(np.int64)
+    found = [(int(x[b[2]]), int(x[b[3] - 1]) + 1, int(y[b[0]]), int(y[b[1] - 1]) + 1) for b in boxes]
+    return beam_dataset(found, level=np.array(levels))
+
+
+def beam_dataset(regions: list[tuple[int, int, int, int]], *, level: np.ndarray | None = None) -> xr.Dataset:
+    """Beams from their corners (x0, x1, y0, y1), half-open module pixel numbers; sorted by x0, then y0.
+
+    Raises
+    ------
+    ConfigError
+        A region is empty, or two overlap.
+    """
+    order = sorted(range(len(regions)), key=lambda i: (regions[i][0], regions[i][2]))
+    for rank, i in enumerate(order):
+        x0, x1, y0, y1 = regions[i]
+        if not (0 <= x0 < x1 and 0 <= y0 < y1):
+            raise ConfigError(f"beams: region {list(regions[i])} is empty; give [x0, x1, y0, y1] with x0 < x1, y0 < y1")
+        for j in order[:rank]:
+            u0, u1, v0, v1 = regions[j]
+            if x0 < u1 and u0 < x1 and y0 < v1 and v0 < y1:
+                raise ConfigError(f"beams: regions {list(regions[j])} and {list(regions[i])} overlap; draw them apart")
+    beams = xr.Dataset()
+    for k, (name, text) in enumerate(
+        [("x0", "first column"), ("x1", "column after the last"), ("y0", "first row"), ("y1", "row after the last")]
+    ):
+        corner = np.array([regions[i][k] for i in order], np.int64)
+        beams[name] = ("beam", corner, {"units": "pixel", "long_name": f"{text} of the beam"})
+    if level is not None:
+        beams["level"] = ("beam", level[order], {"units": "ADU", "long_name": "mean signal in the core of the beam"})
+    return beams
+
+
+def _cleaned(image: xr.DataArray, bad: xr.DataArray | None) -> tuple[np.ndarray, float]:
+    """Smooth image without bad and hot pixels, above its background; and the level below which all is noise."""
+    values = image.values.astype(np.float64)
+    good = np.isfinite(values)
+    if bad is not None:
+        good &= bad.values == 0
+    if good.mean() < 0.5:
+        raise DataError(f"only {good.mean():.0%} of the pixels are good: no beams can be found; check the dark run")
+    nearest = ndimage.distance_transform_edt(~good, return_distances=False, return_indices=True)
+    filled = ndimage.median_filter(values[tuple(nearest)], size=5, mode="nearest")
+    smooth = ndimage.gaussian_filter(filled, _SMOOTHING, mode="nearest")
+    # beams may cover most of the module: the background is what the darkest twentieth shows
+    dark = smooth <= np.percentile(smooth, 5)
+    background = float(np.median(smooth[dark]))
+    rough = np.abs(filled - smooth)[ndimage.binary_erosion(smooth <= np.percentile(smooth, 15), iterations=1)]
+    noise = 1.4826 * float(np.median(rough)) if rough.size else 0.0
+    spread = float(np.std(smooth[dark]))
+    smooth = smooth - background
+    top = float(np.percentile(smooth, 99.9))
+    return smooth, max(6 * noise, 6 * spread, 5e-3 * top, 1e-6)
+
+
+def _distinct_patches(values: np.ndarray, floor: float) -> tuple[np.ndarray, list[float]]:
+    """Label image with one marker per patch, and the level of each (ADU), by the threshold coming down."""
+    top = float(values.max())
+    markers = np.zeros(values.shape, np.int32)
+    births: dict[int, float] = {}
+    if top <= _DISTINCT * floor:
+        return markers, []
+    n_levels = int(np.ceil(np.log10(top / floor) * _LEVELS_PER_DECADE)) + 1
+    for level in np.geomspace(top, floor, n_levels):
+        labels, n = ndimage.label(values > level)
+        area = np.bincount(labels.ravel(), minlength=n + 1)
+        inside = [np.unique(part[part > 0]) for part in _per_label(markers, labels, n)]
+        for k in range(1, n + 1):
+            if inside[k - 1].size == 0 and area[k] >= _MIN_AREA:
+                name = max(births, default=0) + 1
+                births[name] = level
+                markers[labels == k] = name
+            elif inside[k - 1].size > 1:
+                strongest = max(inside[k - 1], key=lambda m: births[m])
+                for weak in inside[k - 1]:
+                    if weak != strongest and births[weak] < _DISTINCT * level:
+                        markers[markers == weak] = strongest
+                        del births[weak]
+    for name in [m for m, birth in births.items() if birth < _DISTINCT * floor]:
+        markers[markers == name] = 0
+        del births[name]
+    kept = sorted(births)
+    renumbered = np.zeros_like(markers)
+    for new, old in enumerate(kept, start=1):
+        renumbered[markers == old] = new
+    return renumbered, [births[m] for m in kept]
+
+
+def _per_label(markers: np.ndarray, labels: np.ndarray, n: int) -> list[np.ndarray]:
+    """The markers found inside each label."""
+    slices = ndimage.find_objects(labels, max_label=n)
+    return [markers[box][labels[box] == k] for k, box in enumerate(slices, start=1)]
+
+
+def _boxes(
+    values: np.ndarray, markers: np.ndarray, levels: list[float], floor: float
+) -> list[tuple[int, int, int, int]]:
+    """Half-open array boxes (y0, y1, x0, x1), one per marker, that do not overlap."""
+    height = np.clip(values / values.max(), 0, 1)
+    # flooding from the markers in order of falling light puts the border between two beams into the valley
+    basins = ndimage.watershed_ift(np.round((1 - height) * 65535).astype(np.uint16), markers)
+    boxes = []
+    for k, level in enumerate(levels, start=1):
+        edge = max(0.04 * level, floor)
+        labels, _ = ndimage.label((basins == k) & (values > edge))
+        core = np.bincount(labels[markers == k])
+        core[0] = 0
+        rows, columns = np.nonzero(labels == core.argmax())
+        y0, y1 = max(rows.min() - 2, 0), min(rows.max() + 3, values.shape[0])
+        x0, x1 = max(columns.min() - 2, 0), min(columns.max() + 3, values.shape[1])
+        boxes.append((int(y0), int(y1), int(x0), int(x1)))
+    for i in range(len(boxes)):
+        for j in range(i):
+            boxes[i], boxes[j] = _parted(boxes[i], boxes[j], values)
+    return boxes
+
+
+def _parted(
+    a: tuple[int, int, int, int], b: tuple[int, int, int, int], values: np.ndarray
+) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
+    """Both boxes, cut at the darkest line of the strip they share (along the axis in which they lie further apart)."""
+    y0, y1, x0, x1 = max(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), min(a[3], b[3])
+    if y0 >= y1 or x0 >= x1:
+        return a, b
+    apart_y, apart_x = abs((a[0] + a[1]) - (b[0] + b[1])), abs((a[2] + a[3]) - (b[2] + b[3]))
+    if apart_x >= apart_y:
+        cut = x0 + int(np.argmin(values[min(a[0], b[0]) : max(a[1], b[1]), x0:x1].sum(axis=0)))
+        left, right = (a, b) if a[2] + a[3] < b[2] + b[3] else (b, a)
+        left, right = (left[0], left[1], left[2], cut), (right[0], right[1], cut, right[3])
+        return (left, right) if a[2] + a[3] < b[2] + b[3] else (right, left)
+    cut = y0 + int(np.argmin(values[y0:y1, min(a[2], b[2]) : max(a[3], b[3])].sum(axis=1)))
+    upper, lower = (a, b) if a[0] + a[1] < b[0] + b[1] else (b, a)
+    upper, lower = (upper[0], cut, upper[2], upper[3]), (cut, lower[1], lower[2], lower[3])
+    return (upper, lower) if a[0] + a[1] < b[0] + b[1] else (lower, upper)
+
+
+def _wrong_number(image: xr.DataArray, markers: np.ndarray, levels: list[float], count: int) -> str:
+    y, x = image["y"].values, image["x"].values
+    where = [
+        f"({x[int(cx)]}, {y[int(cy)]})"
+        for cy, cx in ndimage.center_of_mass(np.ones(markers.shape), markers, range(1, len(levels) + 1))
+    ]
+    at = f" at (x, y) = {', '.join(where)}" if where else ""
+    return (
+        f"found {len(levels)} bright patches{at}, not {count}; "
+        "give the regions in the config, beams: {pumped: [x0, x1, y0, y1], ...}, or check the flat-field run"
+    )

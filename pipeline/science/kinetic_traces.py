@@ -1,0 +1,122 @@
+"""Which traces a kinetic fit uses, and how the fits of all fluences become one dataset."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+
+__all__ = ["MIN_SPECTRA_DELAYS", "PARAMETERS", "collect_traces", "gather_fits"]
+
+PARAMETERS = ("t_d", "irf_sigma", "tau1", "tau2", "tau3")
+TERMS = ("A1", "A2", "A3")
+MIN_SPECTRA_DELAYS = 6
+"""Delays a spectrum's energy needs to take part: with fewer its own amplitudes use up what it says about the times."""
+
+
+def collect_traces(
+    spectra: xr.Dataset, delay_scan: xr.Dataset, fluence: float, *, include_spectra: bool
+) -> xr.Dataset | None:
+    """Return the difference against delay at one fluence, or None where there is no trace.
+
+    Parameters
+    ----------
+    spectra
+        delta_xas (fluence, delay, energy).
+    delay_scan
+        delta_xas (scan, delay) with coordinates fluence and energy along scan.
+    fluence
+        Fluence [mJ/cm²].
+    include_spectra
+        Whether every energy of the spectra is a trace too, where it was measured at `MIN_SPECTRA_DELAYS` delays or more.
+
+    Returns
+    -------
+    Dataset over (trace, delay): delta_xas, delta_xas_stderr; NaN where a trace lacks a delay.
+    """
+    names = ["delta_xas", "delta_xas_stderr"]
+    parts = []
+    scans = np.flatnonzero(delay_scan["fluence"].values == fluence)
+    if len(scans):
+        chosen = delay_scan[names].isel(scan=scans).drop_vars("fluence", errors="ignore")
+        parts.append(chosen.rename(scan="trace"))
+    if include_spectra and fluence in spectra["fluence"].values:
+        chosen = spectra[names].sel(fluence=fluence, drop=True)
+        measured = np.isfinite(chosen["delta_xas"]).sum("delay").values
+        enough = np.flatnonzero(measured >= MIN_SPECTRA_DELAYS)
+        if len(enough):
+            picked = chosen.isel(energy=enough)
+            parts.append(picked.rename(energy="trace").assign_coords(energy=("trace", picked["energy"].values)).drop_vars("trace"))
+    if not parts:
+        return None
+    traces = xr.concat(parts, dim="trace", join="outer", coords="minimal", compat="override")
+    used = np.isfinite(traces["delta_xas"]).any("trace")
+    return traces.isel(delay=np.flatnonzero(used)).transpose("trace", "delay").sortby("energy")
+
+
+def gather_fits(fitted: Mapping[float, xr.Dataset | None]) -> xr.Dataset:
+    """Return one dataset over fluence from the fits of `fit_kinetics`; NaN and not identifiable where there is none.
+
+    Traces are put on common axes of energy and delay. `attrs["verdicts"]` is JSON: fluence → one sentence per time.
+    """
+    fluence = np.array(sorted(fitted), np.float64)
+    done = {f: d for f, d in fitted.items() if d is not None}
+    energy = np.unique(np.concatenate([d["energy"].values for d in done.values()])) if done else np.empty(0)
+    delay = np.unique(np.concatenate([d["delay"].values for d in done.values()])) if done else np.empty(0)
+    n, p = len(fluence), len(PARAMETERS)
+    out = xr.Dataset(
+        coords={
+            "fluence": fluence,
+            "parameter": np.array(PARAMETERS),
+            "bound": np.array(["lower", "upper"]),
+            "term": np.array(TERMS),
+            "energy": energy,
+            "delay": delay,
+        }
+    )
+    for name in ("value", "stderr"):
+        out[name] = (("fluence", "parameter"), np.full((n, p), np.nan))
+    for name in ("ci68", "ci95"):
+        out[name] = (("fluence", "parameter", "bound"), np.full((n, p, 2), np.nan))
+    for name in ("at_bound", "identifiable"):
+        out[name] = (("fluence", "parameter"), np.zeros((n, p), bool))
+    for name in ("amplitude", "amplitude_stderr"):
+        out[name] = (("fluence", "term", "energy"), np.full((n, len(TERMS), len(energy)), np.nan))
+    for name in ("fit", "residual"):
+        out[name] = (("fluence", "energy", "delay"), np.full((n, len(energy), len(delay)), np.nan))
+    out["redchi"] = ("fluence", np.full(n, np.nan))
+    for k, f in enumerate(fluence.tolist()):
+        if f in done:
+            _fill(out, k, done[f])
+    extra = [v for v in _COMMON if done and all(v in d for d in done.values())]
+    for name in extra:
+        out[name] = xr.concat([done[f][name] if f in done else xr.full_like(next(iter(done.values()))[name], np.nan)
+                               for f in fluence.tolist()], dim="fluence", join="outer")
+    out.attrs["verdicts"] = json.dumps({f"{f:g}": _verdicts(d) for f, d in fitted.items()})
+    return out
+
+
+_COMMON = ("t50", "t50_stderr", "chi2", "dof")
+
+
+def _fill(out: xr.Dataset, k: int, fit: xr.Dataset) -> None:
+    here = [PARAMETERS.index(str(name)) for name in fit["parameter"].values]
+    for name in ("value", "stderr", "ci68", "ci95", "at_bound", "identifiable"):
+        out[name].values[k, here] = fit[name].values
+    e = np.searchsorted(out["energy"].values, fit["energy"].values)
+    t = np.searchsorted(out["delay"].values, fit["delay"].values)
+    terms = [TERMS.index(str(name)) for name in fit["term"].values]
+    for name in ("amplitude", "amplitude_stderr"):
+        out[name].values[k][np.ix_(terms, e)] = fit[name].transpose("term", "trace").values
+    for name in ("fit", "residual"):
+        out[name].values[k][np.ix_(e, t)] = fit[name].transpose("trace", "delay").values
+    out["redchi"].values[k] = float(fit["redchi"])
+
+
+def _verdicts(fit: xr.Dataset | None) -> list[str]:
+    if fit is None:
+        return []
+    text = fit.attrs.get("verdict", "[]")
+    return list(json.loads(text)) if isinstance(text, str) else list(text)

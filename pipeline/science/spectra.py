@@ -1,0 +1,267 @@
+"""Pulses → spectra and delay scans: ratio of sums, −ln, and errors from the data.
+
+The estimator of a bin is −ln(Σ I_pumped / Σ I_unpumped). Its bias is (σ²_u/S²_u − σ²_p/S²_p)/2 with the bin's sums S, so
+it vanishes with the number of pulses; the mean of single-pulse ratios or of their logarithms keeps a bias of the order
+of one over the photons per pulse however long one measures. Ratio of sums also weights every pulse by its photons,
+which is the minimum-variance weight at the photon limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from pipeline.errors import DataError
+from pipeline.science.accumulate import accumulate, log_ratio, merge_sums
+from pipeline.science.binning import assign, energy_edges, grid_edges, step_centres, step_centres_of_all, step_edges, sweep_edges
+from pipeline.science.uncertainty import moderated_variance
+
+__all__ = ["delay_scans", "difference", "flat_constant", "nominal_edges", "quality_cells", "spectra"]
+
+Bins = Sequence[float] | tuple[float, float, float] | float | None
+
+
+def flat_constant(pulses: xr.Dataset, code: xr.DataArray) -> tuple[float, float]:
+    """Return ln(Σ I_pumped / Σ I_unpumped) of a run with the pump off, and its standard error.
+
+    Raises
+    ------
+    DataError
+        If no pulse of the run counts.
+    """
+    sums = accumulate(pulses, np.where(code.values == 0, 0, -1), 1)
+    value, scatter, shot = (float(v[0]) for v in log_ratio(sums, "pumped", "unpumped"))
+    if not np.isfinite(value):
+        raise DataError("no pulse of the flat-field run counts; is it a run with X-rays?")
+    return value, float(np.sqrt(scatter if np.isfinite(scatter) else shot))
+
+
+def nominal_edges(runs: Sequence[xr.Dataset], bins: Bins, *, resolution: float = 1e-3) -> np.ndarray:
+    """Return delay bin edges [ps] common to some runs.
+
+    Parameters
+    ----------
+    runs
+        delay (train, pulse) [ps]; the nominal delay is the median of a train.
+    bins
+        Edges, a width, or None for the steps of the stage.
+    resolution
+        Stage readings closer than this [ps] are the same step.
+    """
+    medians = [_train_median(r["delay"].values) for r in runs]
+    everything = np.concatenate(medians) if medians else np.empty(0)
+    everything = everything[np.isfinite(everything)]
+    if not len(everything):
+        raise DataError("no train has a delay; set sources.delay_stage or the runs' `delay:`")
+    if isinstance(bins, float | int):
+        return sweep_edges(everything, width=float(bins))
+    if bins is not None:
+        return np.asarray(bins, np.float64)
+    steps = [step_centres(r["nominal_delay"].values, resolution=resolution) for r in runs]
+    if all(s is not None for s in steps):
+        # nominal positions leave the arrival time out; its mean moves all steps alike
+        offset = np.nanmedian(np.concatenate([m - r["nominal_delay"].values for m, r in zip(medians, runs, strict=True)]))
+        return step_edges(step_centres_of_all([s for s in steps if s is not None]) + offset)
+    return sweep_edges(everything, width=max(float(np.ptp(everything)) / 100, 0.01))
+
+
+def _train_median(delay: np.ndarray) -> np.ndarray:
+    usable = np.isfinite(delay).any(axis=1)
+    result = np.full(len(delay), np.nan)
+    if usable.any():
+        result[usable] = np.nanmedian(delay[usable], axis=1)
+    return result
+
+
+def _edges_of_energy(runs: Sequence[xr.Dataset], bins: Bins) -> np.ndarray:
+    if bins is None:
+        return energy_edges([r["energy"].values for r in runs])
+    if isinstance(bins, tuple) and len(bins) == 3:
+        return grid_edges(*bins)
+    return np.asarray(bins, np.float64)
+
+
+def spectra(
+    runs: Sequence[xr.Dataset],
+    *,
+    energy_bins: Bins = None,
+    delay_bins: Bins = None,
+    constant: tuple[float, float] = (0.0, 0.0),
+) -> xr.Dataset:
+    """Bin energy scans into spectra.
+
+    Parameters
+    ----------
+    runs
+        Pulses of each run with `code` (train, pulse; 0 = used) and scalar `fluence`. Runs at the same fluence and delay
+        add up, photon by photon.
+    energy_bins
+        Edges [eV], (start, stop, step) of centres, or None: found in the data.
+    delay_bins
+        Edges [ps], a width, or None: one bin per stage position; then all pulses of a train share the train's bin.
+    constant
+        Flat-field constant and its standard error, see `flat_constant`.
+
+    Returns
+    -------
+    Dataset over (fluence, delay, energy), see `difference`; coordinates are means over the bins' pulses.
+    """
+    if not runs:
+        return _empty(("fluence", "delay", "energy"))
+    e_edges = _edges_of_energy(runs, energy_bins)
+    d_edges = nominal_edges(runs, delay_bins)
+    fluence = np.unique([float(r["fluence"]) for r in runs])
+    n_e, n_d = len(e_edges) - 1, len(d_edges) - 1
+    parts: dict[float, list[xr.Dataset]] = {f: [] for f in fluence.tolist()}
+    for run in runs:
+        delay = run["delay"].values
+        if delay_bins is None:
+            delay = np.broadcast_to(_train_median(delay)[:, None], delay.shape)
+        cell = _cells(run, assign(run["energy"].values, e_edges)[:, None], assign(delay, d_edges), n_e)
+        parts[float(run["fluence"])].append(accumulate(run, cell, n_e * n_d))
+    sums = xr.concat([merge_sums(p) for p in parts.values()], dim="fluence")
+    shaped = _unstack(sums, {"delay": n_d, "energy": n_e}).assign_coords(fluence=fluence)
+    kept = shaped.isel(
+        delay=np.flatnonzero(shaped["n_pulses"].sum(["fluence", "energy"]) > 0),
+        energy=np.flatnonzero(shaped["n_pulses"].sum(["fluence", "delay"]) > 0),
+    )
+    n = kept["n_pulses"]
+    energy = kept["energy_sum"].sum(["fluence", "delay"]) / n.sum(["fluence", "delay"])
+    at = kept["delay_sum"].sum(["fluence", "energy"]) / n.sum(["fluence", "energy"])
+    result = difference(kept, constant).assign_coords(energy=energy, delay=at)
+    return result.transpose("fluence", "delay", "energy", ...)
+
+
+def delay_scans(
+    runs: Sequence[xr.Dataset], *, delay_bins: Bins = None, constant: tuple[float, float] = (0.0, 0.0)
+) -> xr.Dataset:
+    """Bin delay scans at fixed energy; scans at the same fluence and energy (within 2·10⁻⁴) add up.
+
+    With `delay_bins` None the bins follow the stage's steps, and pulses whose arrival time moves them go to the bin of
+    their own delay. Other parameters and the result are those of `spectra`, over (scan, delay), with coordinates
+    fluence and energy along scan.
+    """
+    if not runs:
+        return _empty(("scan", "delay"))
+    d_edges = nominal_edges(runs, delay_bins)
+    n_d = len(d_edges) - 1
+    groups = _group_scans(runs)
+    sums = []
+    for members in groups:
+        parts = [
+            accumulate(r, _cells(r, np.zeros((r.sizes["train"], 1), np.int64), assign(r["delay"].values, d_edges), 1), n_d)
+            for r in members
+        ]
+        sums.append(merge_sums(parts))
+    shaped = _unstack(xr.concat(sums, dim="scan"), {"delay": n_d})
+    kept = shaped.isel(delay=np.flatnonzero(shaped["n_pulses"].sum("scan") > 0))
+    at = kept["delay_sum"].sum("scan") / kept["n_pulses"].sum("scan")
+    energy = kept["energy_sum"].sum("delay") / kept["n_pulses"].sum("delay").clip(min=1)
+    result = difference(kept, constant).assign_coords(
+        delay=at, energy=energy, fluence=("scan", [float(g[0]["fluence"]) for g in groups])
+    )
+    return result.transpose("scan", "delay", ...)
+
+
+def quality_cells(run: xr.Dataset, *, kind: str, energy_bins: Bins = None, delay_bins: Bins = None) -> np.ndarray:
+    """Return the bin (train, pulse) in which each pulse of one run is compared with its like, -1 where it counts not.
+
+    `kind`: energy_scan, delay_scan or flat_field; the bins are the run's own.
+    """
+    shape = run["present"].shape
+    zeros = np.zeros(shape, np.int64)
+    if kind == "flat_field":
+        return np.where(run["code"].values == 0, zeros, -1)
+    if kind == "delay_scan":
+        delay = assign(run["delay"].values, nominal_edges([run], delay_bins))
+        return _cells(run, np.zeros((shape[0], 1), np.int64), delay, 1)
+    edges = _edges_of_energy([run], energy_bins)
+    return _cells(run, assign(run["energy"].values, edges)[:, None], zeros, len(edges) - 1)
+
+
+def _group_scans(runs: Sequence[xr.Dataset]) -> list[list[xr.Dataset]]:
+    groups: list[list[xr.Dataset]] = []
+    for run in sorted(runs, key=lambda r: (float(r["fluence"]), _energy(r))):
+        last = groups[-1][0] if groups else None
+        same = last is not None and float(last["fluence"]) == float(run["fluence"])
+        if last is not None and same and abs(_energy(run) - _energy(last)) <= 2e-4 * _energy(last):
+            groups[-1].append(run)
+        else:
+            groups.append([run])
+    return groups
+
+
+def _energy(run: xr.Dataset) -> float:
+    return float(np.nanmedian(run["energy"].values))
+
+
+def _cells(run: xr.Dataset, energy_bin: np.ndarray, delay_bin: np.ndarray, n_energy: int) -> np.ndarray:
+    inside = (energy_bin >= 0) & (delay_bin >= 0) & (run["code"].values == 0)
+    return np.where(inside, delay_bin * n_energy + energy_bin, -1)
+
+
+def _unstack(sums: xr.Dataset, sizes: dict[str, int]) -> xr.Dataset:
+    names = tuple(sizes)
+    shape = tuple(sizes.values())
+    out = {}
+    for name, variable in sums.data_vars.items():
+        at = variable.dims.index("cell")
+        dims = (*variable.dims[:at], *names, *variable.dims[at + 1 :])
+        values = variable.values.reshape(*variable.shape[:at], *shape, *variable.shape[at + 1 :])
+        out[name] = (dims, values, variable.attrs)
+    return xr.Dataset(out, coords={"beam": sums["beam"]})
+
+
+def difference(sums: xr.Dataset, constant: tuple[float, float]) -> xr.Dataset:
+    """Return optical densities and their difference with errors from sums over any dims.
+
+    delta_xas = −ln(S_pumped / S_unpumped) + c with the flat-field constant c. The error of c is common to all bins; it
+    is part of every `_stderr` here and also given alone as attribute `flat_field_constant_stderr`. Where there is no
+    reference beam the optical densities are NaN.
+
+    Returns
+    -------
+    Dataset: od_unpumped, od_pumped, delta_xas with _stderr, delta_xas_stderr_shot, n_pulses, n_trains, photons_*.
+    """
+    c, c_stderr = constant
+    n = sums["n_trains"]
+    ratio, scatter, shot = log_ratio(sums, "pumped", "unpumped")
+    result = xr.Dataset()
+    variance = moderated_variance(scatter, shot, n)
+    result["delta_xas"] = c - ratio
+    result["delta_xas_stderr"] = np.sqrt(variance + c_stderr**2)
+    result["delta_xas_stderr_shot"] = np.sqrt(shot + c_stderr**2)
+    has_reference = "reference" in [str(b) for b in sums["beam"].values]
+    for name, beam in (("od_unpumped", "unpumped"), ("od_pumped", "pumped")):
+        if has_reference:
+            od, od_scatter, od_shot = log_ratio(sums, beam, "reference")
+            value, error = -od, moderated_variance(od_scatter, od_shot, n)
+        else:
+            value, error = xr.full_like(ratio, np.nan), xr.full_like(ratio, np.nan)
+        common = c_stderr if beam == "pumped" else 0.0
+        result[name] = value + (c if beam == "pumped" else 0.0)
+        result[f"{name}_stderr"] = np.sqrt(error + common**2)
+    result["n_pulses"] = sums["n_pulses"]
+    result["n_trains"] = n
+    for beam in ("pumped", "unpumped"):
+        result[f"photons_{beam}"] = sums["photons"].sel(beam=beam, drop=True)
+    result.attrs.update(flat_field_constant=c, flat_field_constant_stderr=c_stderr)
+    return result.drop_vars("beam", errors="ignore")
+
+
+def _empty(dims: tuple[str, ...]) -> xr.Dataset:
+    shape = (0,) * len(dims)
+    floats = [
+        f"{v}{s}" for v in ("od_unpumped", "od_pumped", "delta_xas") for s in ("", "_stderr")
+    ] + ["delta_xas_stderr_shot", "photons_pumped", "photons_unpumped"]
+    result = xr.Dataset({name: (dims, np.empty(shape)) for name in floats})
+    result["n_pulses"] = (dims, np.empty(shape, np.int64))
+    result["n_trains"] = (dims, np.empty(shape, np.int64))
+    coords = {d: (d, np.empty(0)) for d in dims if d != "scan"}
+    if "scan" in dims:
+        coords |= {"fluence": ("scan", np.empty(0)), "energy": ("scan", np.empty(0))}
+    result = result.assign_coords(coords)
+    result.attrs.update(flat_field_constant=0.0, flat_field_constant_stderr=0.0)
+    return result

@@ -1,0 +1,210 @@
+"""What happens in a run, train by train and pulse by pulse, before any pixel is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.constants import speed_of_light
+
+from pipeline.errors import ConfigError
+from pipeline.science import forward
+from schemas.scenario import (
+    AbsorptionSpec,
+    DarkRun,
+    DelayScan,
+    EnergyScan,
+    FlatFieldRun,
+    LineSpec,
+    RunSpec,
+    Scenario,
+    grid_values,
+)
+
+__all__ = ["RunPlan", "build_model", "plan_run"]
+
+_MM_PER_PS = speed_of_light * 1e-9 / 2.0
+_PAUSE = 1000
+"""Trains between runs, so that train ids do not continue from run to run."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One run. T trains, P frames per train, B beams; true values unless a name ends in `_read`."""
+
+    spec: RunSpec
+    train_id: NDArray[np.uint64]
+    energy_read: Floats
+    """(T) what the monochromator reports [eV]."""
+    stage_read: Floats
+    """(T) what the delay stage reports [mm]."""
+    pulse_id: NDArray[np.uint64]
+    cell_id: NDArray[np.uint16]
+    lit: NDArray[np.bool_]
+    """(P) whether an X-ray pulse belongs to the frame."""
+    present: NDArray[np.bool_]
+    """(T, P) whether the detector recorded the frame."""
+    photons: NDArray[np.float32]
+    """(T, P, B) mean photons per pixel where the illumination is 1."""
+    monitor_read: NDArray[np.float32]
+    """(T, P) pulse energy [µJ]."""
+    arrival_read: NDArray[np.float32]
+    """(T, P) arrival time [fs]."""
+    frame_seed: NDArray[np.uint64]
+    """(T, P) start of a frame's random numbers."""
+
+    @property
+    def n_frames(self) -> int:
+        """Number of recorded frames."""
+        return int(self.present.sum())
+
+
+def build_model(scenario: Scenario) -> forward.ForwardModel:
+    """Return the scenario's forward model."""
+    a, k = scenario.absorption, scenario.kinetics
+    return forward.ForwardModel(
+        **_lines(a),
+        edge_position=a.edge_position,
+        edge_height=a.edge_height,
+        edge_fwhm=a.edge_fwhm,
+        background=a.background,
+        resolution=a.resolution,
+        taus=k.taus,
+        amplitudes=k.amplitudes,
+        power=k.power,
+        t_d=k.t_d,
+        irf_sigma=k.irf_sigma,
+        reference_delay=k.reference_delay,
+        fraction=tuple(k.fraction),
+        early_shift=k.early_shift,
+        settle=k.settle,
+    )
+
+
+def _lines(spec: AbsorptionSpec) -> dict[str, Any]:
+    def line(s: LineSpec) -> forward.Line:
+        return forward.Line(s.position, s.height, s.fwhm)
+
+    return {
+        "ground": line(spec.ground),
+        "excited": line(spec.excited),
+        "shared": tuple(map(line, spec.shared)),
+        "features": tuple(map(line, spec.features)),
+    }
+
+
+def plan_run(scenario: Scenario, index: int, seed: int) -> RunPlan:
+    """Return the plan of the scenario's run number `index` (position in the list)."""
+    spec = scenario.runs[index]
+    machine = scenario.machine
+    rng = np.random.default_rng([seed, spec.run, 0x12A])
+    energy, delay = _settings(spec)
+    n_trains, n_pulses = energy.size, machine.pulses_per_train
+    shape = (n_trains, n_pulses)
+    lit = np.ones(n_pulses, bool)
+    lit[machine.dark_frames] = False
+    if isinstance(spec, DarkRun):
+        lit[:] = False
+    intensity = _intensity(scenario, shape, rng)
+    arrival = _jitter(scenario, shape, rng)
+    stage = scenario.delay.t0 + scenario.delay.sign * (delay + (scenario.delay.trigger or 0.0)) * _MM_PER_PS
+    transmitted = _transmission(scenario, spec, energy, delay[:, None] + 1e-3 * arrival)
+    photons = scenario.beams.photons * (intensity * lit)[..., None] * transmitted
+    if scenario.beams.jitter:
+        photons = photons * np.maximum(1.0 + scenario.beams.jitter * rng.standard_normal(photons.shape), 0.0)
+    light = scenario.light
+    seen = 1.0 + light.monitor_slope * (intensity - 1.0) + light.monitor_noise * rng.standard_normal(shape)
+    encoder_noise = spec.encoder_noise if isinstance(spec, EnergyScan) else 0.002
+    first = machine.first_train + sum(_settings(r)[0].size + _PAUSE for r in scenario.runs[:index])
+    return RunPlan(
+        spec=spec,
+        train_id=np.arange(first, first + n_trains, dtype=np.uint64),
+        energy_read=energy + encoder_noise * rng.standard_normal(n_trains),
+        stage_read=stage + scenario.delay.encoder_noise * rng.standard_normal(n_trains),
+        pulse_id=machine.first_pulse_id + machine.pulse_id_step * np.arange(n_pulses, dtype=np.uint64),
+        cell_id=(machine.cell_step * np.arange(n_pulses)).astype(np.uint16),
+        lit=lit,
+        present=_present(spec, shape, rng),
+        photons=photons.astype(np.float32),
+        monitor_read=np.maximum(light.pulse_energy * seen, 1.5).astype(np.float32),
+        arrival_read=(arrival + scenario.arrival.monitor_noise * rng.standard_normal(shape)).astype(np.float32),
+        frame_seed=rng.integers(0, 2**64, shape, dtype=np.uint64),
+    )
+
+
+def _settings(spec: RunSpec) -> tuple[Floats, Floats]:
+    """Photon energy [eV] and nominal delay [ps] of every train."""
+    if isinstance(spec, DarkRun):
+        return np.full(spec.trains, 530.0), np.zeros(spec.trains)
+    if isinstance(spec, FlatFieldRun):
+        return np.full(spec.trains, spec.energy), np.zeros(spec.trains)
+    if isinstance(spec, DelayScan):
+        delays = np.repeat(grid_values(spec.delays), spec.trains_per_step)
+        return np.full(delays.size, spec.energy), delays
+    energies = np.array(grid_values(spec.energies))
+    n_trains = energies.size * spec.trains_per_step
+    if spec.sweep:
+        phase = (np.arange(n_trains) + 0.5) / n_trains * spec.sweep
+        ramp = 1.0 - np.abs(phase % 2.0 - 1.0)
+        energies = energies.min() + (energies.max() - energies.min()) * ramp
+    else:
+        energies = np.repeat(energies, spec.trains_per_step)
+    return energies, np.full(n_trains, spec.delay)
+
+
+def _intensity(scenario: Scenario, shape: tuple[int, int], rng: np.random.Generator) -> Floats:
+    light = scenario.light
+    train = np.maximum(1.0 + light.train_sigma * rng.standard_normal(shape[0]), 0.1)
+    if light.relative_sigma == 0.0:
+        return np.broadcast_to(train[:, None], shape).copy()
+    modes = light.relative_sigma**-2
+    return np.asarray(train[:, None] * rng.gamma(modes, 1.0 / modes, shape))
+
+
+def _jitter(scenario: Scenario, shape: tuple[int, int], rng: np.random.Generator) -> Floats:
+    spec = scenario.arrival
+    train = spec.train_sigma * rng.standard_normal(shape[0])
+    return np.asarray(train[:, None] + spec.pulse_sigma * rng.standard_normal(shape))
+
+
+def _transmission(scenario: Scenario, spec: RunSpec, energy: Floats, delay: Floats) -> Floats:
+    """Flux times transmission of every beam, (T, P, B)."""
+    model = build_model(scenario)
+    energies = xr.DataArray(energy, dims="train")
+    delays = xr.DataArray(delay, dims=("train", "pulse"))
+    unpumped = forward.ground_od(model, energies).broadcast_like(delays).transpose("train", "pulse").values
+    pumped = unpumped
+    if isinstance(spec, EnergyScan | DelayScan) and spec.fluence > 0.0:
+        change = forward.delta_xas(model, energies, delays, fluence=spec.fluence)
+        drift = scenario.burst_od * np.linspace(0.0, 1.0, delay.shape[1]) if delay.shape[1] > 1 else 0.0
+        pumped = unpumped + change.transpose("train", "pulse").values + drift
+    od = {"pumped": pumped, "unpumped": unpumped, "reference": np.zeros_like(unpumped)}
+    flux = dict(zip(("pumped", "unpumped", "reference"), scenario.beams.flux, strict=True))
+    return np.stack([flux[role] * np.exp(-od[role]) for role in scenario.beams.order], axis=-1)
+
+
+def _present(spec: RunSpec, shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Take away whole trains and parts of trains: the end of every other partial train, the middle of the rest."""
+    present = np.ones(shape, bool)
+    n_trains, n_pulses = shape
+    spoiled = spec.missing_trains + spec.partial_trains
+    if spoiled and (spoiled > n_trains - 2 or (spec.partial_trains and n_pulses < 4)):
+        raise ConfigError(
+            f"run {spec.run}: missing_trains + partial_trains is {spoiled}, but the run has {n_trains} trains of "
+            f"{n_pulses} frames; ask for at most {max(n_trains - 2, 0)} and give trains at least 4 frames"
+        )
+    chosen = rng.choice(np.arange(1, n_trains - 1), spoiled, replace=False) if spoiled else np.empty(0, int)
+    present[chosen[: spec.missing_trains]] = False
+    for i, train in enumerate(np.sort(chosen[spec.missing_trains :])):
+        kept = int(rng.integers(n_pulses // 2, n_pulses - 1))
+        if i % 2:
+            start = (n_pulses - (n_pulses - kept)) // 2
+            present[train, start : start + n_pulses - kept] = False
+        else:
+            present[train, kept:] = False
+    return present

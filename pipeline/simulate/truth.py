@@ -1,0 +1,227 @@
+"""What a simulation wrote down about itself: `truth.json`, the DOS files, and the run configuration beside the runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import yaml
+from numpy.typing import NDArray
+
+from pipeline.science import forward
+from pipeline.simulate.module import WIDTH, Module, linear_adu
+from pipeline.simulate.plan import RunPlan, build_model
+from schemas.scenario import DarkRun, DelayScan, EnergyScan, FlatFieldRun, Scenario, SourceNames, grid_values
+
+__all__ = ["describe_run", "run_config", "truth_of", "write_dos", "write_text"]
+
+_COMMENTS = {
+    "delay": "t0 in mm",
+    "kinetics": "irf_sigma in ps, as if measured separately",
+    "mixture": "the fraction is quoted at the reference delay and still moves below min_delay [ps]; the DOS files are\n"
+    "# without the instrument's broadening, gaussian_fwhm [eV]",
+}
+_DOS_STEP, _DOS_MARGIN = 0.02, 12.0
+_ROLES = ("frames", "energy", "delay_stage", "trigger", "arrival", "intensity", "bunch_pattern")
+
+
+def describe_run(scenario: Scenario, plan: RunPlan) -> dict[str, Any]:
+    """Return the truth of one run: what is in its files and the noise-free spectra on its own grid."""
+    spec = plan.spec
+    recorded = plan.present.any(axis=1)
+    partial = recorded & ~plan.present.all(axis=1)
+    truth: dict[str, Any] = {
+        "run": spec.run,
+        "kind": spec.kind,
+        "n_trains": int(plan.train_id.size),
+        "n_trains_recorded": int(recorded.sum()),
+        "n_frames": plan.n_frames,
+        "first_train_id": int(plan.train_id[0]),
+        "last_train_id": int(plan.train_id[-1]),
+        "pulse_ids": plan.pulse_id.tolist(),
+        "xray_pulse_ids": plan.pulse_id[plan.lit].tolist(),
+        "cell_ids": plan.cell_id.tolist(),
+        "missing_trains": plan.train_id[~recorded].tolist(),
+        "partial_trains": {
+            str(plan.train_id[t]): plan.pulse_id[plan.present[t]].tolist() for t in np.flatnonzero(partial)
+        },
+    }
+    if isinstance(spec, DarkRun):
+        return truth
+    model = build_model(scenario)
+    if isinstance(spec, FlatFieldRun):
+        od = forward.ground_od(model, xr.DataArray([spec.energy], dims="energy"))
+        return truth | {"energy": spec.energy, "od": float(od[0])}
+    energies = sorted(grid_values(spec.energies)) if isinstance(spec, EnergyScan) else [spec.energy]
+    delays = sorted(grid_values(spec.delays)) if isinstance(spec, DelayScan) else [spec.delay]
+    return truth | {"fluence": spec.fluence} | _noise_free(model, energies, delays, spec.fluence)
+
+
+def _noise_free(
+    model: forward.ForwardModel, energies: list[float], delays: list[float], fluence: float
+) -> dict[str, Any]:
+    energy = xr.DataArray(energies, dims="energy")
+    delay = xr.DataArray(delays, dims="delay")
+    ground = forward.ground_od(model, energy)
+    change = forward.delta_xas(model, energy, delay, fluence=fluence).transpose("delay", "energy")
+    alpha = forward.excited_fraction(model, delay, fluence=fluence).values
+    shift = forward.line_shift(model, delay).values
+    a, b = model.excited, model.ground
+    return {
+        "energies": energies,
+        "delays": delays,
+        "alpha": alpha.tolist(),
+        "amplitudes": list(forward.scaled_amplitudes(model, fluence)),
+        "od_unpumped": ground.values.tolist(),
+        "delta_xas": change.values.tolist(),
+        "peaks": {
+            "A": {
+                "position": (a.position + shift).tolist(),
+                "amplitude": (alpha * a.height).tolist(),
+                "fwhm": [a.fwhm] * len(delays),
+            },
+            "B": {
+                "position": [b.position] * len(delays),
+                "amplitude": (-alpha * b.height).tolist(),
+                "fwhm": [b.fwhm] * len(delays),
+            },
+        },
+    }
+
+
+def truth_of(scenario: Scenario, seed: int, module: Module, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return everything that was put into a simulation."""
+    spec = scenario.detector
+    model = build_model(scenario)
+    k = scenario.kinetics
+    fluences = sorted({r["fluence"] for r in runs if r.get("fluence", 0.0) > 0.0})
+    reference = xr.DataArray(k.reference_delay)
+    return {
+        "scenario": scenario.model_dump(mode="json"),
+        "seed": seed,
+        "units": {"energy": "eV", "delay": "ps", "fluence": "mJ/cm2", "delta_xas": "1", "gain": "ADU/photon"},
+        "detector": {
+            "module": spec.module,
+            "gain": spec.gain,
+            "read_noise": spec.read_noise,
+            "curvature": spec.curvature,
+            "full_scale": spec.full_scale,
+            "nonlinearity": {"adu": list(range(spec.full_scale + 1)), "linear_adu": linear_adu(spec).tolist()},
+            "cell_level": module.cell_level.tolist(),
+            "bad_pixels": {
+                "dead": _pixels(module.dead),
+                "hot": _pixels(module.hot),
+                "noisy": _pixels(module.noisy),
+            },
+        },
+        "beams": [
+            {
+                "role": b.role,
+                "region": list(b.region),
+                "flux": b.flux,
+                "photons_per_pulse": float(scenario.beams.photons * b.flux * b.patch.sum(dtype=float)),
+            }
+            for b in module.beams
+        ],
+        "kinetics": {
+            "taus": list(k.taus),
+            "t_d": k.t_d,
+            "irf_sigma": k.irf_sigma,
+            "power": k.power,
+            "fluences": fluences,
+            "amplitudes": [list(forward.scaled_amplitudes(model, f)) for f in fluences],
+        },
+        "mixture": {
+            "delay": k.reference_delay,
+            "fluences": fluences,
+            "alpha": [float(forward.excited_fraction(model, reference, fluence=f)) for f in fluences],
+            "ground": {"position": model.ground.position, "fwhm": model.ground.fwhm},
+            "excited": {"position": model.excited.position, "fwhm": model.excited.fwhm},
+        },
+        "runs": runs,
+    }
+
+
+def _pixels(flat: NDArray[np.int64]) -> list[list[int]]:
+    """Flat pixel numbers as [y, x]."""
+    return [[int(p) // WIDTH, int(p) % WIDTH] for p in np.sort(flat)]
+
+
+def write_dos(scenario: Scenario, out: Path) -> None:
+    """Write the two states' spectra without instrument broadening, columns energy_eV and dos."""
+    model = forward.without_resolution(build_model(scenario))
+    lines = [model.ground, model.excited, *model.shared, *model.features]
+    low = min(line.position for line in lines) - _DOS_MARGIN
+    high = max(line.position for line in lines) + _DOS_MARGIN
+    grid = np.round(np.arange(np.floor(low), np.ceil(high) + _DOS_STEP / 2, _DOS_STEP), 6)
+    energy = xr.DataArray(grid, dims="energy")
+    for state, od in {"ground": forward.ground_od(model, energy), "excited": forward.excited_od(model, energy)}.items():
+        rows = "".join(f"{e:.2f} {d:.9f}\n" for e, d in zip(grid, od.values, strict=True))
+        write_text(out / f"dos_{state}.txt", "energy_eV dos\n" + rows)
+
+
+def run_config(scenario: Scenario) -> str:
+    """Return the text of the run configuration that processes the simulation."""
+    by_kind: dict[str, list[Any]] = {"dark": [], "flat_field": [], "energy_scan": [], "delay_scan": []}
+    for spec in scenario.runs:
+        by_kind[spec.kind].append(spec)
+    runs: dict[str, Any] = {kind: by_kind[kind][0].run for kind in ("dark", "flat_field") if by_kind[kind]}
+    for kind in ("energy_scan", "delay_scan"):
+        if by_kind[kind]:
+            runs[f"{kind}s"] = [{"run": s.run, "fluence": s.fluence} for s in by_kind[kind]]
+    config: dict[str, Any] = {
+        "schema": 1,
+        "dataset": scenario.name,
+        "raw": "raw",
+        "instrument": "scs-dssc-boz",
+        "sources": _overrides(scenario),
+        "runs": runs,
+        "delay": {"t0": scenario.delay.t0, "sign": scenario.delay.sign},
+        "detector": {"saturation": scenario.detector.full_scale},
+        "kinetics": {"power": scenario.kinetics.power, "irf_sigma": scenario.kinetics.irf_sigma, "t_d": "fit"},
+        "mixture": {
+            "dos_ground": "dos_ground.txt",
+            "dos_excited": "dos_excited.txt",
+            "gaussian_fwhm": scenario.absorption.resolution,
+        },
+    }
+    if len(scenario.beams.order) == 2:
+        config["beams"] = {"count": 2}
+    for section, values in scenario.process.items():
+        config[section] = config.get(section, {}) | values
+    text = f"# {scenario.title or scenario.name}: simulated; the numbers that went in are in truth.json\n"
+    for section, value in config.items():
+        text += f"# {_COMMENTS[section]}\n" if section in _COMMENTS else ""
+        # flow style is for the innermost mappings; a scalar section would get braces
+        flow = None if isinstance(value, dict) else False
+        text += yaml.safe_dump(
+            {section: value}, sort_keys=False, default_flow_style=flow, width=110, allow_unicode=True
+        )
+    return text
+
+
+def _overrides(scenario: Scenario) -> dict[str, dict[str, Any]]:
+    """What deviates from the instrument profile, by role."""
+    named, usual = scenario.sources.model_dump(), SourceNames().model_dump()
+    overrides: dict[str, dict[str, Any]] = {}
+    for role in _ROLES:
+        change = {}
+        if named[role] != usual[role]:
+            change["source"] = named[role]
+        if named.get(f"{role}_key") != usual.get(f"{role}_key"):
+            change["key"] = named[f"{role}_key"]
+        if role == "frames" and scenario.detector.module != 15:
+            change["module"] = scenario.detector.module
+        if change:
+            overrides[role] = change
+    return overrides
+
+
+def write_text(path: Path, content: str | dict[str, Any]) -> None:
+    """Write text, or a mapping as JSON with numbers rounded to 12 digits."""
+    if isinstance(content, dict):
+        content = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    path.write_text(content, encoding="utf-8")

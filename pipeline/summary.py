@@ -1,0 +1,179 @@
+"""summary.json: the numbers a person wants first, and what that person must know before using them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from schemas.config import Config, DelayScanRun
+from schemas.products import SCHEMA_VERSION
+
+__all__ = ["summarise", "summary_text"]
+
+NULL_LIMIT = 2.0
+"""χ² per degree of freedom of a null test above which it is a warning."""
+
+
+def summarise(
+    tree: xr.DataTree, config: Config, *, audits: Mapping[int, Sequence[str]], warnings: Sequence[str]
+) -> dict[str, Any]:
+    """Return the summary of a product; `version`, `created` and `product_hash` are added when it is published.
+
+    Parameters
+    ----------
+    tree
+        All groups of the product.
+    config
+        The config it was made with.
+    audits
+        What the audit of each run found.
+    warnings
+        What the stages had to say.
+    """
+    mixture = tree["mixture"].to_dataset()
+    quality = tree["quality"].to_dataset()
+    runs = [_run(quality.sel(run=n), config, audits.get(n, [])) for n in quality["run"].values.tolist()]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "dataset": config.dataset,
+        "kinetics": _kinetics(tree["kinetics"].to_dataset()),
+        "alpha": [
+            {"fluence": f, "alpha": _estimate(mixture.sel(fluence=f), "alpha", "1")} for f in mixture["fluence"].values.tolist()
+        ],
+        "slope": _estimate(mixture, "slope", "cm^2/mJ"),
+        "intercept": _estimate(mixture, "intercept", "1"),
+        "peaks": _peaks(tree["peaks"].to_dataset()),
+        "runs": runs,
+        "warnings": [*warnings, *_quality_warnings(runs)],
+    }
+
+
+def _number(value: Any) -> float | None:
+    number = float(value)
+    return number if np.isfinite(number) else None
+
+
+def _estimate(dataset: xr.Dataset, name: str, unit: str) -> dict[str, Any]:
+    return {"value": _number(dataset[name]), "stderr": _number(dataset[f"{name}_stderr"]), "unit": unit}
+
+
+def _kinetics(kinetics: xr.Dataset) -> list[dict[str, Any]]:
+    verdicts = json.loads(kinetics.attrs.get("verdicts", "{}"))
+    result = []
+    for fluence in kinetics["fluence"].values.tolist():
+        fit = kinetics.sel(fluence=fluence)
+        words = verdicts.get(f"{fluence:g}", [])
+        parameters = {}
+        for name in map(str, fit["parameter"].values):
+            one = fit.sel(parameter=name)
+            own = [w for w in words if w.startswith(name)]
+            parameters[name] = {
+                "value": _number(one["value"]),
+                "stderr": _number(one["stderr"]),
+                "ci68": [_number(v) for v in one["ci68"].values],
+                "ci95": [_number(v) for v in one["ci95"].values],
+                "identifiable": bool(one["identifiable"]),
+                "verdict": own[0] if own else ("" if np.isfinite(one["value"]) else f"{name}: no fit at this fluence"),
+            }
+        result.append({"fluence": fluence, "parameters": parameters, "redchi": _number(fit["redchi"])})
+    return result
+
+
+def _peaks(peaks: xr.Dataset) -> list[dict[str, Any]]:
+    result = []
+    for fluence in peaks["fluence"].values.tolist():
+        for delay in peaks["delay"].values.tolist():
+            for peak in map(str, peaks["peak"].values):
+                one = peaks.sel(fluence=fluence, delay=delay, peak=peak)
+                if bool(one["detected"]):
+                    result.append(
+                        {
+                            "peak": peak,
+                            "fluence": fluence,
+                            "delay": delay,
+                            "position": _estimate(one, "position", "eV"),
+                            "amplitude": _estimate(one, "amplitude", "1"),
+                        }
+                    )
+    return result
+
+
+def _run(row: xr.Dataset, config: Config, audit: Sequence[str]) -> dict[str, Any]:
+    number = int(row["run"])
+    scan = config.run_of(number)
+    kind = "flat_field" if scan is None else ("delay_scan" if isinstance(scan, DelayScanRun) else "energy_scan")
+    return {
+        "run": number,
+        "kind": kind,
+        "frames_expected": int(row["frames_expected"]),
+        "frames_read": int(row["frames_read"]),
+        "pulses_used": int(row["pulses_used"]),
+        "noise_ratio": _number(row["noise_ratio"]),
+        "null_chi2": _number(row["null_chi2"]),
+        "audit": list(audit),
+    }
+
+
+def _quality_warnings(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    found = []
+    for run in runs:
+        if run["null_chi2"] is not None and run["null_chi2"] > NULL_LIMIT:
+            found.append(f"run {run['run']}: odd and even trains differ (χ²/dof {run['null_chi2']:.2f}): do not trust its errors")
+        if run["noise_ratio"] is not None and run["noise_ratio"] > 1.5:
+            found.append(f"run {run['run']}: noise is {run['noise_ratio']:.2f} times the photon noise")
+        if run["pulses_used"] == 0:
+            found.append(f"run {run['run']}: no pulse is used")
+    return found
+
+
+def summary_text(summary: Mapping[str, Any]) -> str:
+    """Return a summary as text for a terminal."""
+    lines = [f"{summary['dataset']}  {summary.get('version', '')}  {summary.get('created', '')}", ""]
+    for fit in summary["kinetics"]:
+        lines.append(f"kinetics at {fit['fluence']:g} mJ/cm²" + (f"   χ²/dof {fit['redchi']:.2f}" if fit["redchi"] else ""))
+        for name, p in fit["parameters"].items():
+            if p["value"] is None:
+                continue
+            low, high = ("open" if v is None else f"{v:.3g}" for v in p["ci68"])
+            if p["identifiable"]:
+                lines.append(f"  {name:9s} {_pm(p['value'], p['stderr'])} ps   68 %: {low} … {high}")
+            else:
+                lines.append(f"  {name:9s} not determined   68 %: {low} … {high} ps" + (f"   {p['verdict']}" if p["verdict"] else ""))
+    if summary["alpha"]:
+        lines.append("excited fraction")
+        for row in summary["alpha"]:
+            a = row["alpha"]
+            shown = "–" if a["value"] is None else f"{_pm(100 * a['value'], 100 * (a['stderr'] or 0))} %"
+            lines.append(f"  {row['fluence']:6g} mJ/cm²  α = {shown}")
+        if summary["slope"]["value"] is not None:
+            s = summary["slope"]
+            lines.append(f"  slope {_pm(100 * s['value'], 100 * (s['stderr'] or 0))} % per mJ/cm²")
+    if summary["peaks"]:
+        lines.append("peaks of the difference")
+        for row in summary["peaks"]:
+            p, a = row["position"], row["amplitude"]
+            lines.append(
+                f"  {row['peak']} {row['fluence']:6g} mJ/cm² {row['delay']:7.2f} ps  {_pm(p['value'], p['stderr'])} eV"
+                f"   {_pm(1e3 * a['value'], 1e3 * (a['stderr'] or 0))} mOD"
+            )
+    lines.append("runs")
+    for run in summary["runs"]:
+        noise = "–" if run["noise_ratio"] is None else f"{run['noise_ratio']:.2f}"
+        lines.append(
+            f"  {run['run']:4d} {run['kind']:12s} {run['pulses_used']:>8d} of {run['frames_expected']} pulses used, "
+            f"noise/photon noise {noise}"
+        )
+        lines += [f"       ! {text}" for text in run["audit"]]
+    lines += [f"WARNING {text}" for text in summary["warnings"]]
+    return "\n".join(lines)
+
+
+def _pm(value: float, stderr: float | None) -> str:
+    if not stderr:
+        return f"{value:.4g}"
+    digits = max(0, int(np.ceil(1 - np.log10(stderr)))) if stderr < 10 else 0
+    return f"{value:.{digits}f} ± {stderr:.{digits}f}"

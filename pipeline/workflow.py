@@ -1,0 +1,522 @@
+"""THE FILE TO READ FIRST: the stages in the order in which data flow, in plain Python.
+
+    raw run → frames → pulses → spectra → peaks, kinetics, mixture → product
+
+Every stage looks whether its result is current (same inputs, options and code) and does nothing if it is. `process`
+walks them all; the Prefect flow in `flows/` calls the same functions, one task each.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from pipeline import fits, ingest
+from pipeline.errors import ConfigError, DataError
+from pipeline.io import dos_files, manifest, publish, store
+from pipeline.io.euxfel import Run, open_run
+from pipeline.io.tables import read_nonlinearity
+from pipeline.job import Job
+from pipeline.plots import draw_beams, draw_product
+from pipeline.provenance import FileHashes, code_hash, code_version, digest, environment
+from pipeline.science import detector
+from pipeline.science.beams import beam_dataset, find_beams
+from pipeline.science.calibration import build_calibration
+from pipeline.science.quality import run_quality
+from pipeline.science.roles import assign_roles
+from pipeline.science.selection import count_reasons, select_pulses
+from pipeline.science.spectra import delay_scans, flat_constant, quality_cells, spectra
+from pipeline.science.timing import pulse_delay
+from pipeline.summary import summarise
+from schemas.config import Beams, BinGrid, BinWidth, DelayScanRun
+from schemas.datasets import PULSES, QUALITY
+from schemas.products import GROUPS, SCHEMA_VERSION
+
+__all__ = ["STAGES", "bin_spectra", "calibrate", "fit", "inventory", "label", "process", "publish_product", "reduce_run", "restart_from"]
+
+log = logging.getLogger("trxas")
+
+STAGES = ("frames", "pulses", "spectra", "fits")
+"""Stages from which a dataset can be processed again."""
+
+FLAT_FRAMES = 4000
+"""Flat-field frames used for calibration: photon transfer and beam ratios are known to 0.1 % from these."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with a label, what was done and what there is to do."""
+
+_CODE = {
+    "frames": ("pipeline.ingest", "pipeline.io.euxfel", "pipeline.io.frame_index", "pipeline.io.exdf", "pipeline.io.store"),
+    "calibration": (
+        "pipeline.science.detector",
+        "pipeline.science.beams",
+        "pipeline.science.calibration",
+        "pipeline.science.linearity",
+        "pipeline.science.flat_field",
+    ),
+    "pulses": ("pipeline.science.reduce", "pipeline.science._reduce_kernel"),
+    "labels": ("pipeline.science.timing", "pipeline.science.roles", "pipeline.science.selection"),
+    "spectra": (
+        "pipeline.science.spectra",
+        "pipeline.science.accumulate",
+        "pipeline.science._accumulate_kernel",
+        "pipeline.science.binning",
+        "pipeline.science.uncertainty",
+        "pipeline.science.quality",
+    ),
+    "fits": fits.MODULES,
+    "product": ("pipeline.summary", "pipeline.io.publish", "schemas.products", "schemas.datasets"),
+}
+
+
+def process(job: Job, *, progress: Progress | None = None) -> Path:
+    """Take a dataset from raw runs to a published product; returns the folder of its version.
+
+    Raises
+    ------
+    TrxasError
+        With one line that names the run, the source, the value and the way out.
+    """
+    inputs = {}
+    for run in job.all_runs:
+        try:
+            inputs[run] = inventory(job, run)
+        except DataError as error:
+            job = job.without(run, str(error))
+    calibrate(job, inputs, progress=progress)
+    for run in job.reduced_runs:
+        try:
+            reduce_run(job, run, inputs[run], progress=progress)
+        except DataError as error:
+            job = job.without(run, str(error))
+    label(job)
+    bin_spectra(job)
+    fit(job)
+    return publish_product(job)
+
+
+# --- raw run ---------------------------------------------------------------------------------------------------------
+
+
+def inventory(job: Job, number: int) -> str:
+    """Hash the files of a run that matter here; returns the run's identity. Unchanged files are not read again."""
+    folder = job.run_dir(number)
+    run = _open(job, number)
+    hashes = FileHashes(folder / "files.json")
+    wanted = {job_role.source for job_role in _roles(job)} | {run.index.source}
+    files = [f for f in run.files.files if wanted & (f.control_sources | f.instrument_sources)]
+    found = [hashes.of(Path(f.filename)) for f in files]
+    hashes.save()
+    key = digest({"files": found, "sources": job.options("sources", "instrument")})
+    if not manifest.is_current(folder, "inventory", key):
+        manifest.record(folder, "inventory", key, files=found, audit=run.audit, counts=run.counts)
+    for line in run.audit:
+        log.warning("run %d: %s", number, line)
+    return key
+
+
+def _roles(job: Job) -> list[Any]:
+    return [role for name in type(job.instrument).model_fields if (role := _role(job, name)) is not None]
+
+
+def _role(job: Job, name: str) -> Any:
+    return None if name in ("name", "title") else job.instrument.role(name)
+
+
+def _open(job: Job, number: int) -> Run:
+    return open_run(job.raw_run(number), job.instrument)
+
+
+# --- calibration -----------------------------------------------------------------------------------------------------
+
+
+def calibrate(job: Job, inputs: dict[int, str], *, progress: Progress | None = None) -> str:
+    """Make the calibration of the dataset from its dark and flat-field runs; returns its hash.
+
+    Without a flat-field run the beams are sought in the first scan, and gain and non-linearity must be given.
+    """
+    runs = job.config.runs
+    lit = job.reduced_runs[0]
+    nonlinearity = _nonlinearity(job)
+    key = digest(
+        {
+            "inputs": [inputs[runs.dark], inputs[lit]],
+            "options": job.options("detector", "beams"),
+            "table": None if isinstance(nonlinearity, str) else nonlinearity.tolist(),
+            "code": code_hash(_CODE["calibration"]),
+        }
+    )
+    folder = job.calibrations / key
+    if manifest.is_current(folder, "calibration", key, "calibration.zarr"):
+        manifest.record(job.stage_dir, "calibration", key)
+        return key
+    dark = _dark(job, progress)
+    run = _open(job, lit)
+    image = _mean_image(run, dark, progress)
+    beams = _beams(job, image, dark, run.number)
+    crop = ingest.crop_to_beams(beams)
+    flat = ingest.sample_frames(run, crop, FLAT_FRAMES) if runs.flat_field is not None else None
+    settings = job.config.detector
+    try:
+        calibration = build_calibration(
+            dark,
+            beams,
+            flat,
+            gain=None if settings.gain == "auto" else settings.gain,
+            nonlinearity=nonlinearity,
+            flat_field_order=None if settings.flat_field == "none" else settings.flat_field.order,
+            saturation=settings.saturation,
+        )
+    except DataError as error:
+        raise DataError(f"calibration of runs {runs.dark} and {lit}: {error}") from None
+    rows, columns = run.index.frame_shape
+    calibration = calibration.assign_attrs(module_rows=rows, module_columns=columns)
+    store.write_dataset(folder / "calibration.zarr", calibration)
+    store.write_dataset(folder / "image.zarr", image.rename("image").to_dataset())
+    draw_beams(image, beams, job.roles, folder / "beams.png")
+    manifest.record(folder, "calibration", key, dark=runs.dark, flat_field=lit)
+    manifest.record(job.stage_dir, "calibration", key)
+    return key
+
+
+def _nonlinearity(job: Job) -> Any:
+    choice = job.config.detector.nonlinearity
+    return choice if choice in ("auto", "none") else read_nonlinearity(job.base / choice)
+
+
+def _dark(job: Job, progress: Progress | None) -> xr.Dataset:
+    run = _open(job, job.config.runs.dark)
+    cells = np.unique(run.index.cell_id[run.index.present])
+    sums = None
+    trains = list(range(len(run.index.train_id)))
+    for done, (block, cell) in enumerate(ingest.dark_blocks(run, trains)):
+        sums = detector.dark_sums(block, np.searchsorted(cells, cell), len(cells), out=sums)
+        _tell(progress, f"dark run {run.number}", done + 1, len(trains))
+    if sums is None:
+        raise DataError(f"run {run.number}: the dark run holds no frames; choose another dark run")
+    return detector.dark_calibration(sums, cell_id=cells)
+
+
+def _mean_image(run: Run, dark: xr.Dataset, progress: Progress | None) -> xr.DataArray:
+    """Return the mean dark-subtracted image of frames spread over a run, X-ray pulses only."""
+    cells = dark["cell_id"].values
+    lit = ~run.labels["dark_frame"].values
+    trains = ingest.spread_trains(run, 2000)
+    sums = None
+    for done, train in enumerate(trains):
+        for block, cell in ingest.dark_blocks(run, [train]):
+            shown = np.isin(cell, cells) & np.isin(cell, run.index.cell_id[train][lit[train]])
+            sums = detector.dark_sums(block[shown], np.searchsorted(cells, cell[shown]), len(cells), out=sums)
+        _tell(progress, f"image of run {run.number}", done + 1, len(trains))
+    if sums is None or not sums.count.any():
+        raise DataError(f"run {run.number}: no frame shares a memory cell with the dark run; record another dark run")
+    offset = np.einsum("c,cyx->yx", sums.count.astype(np.float64), np.nan_to_num(dark["dark_mean"].values))
+    mean = (sums.total.sum(axis=0, dtype=np.float64) - offset) / sums.count.sum()
+    attrs = {"units": "ADU", "long_name": "mean dark-subtracted image"}
+    return xr.DataArray(mean, dims=("y", "x"), coords={"y": dark["y"], "x": dark["x"]}, attrs=attrs)
+
+
+def _beams(job: Job, image: xr.DataArray, dark: xr.Dataset, run: int) -> xr.Dataset:
+    choice = job.config.beams
+    if isinstance(choice, Beams):
+        regions = choice.model_dump()
+        height, width = image.shape
+        for role, (_, x1, _, y1) in ((r, v) for r, v in regions.items() if v is not None):
+            if x1 > width or y1 > height:
+                raise ConfigError(f"beams.{role}: reaches beyond the module of {width} × {height} pixels")
+        return beam_dataset([tuple(regions[role]) for role in job.roles])
+    try:
+        return find_beams(image, bad=dark["bad_pixel"], count=len(job.roles))
+    except DataError as error:
+        raise DataError(f"run {run}: {error}") from None
+
+
+# --- frames and pulses -----------------------------------------------------------------------------------------------
+
+
+def reduce_run(job: Job, number: int, inputs: str, *, progress: Progress | None = None) -> bool:
+    """Reduce a run to pulses, and fill its frames cube in the same pass; returns whether there was anything to do.
+
+    A current frames cube is reduced again without the raw run.
+    """
+    folder = job.run_dir(number)
+    calibration_key = manifest.read(job.stage_dir)["calibration"]["key"]
+    calibration = store.open_dataset(job.calibrations / calibration_key / "calibration.zarr").load()
+    keep = job.config.frames.keep
+    crop = {
+        "beams": lambda: ingest.crop_to_beams(calibration),
+        "full": lambda: ingest.Crop(slice(0, calibration.attrs["module_rows"]), slice(0, calibration.attrs["module_columns"])),
+        "none": lambda: None,
+    }[keep]()
+    frames_key = digest({"inputs": inputs, "crop": str(crop), "code": code_hash(_CODE["frames"])})
+    key = digest({"frames": frames_key, "calibration": calibration_key, "code": code_hash(_CODE["pulses"])})
+    if manifest.is_current(folder, "pulses", key, "pulses.zarr"):
+        return False
+    show = None if progress is None else lambda done, total: progress(f"run {number}", done, total)
+    settings = job.config.compute
+    scheduler = {"threads": "threads", "processes": "processes"}.get(settings.cluster, "threads")
+    if keep != "none" and manifest.is_current(folder, "frames", frames_key, "frames.zarr", "pulses.zarr"):
+        labels = store.open_dataset(folder / "pulses.zarr").load().drop_vars(["photons", "photons_stderr", "n_saturated", "beam"])
+        pulses = ingest.reduce_stored(folder / "frames.zarr", labels, calibration, workers=job.workers, progress=show)
+    else:
+        manifest.forget(folder, "frames", "pulses")
+        run = _open(job, number)
+        cube = folder / "frames.zarr" if crop is not None else None
+        pulses = ingest.reduce_raw(
+            run,
+            calibration,
+            keep=crop,
+            cube=cube,
+            workers=job.workers,
+            memory=settings.memory,
+            scheduler=scheduler,
+            progress=show,
+        )
+        if cube is not None:
+            store.replace_coords(cube, {"present": pulses["present"].values})
+            manifest.record(folder, "frames", frames_key)
+    pulses = pulses.assign_coords(
+        beam=("beam", np.array(job.roles[: pulses.sizes["beam"]])),
+        delay=(("train", "pulse"), np.full(pulses["present"].shape, np.nan)),
+        nominal_delay=("train", np.full(pulses.sizes["train"], np.nan)),
+        fluence=_fluence(job, number),
+    )
+    store.write_dataset(folder / "pulses.zarr", PULSES.describe(pulses))
+    manifest.forget(folder, "labels")
+    manifest.record(folder, "pulses", key, n_blank=pulses.attrs["n_blank"])
+    return True
+
+
+def _fluence(job: Job, number: int) -> float:
+    scan = job.config.run_of(number)
+    return scan.fluence if scan is not None else 0.0
+
+
+# --- labels ----------------------------------------------------------------------------------------------------------
+
+
+def label(job: Job) -> bool:
+    """Give every pulse its delay and fluence and every patch its role; returns whether there was anything to do.
+
+    These depend on a few numbers of the config only, so a better t0 costs seconds and reads no frames.
+    """
+    keys = {n: manifest.read(job.run_dir(n))["pulses"]["key"] for n in job.reduced_runs}
+    key = digest(
+        {"pulses": keys, "options": job.options("runs", "delay", "beams", "filters"), "code": code_hash(_CODE["labels"])}
+    )
+    marked = all(manifest.read(job.run_dir(n)).get("labels", {}).get("key") == key for n in job.reduced_runs)
+    if marked and manifest.is_current(job.stage_dir, "labels", key):
+        return False
+    runs = {n: _labelled(job, n) for n in job.reduced_runs}
+    flat = job.config.runs.flat_field
+    scans = [r for n, r in runs.items() if n != flat]
+    roles, notes = job.roles, list[str]()
+    if not job.roles_are_given:
+        roles, notes = assign_roles(scans, runs.get(flat) if flat is not None else None, job.roles)
+    for number, run in runs.items():
+        folder = job.run_dir(number)
+        found = run.assign_coords(beam=("beam", np.array(roles[: run.sizes["beam"]])))
+        store.write_dataset(folder / "pulses.zarr", PULSES.describe(found.drop_vars("code")))
+        if (folder / "frames.zarr").exists():
+            store.replace_coords(folder / "frames.zarr", {"delay": run["delay"].values})
+        manifest.record(folder, "labels", key)
+    manifest.record(job.stage_dir, "labels", key, roles=roles, notes=notes)
+    return True
+
+
+def _labelled(job: Job, number: int) -> xr.Dataset:
+    """Return a run's pulses with delay, fluence and the reason why a pulse does not count."""
+    pulses = store.open_dataset(job.run_dir(number) / "pulses.zarr").load()
+    scan = job.config.run_of(number)
+    options = job.config.delay
+    if scan is not None:
+        nominal = None if isinstance(scan, DelayScanRun) else scan.delay
+        common = {"t0": options.t0, "sign": options.sign, "nominal": nominal}
+        try:
+            delay = pulse_delay(pulses, **common, use_arrival=options.use_arrival)
+            base = pulse_delay(pulses, **common, use_arrival=False)[:, 0]
+        except DataError as error:
+            raise DataError(f"run {number}: {error}") from None
+        pulses = pulses.assign_coords(delay=delay, nominal_delay=base.variable)
+        if isinstance(scan, DelayScanRun) and scan.energy is not None:
+            pulses = pulses.assign_coords(energy=("train", np.full(pulses.sizes["train"], scan.energy)))
+    pulses = pulses.assign_coords(fluence=_fluence(job, number))
+    return pulses.assign(code=_select(job, pulses, scan is not None))
+
+
+def _select(job: Job, pulses: xr.Dataset, science: bool) -> xr.DataArray:
+    filters = job.config.filters
+    return select_pulses(
+        pulses,
+        min_intensity=filters.min_intensity,
+        max_saturated=filters.max_saturated,
+        exclude_pulses=filters.exclude_pulses,
+        need_delay=science,
+        need_energy=science,
+    )
+
+
+# --- spectra ---------------------------------------------------------------------------------------------------------
+
+
+def bin_spectra(job: Job) -> bool:
+    """Bin the pulses of all runs into spectra and delay scans; returns whether there was anything to do."""
+    key = digest(
+        {
+            "labels": manifest.read(job.stage_dir)["labels"]["key"],
+            "options": job.options("energy", "delay", "filters", "runs"),
+            "code": code_hash(_CODE["spectra"]),
+        }
+    )
+    if manifest.is_current(job.stage_dir, "spectra", key, "spectra.zarr"):
+        return False
+    runs = {n: store.open_dataset(job.run_dir(n) / "pulses.zarr").load() for n in job.reduced_runs}
+    flat_number = job.config.runs.flat_field
+    runs = {n: r.assign(code=_select(job, r, n != flat_number)) for n, r in runs.items()}
+    constant, warnings = (0.0, 0.0), list[str]()
+    if flat_number is not None:
+        try:
+            constant = flat_constant(runs[flat_number], runs[flat_number]["code"])
+        except DataError as error:
+            raise DataError(f"run {flat_number}: {error}") from None
+    else:
+        warnings.append("no flat-field run: delta_xas has an unknown constant offset")
+    energy_bins, delay_bins = _energy_bins(job), _delay_bins(job)
+    energy_runs = [runs[s.run] for s in job.energy_scans]
+    delay_runs = [runs[s.run] for s in job.delay_scans]
+    tree = {
+        "spectra": spectra(energy_runs, energy_bins=energy_bins, delay_bins=delay_bins, constant=constant),
+        "delay_scan": delay_scans(delay_runs, delay_bins=delay_bins, constant=constant),
+        "quality": _quality(job, runs, energy_bins, delay_bins),
+    }
+    described = {name: GROUPS[name].describe(ds) for name, ds in tree.items()}
+    store.write_tree(job.stage_dir / "spectra.zarr", xr.DataTree.from_dict({"/": xr.Dataset(), **described}))
+    manifest.record(job.stage_dir, "spectra", key, warnings=warnings)
+    return True
+
+
+def _energy_bins(job: Job) -> Any:
+    bins = job.config.energy.bins
+    if isinstance(bins, BinGrid):
+        return (bins.start, bins.stop, bins.step)
+    return None if bins == "auto" else bins
+
+
+def _delay_bins(job: Job) -> Any:
+    bins = job.config.delay.bin
+    if isinstance(bins, BinWidth):
+        return bins.width
+    return None if bins == "auto" else bins
+
+
+def _quality(job: Job, runs: dict[int, xr.Dataset], energy_bins: Any, delay_bins: Any) -> xr.Dataset:
+    rows = []
+    for number, run in runs.items():
+        science = job.config.run_of(number)
+        kind = "flat_field" if science is None else ("delay_scan" if isinstance(science, DelayScanRun) else "energy_scan")
+        cell = quality_cells(run, kind=kind, energy_bins=energy_bins, delay_bins=delay_bins)
+        reasons = count_reasons(np.where((run["code"].values == 0) & (cell < 0), 9, run["code"].values))
+        counts = manifest.read(job.run_dir(number)).get("inventory", {}).get("counts", {})
+        blank = manifest.read(job.run_dir(number)).get("pulses", {}).get("n_blank", 0)
+        row = {
+            "frames_expected": (run.sizes["train"] + counts.get("missing", 0)) * run.sizes["pulse"],
+            "frames_read": int(run["present"].sum()),
+            "frames_blank": blank,
+            "pulses_used": reasons.pop("used"),
+            "trains_missing": counts.get("missing", 0),
+            "trains_partial": counts.get("partial", 0),
+            "trains_suspect": counts.get("suspect", 0),
+            "trains_damaged": sum(counts.get(k, 0) for k in ("truncated", "misindexed", "duplicate", "duplicate_pulse")),
+            **{f"dropped_{reason}": n for reason, n in reasons.items()},
+            **run_quality(run, cell),
+        }
+        rows.append(row)
+    data = {name: ("run", np.array([row[name] for row in rows])) for name in rows[0]}
+    return QUALITY.describe(xr.Dataset(data, coords={"run": np.array(list(runs), np.int64)}))
+
+
+# --- fits and product ------------------------------------------------------------------------------------------------
+
+
+def fit(job: Job) -> bool:
+    """Fit peaks, kinetics and mixture to the spectra; returns whether there was anything to do."""
+    mixture = job.config.mixture
+    dos = {n: job.base / f for n in ("dos_ground", "dos_excited") if (f := getattr(mixture, n)) is not None}
+    key = digest(
+        {
+            "spectra": manifest.read(job.stage_dir)["spectra"]["key"],
+            "options": job.options("peaks", "kinetics", "mixture"),
+            "dos": {n: FileHashes(job.stage_dir / "dos.json").of(p)["sha256"] for n, p in dos.items() if p.is_file()},
+            "code": code_hash(_CODE["fits"]),
+        }
+    )
+    if manifest.is_current(job.stage_dir, "fits", key, "fits.zarr"):
+        return False
+    tree = store.open_tree(job.stage_dir / "spectra.zarr")
+    curves = {name: dos_files.read_dos(path) for name, path in dos.items()}
+    results, warnings = fits.fit_all(
+        tree["spectra"].to_dataset().load(), tree["delay_scan"].to_dataset().load(), job.config, curves
+    )
+    described = {name: GROUPS[name].describe(ds) for name, ds in results.items()}
+    store.write_tree(job.stage_dir / "fits.zarr", xr.DataTree.from_dict({"/": xr.Dataset(), **described}))
+    manifest.record(job.stage_dir, "fits", key, warnings=warnings)
+    return True
+
+
+def publish_product(job: Job) -> Path:
+    """Assemble, validate and publish the product; returns the folder of the version that holds it.
+
+    The same arrays from the same config, inputs and code are not published twice.
+    """
+    stages = manifest.read(job.stage_dir)
+    key = digest({"fits": stages["fits"]["key"], "config": job.options("dataset"), "failed": dict(job.failed), "code": code_hash(_CODE["product"])})
+    latest = publish.latest(job.product_dir)
+    if latest is not None and manifest.is_current(job.stage_dir, "product", key) and latest.name == stages["product"]["version"]:
+        return latest
+    groups: dict[str, xr.Dataset] = {"/": xr.Dataset()}
+    for name in ("spectra.zarr", "fits.zarr"):
+        tree = store.open_tree(job.stage_dir / name)
+        groups |= {f"/{n}": node.to_dataset().load() for n, node in tree.children.items()}
+    audits = {n: manifest.read(job.run_dir(n)).get("inventory", {}) for n in job.all_runs}
+    attrs = {
+        "schema_version": SCHEMA_VERSION,
+        "dataset": job.config.dataset,
+        "code_version": code_version(),
+        "config": job.config.model_dump_json(by_alias=True),
+        "inputs": {f"r{n:04d}": audit.get("files", []) for n, audit in audits.items()},
+        "calibration": stages["calibration"]["key"],
+        "environment": environment(),
+        "beam_order": stages["labels"]["roles"],
+    }
+    lost = [f"run {n} is left out: {reason}" for n, reason in job.failed.items()]
+    notes = [*lost, *stages["labels"]["notes"], *stages["spectra"]["warnings"], *stages["fits"]["warnings"]]
+    tree = xr.DataTree.from_dict(groups)
+    tree.attrs = attrs
+    summary = summarise(tree, job.config, audits={n: a.get("audit", []) for n, a in audits.items()}, warnings=notes)
+    beams_figure = job.calibrations / stages["calibration"]["key"] / "beams.png"
+    version = publish.publish(job.product_dir, tree, summary, draw=draw_product, extra_figures=[beams_figure])
+    manifest.record(job.stage_dir, "product", key, version=version.name)
+    return version
+
+
+def restart_from(job: Job, stage: str) -> None:
+    """Forget a stage and what follows, so that the next `process` runs it again."""
+    if stage not in STAGES:
+        raise ConfigError(f"--from {stage}: not one of {', '.join(STAGES)}")
+    later = STAGES[STAGES.index(stage) :]
+    per_run = [s for s in ("frames", "pulses") if s in later]
+    for number in job.reduced_runs:
+        manifest.forget(job.run_dir(number), *per_run)
+    manifest.forget(job.stage_dir, *(s for s in later if s not in per_run))
+
+
+def _tell(progress: Progress | None, text: str, done: int, total: int) -> None:
+    if progress is not None:
+        progress(text, done, total)
+
+

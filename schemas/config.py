@@ -1,0 +1,464 @@
+"""The run configuration: what a person decides; everything else comes from the data.
+
+One YAML file, no merging of several; unknown keys are errors. `load` reads it, `override` applies `key=value`
+changes of the command line, `describe_error` turns a validation error into one line that names the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from schemas.instrument import RoleOverride
+
+__all__ = [
+    "Config",
+    "DelayScanRun",
+    "EnergyScanRun",
+    "describe_error",
+    "load_config",
+    "override",
+    "parse_config",
+    "to_json_schema",
+]
+
+
+class Strict(BaseModel):
+    """Frozen, no unknown keys, no NaN or infinity."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, populate_by_name=True
+    )
+
+
+Run = Annotated[int, Field(ge=0, le=99999)]
+Fluence = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Roi = tuple[int, int, int, int]
+Edges = Annotated[list[float], Field(min_length=2)]
+
+
+def _increasing(values: list[float]) -> list[float]:
+    if any(b <= a for a, b in zip(values, values[1:], strict=False)):
+        raise ValueError("bin edges must increase")
+    return values
+
+
+class EnergyScanRun(Strict):
+    """A run in which the monochromator moves."""
+
+    run: Run
+    """Run number."""
+    fluence: Fluence
+    """Pump fluence [mJ/cm²]; not recorded by the machine, so it must be given."""
+    delay: float | None = None
+    """Nominal delay [ps]; from the delay stage unless given."""
+
+
+class DelayScanRun(Strict):
+    """A run in which the delay stage moves at fixed photon energy."""
+
+    run: Run
+    """Run number."""
+    fluence: Fluence
+    """Pump fluence [mJ/cm²]."""
+    energy: Positive | None = None
+    """Photon energy [eV]; from the monochromator unless given."""
+
+
+class Runs(Strict):
+    """Which run is what; `trxas init` proposes it."""
+
+    dark: Run
+    """Run without X-rays: the offset of every pixel and memory cell."""
+    flat_field: Run | None = None
+    """Run with the pump off: fixes the constant between the beams and calibrates the detector."""
+    energy_scans: list[EnergyScanRun] = []
+    """Runs that become `/spectra`."""
+    delay_scans: list[DelayScanRun] = []
+    """Runs that become `/delay_scan`."""
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Runs:
+        if not self.energy_scans and not self.delay_scans:
+            raise ValueError("list at least one run under energy_scans or delay_scans")
+        scans = [s.run for s in self.scans]
+        doubled = sorted({r for r in scans if scans.count(r) > 1})
+        if doubled:
+            raise ValueError(f"run {doubled[0]} is listed twice")
+        calibration = {self.dark, self.flat_field} & set(scans)
+        if calibration:
+            raise ValueError(f"run {min(r for r in calibration if r is not None)} is both a calibration and a scan")
+        if self.dark == self.flat_field:
+            raise ValueError(f"run {self.dark} is both dark and flat_field")
+        return self
+
+    @property
+    def scans(self) -> list[EnergyScanRun | DelayScanRun]:
+        """All science runs, energy scans first."""
+        return [*self.energy_scans, *self.delay_scans]
+
+
+class BinWidth(Strict):
+    """Bins of equal width."""
+
+    width: Positive
+    """Width of a bin; one bin is centred on zero."""
+
+
+class BinGrid(Strict):
+    """Bins centred on start, start + step, …, stop."""
+
+    start: float
+    """First bin centre."""
+    stop: float
+    """Last bin centre (included)."""
+    step: Positive
+    """Distance between centres."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> BinGrid:
+        if self.stop <= self.start:
+            raise ValueError(f"stop ({self.stop:g}) must be above start ({self.start:g})")
+        return self
+
+
+class Delay(Strict):
+    """From the delay stage to the pump-probe delay: sign · (stage − t0) · 2/c − trigger + arrival."""
+
+    t0: float = 0.0
+    """Stage position at time zero, in the stage's own unit (mm, or ps where the stage reports ps)."""
+    sign: Literal[1, -1] = 1
+    """+1 where a larger stage position means that the pump comes earlier (delay grows)."""
+    bin: Edges | BinWidth | Literal["auto"] = "auto"
+    """Bin edges [ps], a width [ps], or auto: one bin per stage position where the stage steps."""
+    use_arrival: bool = True
+    """Add the arrival-time monitor's value per pulse where the profile names one and the run holds it."""
+
+    @field_validator("bin")
+    @classmethod
+    def _edges(cls, value: Any) -> Any:
+        return _increasing(value) if isinstance(value, list) else value
+
+
+class Energy(Strict):
+    """How photon energies are binned."""
+
+    bins: Edges | BinGrid | Literal["auto"] = "auto"
+    """Bin edges [eV], a grid of centres [eV], or auto: the monochromator's steps, or equal bins for a sweep."""
+
+    @field_validator("bins")
+    @classmethod
+    def _edges(cls, value: Any) -> Any:
+        return _increasing(value) if isinstance(value, list) else value
+
+
+class Beams(Strict):
+    """Regions of the beams in module pixels, [x0, x1, y0, y1], upper ends excluded."""
+
+    pumped: Roi
+    """The beam through the pumped sample."""
+    unpumped: Roi
+    """The beam through the unpumped sample."""
+    reference: Roi | None = None
+    """The beam through no sample, where there is one."""
+
+    @field_validator("pumped", "unpumped", "reference")
+    @classmethod
+    def _region(cls, roi: Roi | None) -> Roi | None:
+        if roi is not None and not (0 <= roi[0] < roi[1] and 0 <= roi[2] < roi[3]):
+            raise ValueError(f"{list(roi)} is not [x0, x1, y0, y1] with 0 <= x0 < x1 and 0 <= y0 < y1")
+        return roi
+
+
+class AutoBeams(Strict):
+    """Find the beams on the mean image of the flat-field run."""
+
+    count: Literal[2, 3] = 3
+    """How many beams the zone plate makes."""
+    order: list[Literal["pumped", "unpumped", "reference"]] | Literal["auto"] = "auto"
+    """Roles from low to high x. Auto: the reference is the beam without an edge, the pumped beam the one that
+    answers to the pump; where the data cannot tell, the order is pumped, unpumped, reference."""
+
+    @model_validator(mode="after")
+    def _roles(self) -> AutoBeams:
+        if self.order != "auto":
+            expected = {"pumped", "unpumped", "reference"} if self.count == 3 else {"pumped", "unpumped"}
+            if set(self.order) != expected or len(self.order) != self.count:
+                raise ValueError(f"order must name each of {', '.join(sorted(expected))} once")
+        return self
+
+
+def _beams_kind(value: Any) -> str:
+    if isinstance(value, Beams) or (isinstance(value, dict) and {"pumped", "unpumped"} & set(value)):
+        return "regions"
+    return "word" if isinstance(value, str) else "search"
+
+
+BeamsChoice = Annotated[
+    Annotated[Beams, Tag("regions")] | Annotated[AutoBeams, Tag("search")] | Annotated[Literal["auto"], Tag("word")],
+    Discriminator(_beams_kind),
+]
+
+
+class FlatField(Strict):
+    """Smooth correction of each beam's patch."""
+
+    order: Annotated[int, Field(ge=1, le=3)] = 1
+    """Order of the polynomial in x and y; applied only where it lowers the noise on held-out trains."""
+
+
+class Detector(Strict):
+    """From ADU to photons."""
+
+    gain: Positive | Literal["auto"] = "auto"
+    """ADU per photon; auto: photon-transfer curve of the flat-field run."""
+    nonlinearity: Literal["auto", "none"] | str = "auto"
+    """auto: self-calibrated on the flat-field run; none; or a file with columns adu, corrected_adu."""
+    flat_field: FlatField | Literal["none"] = FlatField()
+    """Order of the flat-field correction, or none."""
+    saturation: Annotated[int, Field(ge=1, le=65535)] = 255
+    """Raw value [ADU] at and above which a pixel is saturated."""
+
+
+class Filters(Strict):
+    """Which pulses count."""
+
+    min_intensity: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Floor, as a fraction of the run's median photons per pulse: ratios of almost nothing only add noise."""
+    max_saturated: Annotated[int, Field(ge=0)] = 0
+    """Saturated pixels allowed in any beam of a pulse; clipped pixels bias the ratio."""
+    exclude_pulses: list[Annotated[int, Field(ge=0)]] = []
+    """Pulse ids to leave out, e.g. a bunch that is known to be bad."""
+
+
+class Window(Strict):
+    """A stretch of photon energy."""
+
+    window: tuple[float, float] | Literal["auto"] = "auto"
+    """Lower and upper energy [eV]; auto: the whole range of the spectra."""
+
+    @field_validator("window")
+    @classmethod
+    def _ordered(cls, value: Any) -> Any:
+        if value != "auto" and value[1] <= value[0]:
+            raise ValueError(f"{list(value)} is not [low, high]")
+        return value
+
+
+class Peaks(Window):
+    """Where peaks A and B of the difference are sought."""
+
+
+class Measured(Strict):
+    """A number from a separate measurement, used as a Gaussian prior."""
+
+    value: float
+    """The measured value [ps]."""
+    stderr: Positive
+    """Its standard error [ps]."""
+
+
+class Kinetics(Strict):
+    """The three-exponential fit."""
+
+    power: Literal[1, 2] = 2
+    """2: squared, as printed in the seed publication; 1: not squared."""
+    irf_sigma: Annotated[float, Field(ge=0)] | Measured | Literal["fit"] = "fit"
+    """Gaussian σ of the instrument response [ps]: a number (fixed), a measured value with error, or fit."""
+    t_d: float | Measured | Literal["fit"] = "fit"
+    """Time zero of the signal [ps]: a number (fixed), a measured value with error, or fit."""
+    global_: Annotated[bool, Field(alias="global")] = True
+    """Share the times over the energies of the spectra too, where these have enough delays."""
+    n_exponentials: Literal[1, 2, 3] = 3
+    """Number of times; 3 is the seed's model."""
+    amplitude_prior: Positive | Literal["none"] = 3.0
+    """Weak Gaussian prior on the amplitudes, in units of the largest signal; none switches it off."""
+
+
+class Mixture(Window):
+    """Ground- and excited-state DOS fitted to the spectra."""
+
+    dos_ground: str | None = None
+    """File with columns energy_eV, dos, relative to the config; none: built-in model peak."""
+    dos_excited: str | None = None
+    """The same for the excited state."""
+    min_delay: float = 0.8
+    """Delays [ps] from which the mixture holds: after the electronic relaxation."""
+    gaussian_fwhm: Annotated[float, Field(ge=0)] = 0.0
+    """Instrument broadening applied to the DOS [eV]."""
+    lorentzian_fwhm: Annotated[float, Field(ge=0)] = 0.0
+    """Lifetime broadening applied to the DOS [eV]."""
+
+    @model_validator(mode="after")
+    def _both(self) -> Mixture:
+        if (self.dos_ground is None) != (self.dos_excited is None):
+            raise ValueError("give both dos_ground and dos_excited, or neither")
+        return self
+
+
+class Frames(Strict):
+    """What is kept of the frames."""
+
+    keep: Literal["beams", "full", "none"] = "beams"
+    """beams: the rectangle that holds the beams; full: the module; none: only the pulses are stored."""
+
+
+class Compute(Strict):
+    """Where the heavy stages run; never changes a number."""
+
+    cluster: str = "threads"
+    """threads, processes, slurm, or the address of a running dask scheduler (tcp://…)."""
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Number of workers; auto: the processors that this process may use."""
+    memory: str = "2GiB"
+    """Memory for all frame buffers together; blocks of trains are planned to fit."""
+
+    @field_validator("cluster")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in ("threads", "processes", "slurm") and not value.startswith(("tcp://", "tls://")):
+            raise ValueError(f"{value!r} is not threads, processes, slurm or a tcp:// address")
+        return value
+
+
+class Proposal(Strict):
+    """Raw data at the facility."""
+
+    proposal: int
+    """Proposal number, opened by extra-data."""
+
+
+class Config(Strict):
+    """A dataset to process."""
+
+    schema_: Annotated[Literal[1], Field(alias="schema")] = 1
+    """Version of this format."""
+    dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Names the product's folder."""
+    raw: str | Proposal = "raw"
+    """Folder of rNNNN runs, relative to the config file, or {proposal: N} at the facility."""
+    instrument: str = "scs-dssc-boz"
+    """Name of an instrument profile, or the path of a profile file."""
+    sources: dict[
+        Literal["frames", "energy", "delay_stage", "trigger", "arrival", "intensity", "bunch_pattern"],
+        RoleOverride | str | None,
+    ] = {}
+    """Overrides of the profile, by role: {source, key, unit, …}, a source name, or null to leave a role out."""
+    runs: Runs
+    """Which run is what."""
+    delay: Delay = Delay()
+    """Pump-probe delay."""
+    energy: Energy = Energy()
+    """Photon energy."""
+    beams: BeamsChoice = "auto"
+    """Where the beams are on the module."""
+    detector: Detector = Detector()
+    """Detector calibration."""
+    filters: Filters = Filters()
+    """Pulse selection."""
+    peaks: Peaks = Peaks()
+    """Peak tracking."""
+    kinetics: Kinetics = Kinetics()
+    """Kinetic fit."""
+    mixture: Mixture = Mixture()
+    """Mixture fit."""
+    frames: Frames = Frames()
+    """What is stored of the frames."""
+    compute: Compute = Compute()
+    """Where it runs."""
+
+    def run_of(self, number: int) -> EnergyScanRun | DelayScanRun | None:
+        """Return the scan entry of a run, or None for the dark and flat-field runs."""
+        return next((s for s in self.runs.scans if s.run == number), None)
+
+
+def describe_error(error: ValidationError) -> str:
+    """Return one line that names the key at fault, the value and what was expected."""
+    first = min(error.errors(), key=_relevance)
+    key = ".".join(str(p) for p in first["loc"] if not _is_branch(str(p)))
+    if first["type"] == "extra_forbidden":
+        return f"{key}: unknown key"
+    if first["type"] == "missing":
+        return f"{key}: missing"
+    text = first["msg"].removeprefix("Value error, ")
+    shown = repr(first["input"])
+    return f"{key or 'config'}: {text}" + (f" (got {shown})" if len(shown) < 80 and key else "")
+
+
+def _is_branch(part: str) -> bool:
+    # names of union branches, which pydantic puts into locations
+    return part in ("regions", "search", "word", "auto") or part.startswith(("list[", "function-", "constrained"))
+
+
+def _relevance(item: Any) -> tuple[int, int]:
+    # of a failed union pydantic lists every branch; the deepest location is what the person meant
+    return (0 if item["type"] in ("extra_forbidden", "value_error") else 1, -len(item["loc"]))
+
+
+def parse_config(data: Any) -> Config:
+    """Validate a mapping; raises ValueError with one line that names the key."""
+    if not isinstance(data, Mapping):
+        raise ValueError("the file must hold a mapping of keys (dataset: …, runs: …)")
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ValueError(describe_error(error)) from None
+
+
+def load_config(path: str | Path) -> Config:
+    """Read and validate a YAML config; raises ValueError naming the file and the key, OSError if unreadable."""
+    try:
+        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" in line {where.line + 1}" if where is not None else ""
+        raise ValueError(f"{path}: not valid YAML{line}") from None
+    try:
+        return parse_config(data)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def override(config: Config, assignments: Iterable[str]) -> Config:
+    """Return the config with `key=value` changes; keys are dotted, values are YAML.
+
+    Raises ValueError naming the key for an unknown key or a value that does not fit.
+    """
+    data = config.model_dump(mode="json", by_alias=True)
+    for item in assignments:
+        key, equals, text = item.partition("=")
+        if not equals or not key.strip():
+            raise ValueError(f"--set {item}: expected key=value, e.g. kinetics.power=1")
+        *parents, last = key.strip().split(".")
+        node = data
+        for part in parents:
+            child = node.get(part)
+            if part not in node or not (child is None or isinstance(child, str | dict)):
+                raise ValueError(f"--set {key}: unknown key {part!r}")
+            if not isinstance(child, dict):
+                child = node[part] = {}
+            node = child
+        try:
+            node[last] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ValueError(f"--set {item}: {text!r} is not a YAML value") from None
+    return parse_config(data)
+
+
+def to_json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a config file."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Config.model_json_schema(by_alias=True)

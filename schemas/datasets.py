@@ -1,0 +1,242 @@
+"""What every stage's dataset must look like, in reading order; `faults` lists everything that is wrong with one.
+
+A specification is data: dims, units, kind of number, and a sentence that also becomes the variable's `long_name`
+and the reference page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import xarray as xr
+
+__all__ = ["DELAY_SCAN", "FRAMES", "KINETICS", "MIXTURE", "PEAKS", "PULSES", "QUALITY", "SPECTRA", "DatasetSpec", "Variable"]
+
+Kind = Literal["float", "int", "bool", "str"]
+_KINDS = {"float": "f", "int": "iu", "bool": "b", "str": "UOT"}
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One variable or coordinate: dims in order, units, kind of number and meaning."""
+
+    dims: tuple[str, ...]
+    units: str
+    text: str
+    kind: Kind = "float"
+    required: bool = True
+    stderr: bool = False
+    """True: a variable `<name>_stderr` of the same dims and units belongs to it."""
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A stage's dataset."""
+
+    name: str
+    text: str
+    coords: dict[str, Variable]
+    variables: dict[str, Variable] = field(default_factory=dict)
+
+    def expanded(self) -> Iterator[tuple[str, Variable]]:
+        """Yield all variables, the standard errors included."""
+        for name, variable in self.variables.items():
+            yield name, variable
+            if variable.stderr:
+                text = f"standard error of {name}"
+                yield f"{name}_stderr", Variable(variable.dims, variable.units, text, required=variable.required)
+
+    def faults(self, dataset: xr.Dataset) -> list[str]:
+        """Return one line per fault: variable, what was expected, what was found."""
+        found: list[str] = []
+        for name, expected in self.coords.items():
+            found += _faults_of(self.name, name, expected, dataset, "coordinate")
+        for name, expected in self.expanded():
+            found += _faults_of(self.name, name, expected, dataset, "variable")
+        return found
+
+    def describe(self, dataset: xr.Dataset) -> xr.Dataset:
+        """Return the dataset with `units`, `long_name` and `ancillary_variables` filled in from the specification."""
+        result = dataset.copy()
+        for name, expected in [*self.coords.items(), *self.expanded()]:
+            if name in result.variables:
+                attrs = {"long_name": expected.text} | ({} if expected.units == "*" else {"units": expected.units})
+                if f"{name}_stderr" in result.variables:
+                    attrs["ancillary_variables"] = f"{name}_stderr"
+                result[name].attrs = {**result[name].attrs, **attrs}
+        for name in result.variables:
+            result[name].attrs.setdefault("units", "1")
+            result[name].attrs.setdefault("long_name", str(name).replace("_", " "))
+        return result
+
+
+def _faults_of(stage: str, name: str, expected: Variable, dataset: xr.Dataset, what: str) -> list[str]:
+    if name not in dataset.variables:
+        return [f"{stage}: {what} {name} is missing"] if expected.required else []
+    variable = dataset[name]
+    found = []
+    if variable.dims != expected.dims:
+        found.append(f"{stage}/{name}: dims {_dims(variable.dims)} found, {_dims(expected.dims)} expected")
+    if variable.dtype.kind not in _KINDS[expected.kind]:
+        found.append(f"{stage}/{name}: dtype {variable.dtype} found, {expected.kind} expected")
+    units = variable.attrs.get("units")
+    if units != expected.units and not (expected.units == "*" and units):
+        found.append(f"{stage}/{name}: units {units!r} found, {expected.units!r} expected")
+    if not variable.attrs.get("long_name"):
+        found.append(f"{stage}/{name}: long_name is missing")
+    return found
+
+
+def _dims(dims: tuple[object, ...]) -> str:
+    return "(" + ", ".join(map(str, dims)) + ")"
+
+
+_TRAIN = {"train_id": Variable(("train",), "1", "train id", "int")}
+_LABELS = {
+    **_TRAIN,
+    "pulse_id": Variable(("pulse",), "1", "pulse id of the machine", "int"),
+    "cell_id": Variable(("train", "pulse"), "1", "memory cell of the detector", "int"),
+    "present": Variable(("train", "pulse"), "1", "the frame was recorded", "bool"),
+    "energy": Variable(("train",), "eV", "photon energy"),
+    "delay_stage": Variable(("train",), "*", "position of the delay stage, in its own unit", required=False),
+    "delay": Variable(("train", "pulse"), "ps", "pump-probe delay, positive: pump first"),
+}
+
+FRAMES = DatasetSpec(
+    "frames",
+    "Raw detector frames of one run, as recorded, cropped to the beams or whole.",
+    {**_LABELS, "y": Variable(("y",), "1", "row of the module", "int"), "x": Variable(("x",), "1", "column of the module", "int")},
+    {"frames": Variable(("train", "pulse", "y", "x"), "ADU", "raw detector frame", "int")},
+)
+
+PULSES = DatasetSpec(
+    "pulses",
+    "Photons per pulse and beam of one run.",
+    {
+        **_LABELS,
+        "beam": Variable(("beam",), "1", "beam", "str"),
+        "fluence": Variable((), "mJ/cm^2", "pump fluence"),
+    },
+    {
+        "photons": Variable(("train", "pulse", "beam"), "1", "photons in the beam", stderr=True),
+        "n_saturated": Variable(("train", "pulse", "beam"), "1", "saturated pixels in the beam", "int"),
+        "intensity": Variable(("train", "pulse"), "uJ", "pulse energy before the sample", required=False),
+        "arrival": Variable(("train", "pulse"), "ps", "arrival time of the X-ray pulse", required=False),
+        "dark_frame": Variable(("train", "pulse"), "1", "frame without an X-ray pulse", "bool"),
+    },
+)
+
+
+def _difference(dims: tuple[str, ...]) -> dict[str, Variable]:
+    return {
+        "od_unpumped": Variable(dims, "1", "optical density of the unpumped sample, −ln(I_unpumped / I_reference)", stderr=True),
+        "od_pumped": Variable(dims, "1", "optical density of the pumped sample, od_unpumped + delta_xas", stderr=True),
+        "delta_xas": Variable(dims, "1", "change of optical density, pumped − unpumped", stderr=True),
+        "delta_xas_stderr_shot": Variable(dims, "1", "standard error of delta_xas from photon and read noise alone"),
+        "n_pulses": Variable(dims, "1", "pulses in the bin", "int"),
+        "photons_pumped": Variable(dims, "1", "photons through the pumped sample"),
+        "photons_unpumped": Variable(dims, "1", "photons through the unpumped sample"),
+    }
+
+
+_FLUENCE = Variable(("fluence",), "mJ/cm^2", "pump fluence")
+_DELAY = Variable(("delay",), "ps", "pump-probe delay, positive: pump first")
+_ENERGY = Variable(("energy",), "eV", "photon energy, mean of the bin's pulses")
+
+SPECTRA = DatasetSpec(
+    "spectra",
+    "Spectra of the pumped and the unpumped sample and their difference.",
+    {"fluence": _FLUENCE, "delay": _DELAY, "energy": _ENERGY},
+    _difference(("fluence", "delay", "energy")),
+)
+
+DELAY_SCAN = DatasetSpec(
+    "delay_scan",
+    "The same against delay at fixed photon energy.",
+    {
+        "fluence": Variable(("scan",), "mJ/cm^2", "pump fluence of the scan"),
+        "energy": Variable(("scan",), "eV", "photon energy of the scan"),
+        "delay": _DELAY,
+    },
+    _difference(("scan", "delay")),
+)
+
+_PEAK = ("peak", "fluence", "delay")
+PEAKS = DatasetSpec(
+    "peaks",
+    "The positive peak A and the negative peak B of the difference.",
+    {"peak": Variable(("peak",), "1", "peak", "str"), "fluence": _FLUENCE, "delay": _DELAY},
+    {
+        "position": Variable(_PEAK, "eV", "position of the line", stderr=True),
+        "amplitude": Variable(_PEAK, "1", "height of the line", stderr=True),
+        "fwhm": Variable(_PEAK, "eV", "full width at half maximum", stderr=True),
+        "detected": Variable(_PEAK, "1", "the line is above the noise", "bool"),
+    },
+)
+
+_PARAMETER = ("fluence", "parameter")
+_TRACE = ("fluence", "energy", "delay")
+KINETICS = DatasetSpec(
+    "kinetics",
+    "One fit per fluence of the three-exponential form, shared over its traces.",
+    {
+        "fluence": _FLUENCE,
+        "parameter": Variable(("parameter",), "1", "parameter of the fit", "str"),
+        "bound": Variable(("bound",), "1", "lower or upper end of the interval", "str"),
+        "term": Variable(("term",), "1", "amplitude of the fit", "str"),
+        "energy": Variable(("energy",), "eV", "photon energy of the trace"),
+        "delay": _DELAY,
+    },
+    {
+        "value": Variable(_PARAMETER, "ps", "fitted value"),
+        "stderr": Variable(_PARAMETER, "ps", "standard error of value"),
+        "ci68": Variable((*_PARAMETER, "bound"), "ps", "68 % interval, open ends infinite or at the search limit"),
+        "ci95": Variable((*_PARAMETER, "bound"), "ps", "95 % interval, open ends infinite or at the search limit"),
+        "at_bound": Variable(_PARAMETER, "1", "the value lies at a limit of the search", "bool"),
+        "identifiable": Variable(_PARAMETER, "1", "the data determine this parameter", "bool"),
+        "amplitude": Variable(("fluence", "term", "energy"), "1", "amplitude of the term, root of an OD where power is 2", stderr=True),
+        "fit": Variable(_TRACE, "1", "fitted difference"),
+        "residual": Variable(_TRACE, "1", "data minus fit"),
+        "redchi": Variable(("fluence",), "1", "χ² per degree of freedom"),
+    },
+)
+
+MIXTURE = DatasetSpec(
+    "mixture",
+    "Fraction of the excited state at late delays.",
+    {"fluence": _FLUENCE, "energy": Variable(("energy",), "eV", "photon energy")},
+    {
+        "alpha": Variable(("fluence",), "1", "excited fraction at delays ≥ min_delay", stderr=True),
+        "redchi": Variable(("fluence",), "1", "χ² per degree of freedom"),
+        "ground_position": Variable((), "eV", "position of the ground-state peak", stderr=True),
+        "ground_fwhm": Variable((), "eV", "full width at half maximum of the ground-state peak", stderr=True),
+        "excited_position": Variable((), "eV", "position of the excited-state peak", stderr=True),
+        "excited_fwhm": Variable((), "eV", "full width at half maximum of the excited-state peak", stderr=True),
+        "slope": Variable((), "cm^2/mJ", "slope of alpha against fluence", stderr=True),
+        "intercept": Variable((), "1", "intercept of alpha against fluence", stderr=True),
+        "component_ground": Variable(("fluence", "energy"), "1", "ground-state part of the fitted pumped spectrum"),
+        "component_excited": Variable(("fluence", "energy"), "1", "excited-state part of the fitted pumped spectrum"),
+        "fit": Variable(("fluence", "energy"), "1", "fitted difference"),
+        "residual": Variable(("fluence", "energy"), "1", "difference minus fit"),
+    },
+)
+
+QUALITY = DatasetSpec(
+    "quality",
+    "What happened to every frame and pulse, and how close to the shot-noise limit the run is.",
+    {"run": Variable(("run",), "1", "run number", "int")},
+    {
+        "frames_expected": Variable(("run",), "1", "trains × pulses of the run", "int"),
+        "frames_read": Variable(("run",), "1", "frames recorded and read", "int"),
+        "pulses_used": Variable(("run",), "1", "pulses in the result", "int"),
+        "trains_missing": Variable(("run",), "1", "trains without detector data", "int"),
+        "trains_partial": Variable(("run",), "1", "trains with fewer frames than usual", "int"),
+        "trains_suspect": Variable(("run",), "1", "trains whose index is flagged as suspect", "int"),
+        "noise_ratio": Variable(("run",), "1", "scatter of pumped/unpumped over photon noise"),
+        "null_chi2": Variable(("run",), "1", "χ² per degree of freedom, odd against even trains"),
+        "saturated_fraction": Variable(("run",), "1", "pulses with saturated pixels over X-ray pulses"),
+        "drift": Variable(("run",), "1", "drift of delta_xas along the burst", stderr=True),
+    },
+)
