@@ -63,6 +63,7 @@ _CODE = {
     "labels": ("pipeline.science.timing", "pipeline.science.roles", "pipeline.science.selection"),
     "spectra": (
         "pipeline.science.spectra",
+        "pipeline.science.difference",
         "pipeline.science.accumulate",
         "pipeline.science._accumulate_kernel",
         "pipeline.science.binning",

@@ -14,6 +14,7 @@ __all__ = ["AbsorptionSpec", "KineticsSpec", "LineSpec"]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+FractionTable = tuple[tuple[NotNegative, Fraction], ...]
 
 
 class LineSpec(Strict):
@@ -34,16 +35,17 @@ class AbsorptionSpec(Strict):
     """Pre-edge line of the ground state: where the difference has its dip B."""
     excited: LineSpec = LineSpec(position=528.2, height=0.25, fwhm=0.9)
     """Pre-edge line of the excited state: where the difference has its peak A."""
-    shared: list[LineSpec] = [
+    shared: tuple[LineSpec, ...] = (
         LineSpec(position=532.0, height=0.12, fwhm=1.8),
         LineSpec(position=534.2, height=0.30, fwhm=2.2),
-    ]
+    )
     """Shoulder and main peak, the same in both states."""
-    features: list[LineSpec] = [
+    features: tuple[LineSpec, ...] = (
         LineSpec(position=532.6, height=-0.05, fwhm=0.5),
         LineSpec(position=534.2, height=-0.06, fwhm=0.6),
-    ]
-    """Excited minus ground state above the pre-edge; narrow enough to be nothing inside the pre-edge window."""
+    )
+    """Excited minus ground state above the pre-edge; narrow enough to be nothing inside the pre-edge
+    window."""
     edge_position: Positive = 533.0
     """Photon energy of the edge step [eV]."""
     edge_height: NotNegative = 0.25
@@ -59,7 +61,9 @@ class AbsorptionSpec(Strict):
     def _resolvable(self) -> AbsorptionSpec:
         widths = [line.fwhm for line in [self.ground, self.excited, *self.shared, *self.features]]
         if min([*widths, self.edge_fwhm]) <= self.resolution:
-            raise ValueError(f"resolution {self.resolution:g} eV is not below the narrowest line ({min(widths):g} eV)")
+            raise ValueError(
+                f"resolution {self.resolution:g} eV is not below the narrowest line ({min(widths):g} eV)"
+            )
         return self
 
 
@@ -69,8 +73,8 @@ class KineticsSpec(Strict):
     taus: tuple[Positive, Positive, Positive] = (0.15, 0.24, 1.5)
     """τ1, τ2, τ3 [ps]; the published values."""
     amplitudes: tuple[float, float, float] = (1.0, 2.5, -0.5)
-    """A1 : A2 : A3; unpublished. A2 and A3 of opposite sign make the times better known; these put the maximum
-    near 0.2 ps and leave a plateau that stays."""
+    """A1 : A2 : A3; unpublished. A2 and A3 of opposite sign make the times better known; these put the
+    maximum near 0.2 ps and leave a plateau that stays."""
     power: Literal[1, 2] = 2
     """2: the squared form as printed."""
     t_d: float = 0.0
@@ -79,7 +83,7 @@ class KineticsSpec(Strict):
     """Instrument response, Gaussian σ [ps]: 30 fs pump, X-ray pulse and timing together."""
     reference_delay: Positive = 4.8
     """Delay [ps] at which `fraction` holds."""
-    fraction: Annotated[list[tuple[NotNegative, Fraction]], Field(min_length=2)] = [(0, 0), (8, 0.05), (32, 0.27)]
+    fraction: Annotated[FractionTable, Field(min_length=2)] = ((0, 0), (8, 0.05), (32, 0.27))
     """Pairs of fluence [mJ/cm²] and excited fraction α at the reference delay; linear between."""
     early_shift: float = -0.2
     """Where the excited line is at the start, relative to its final place [eV]."""
@@ -88,7 +92,7 @@ class KineticsSpec(Strict):
 
     @field_validator("fraction")
     @classmethod
-    def _rising(cls, pairs: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    def _rising(cls, pairs: FractionTable) -> FractionTable:
         fluences = [p[0] for p in pairs]
         if fluences[0] != 0 or pairs[0][1] != 0 or any(b <= a for a, b in pairwise(fluences)):
             raise ValueError("must start with [0, 0] and rise in fluence")

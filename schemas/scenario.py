@@ -1,4 +1,4 @@
-"""What a simulated experiment is: machine, detector, beams, sample and runs, every number with unit and reason.
+"""What a simulated experiment is: machine, detector, beams, sample, runs; every number with its unit.
 
 `pipeline.simulate` turns a scenario into raw runs and writes every number that went in beside them.
 """
@@ -59,10 +59,10 @@ class Span(Strict):
         return self
 
 
-Grid = Annotated[list[float | Span], Field(min_length=1)]
+Grid = Annotated[tuple[float | Span, ...], Field(min_length=1)]
 
 
-def grid_values(grid: list[float | Span]) -> list[float]:
+def grid_values(grid: tuple[float | Span, ...]) -> list[float]:
     """Return the values of a grid in the order given, spans written out, rounded to 1e-9."""
     values: list[float] = []
     for item in grid:
@@ -87,7 +87,7 @@ class MachineSpec(Strict):
     """Slots between frames: 4 is 1.1 MHz, a common choice to spare the sample."""
     cell_step: Annotated[int, Field(ge=1)] = 1
     """Memory cells between frames."""
-    dark_frames: list[Count] = []
+    dark_frames: tuple[Count, ...] = ()
     """Frames of each train (by position) without an X-ray pulse, as used for intra-train darks."""
     trains_per_sequence: Annotated[int, Field(ge=1)] | None = None
     """Trains per sequence file; none: one file per run."""
@@ -108,19 +108,21 @@ class LightSpec(Strict):
     """The X-ray pulses."""
 
     relative_sigma: Annotated[float, Field(ge=0, le=1)] = 0.4
-    """Pulse-to-pulse σ / mean behind the monochromator: gamma-distributed with 1/σ² modes, common to all beams."""
+    """Pulse-to-pulse σ / mean behind the monochromator: gamma-distributed with 1/σ² modes, common to all
+    beams."""
     train_sigma: Fraction = 0.05
     """Train-to-train σ / mean: slow machine drifts."""
     pulse_energy: Positive = 800.0
     """Mean pulse energy before the monochromator [µJ], for the gas monitor."""
     monitor_slope: NotNegative = 0.1
-    """How much of a pulse's deviation behind the monochromator the gas monitor sees; before it, little is left."""
+    """How much of a pulse's deviation behind the monochromator the gas monitor sees; before it, little is
+    left."""
     monitor_noise: NotNegative = 0.02
     """σ / mean of the gas monitor's reading."""
 
 
 class DetectorSpec(Strict):
-    """One DSSC module: raw = ADC(linear − curvature · linear² / full_scale), linear = offset + gain · photons + noise."""
+    """One DSSC module: raw = ADC(v − curvature · v² / full_scale), v = offset + gain · photons + noise."""
 
     module: Annotated[int, Field(ge=0, le=15)] = 15
     """Module number; 15 is the usual one at this set-up."""
@@ -151,7 +153,11 @@ class DetectorSpec(Strict):
 class BeamsSpec(Strict):
     """Where the zone plate's beams are on the module and how bright."""
 
-    order: Annotated[list[Beam], Field(min_length=2, max_length=3)] = ["pumped", "unpumped", "reference"]
+    order: Annotated[tuple[Beam, ...], Field(min_length=2, max_length=3)] = (
+        "pumped",
+        "unpumped",
+        "reference",
+    )
     """From low to high x. Two beams: no reference."""
     width: Annotated[int, Field(ge=8, le=512)] = 90
     """Extent in x at half intensity [pixels]."""
@@ -168,12 +174,14 @@ class BeamsSpec(Strict):
     unevenness: Annotated[float, Field(ge=0, lt=0.8)] = 0.35
     """Amplitude of the smooth, beam-specific structure of the illumination relative to its mean."""
     photons: Positive = 60.0
-    """Mean photons per pixel, inside a beam without sample and at mean pulse energy; a few per cent of the pulses
-    saturate somewhere with this."""
-    flux: Annotated[list[Positive], Field(min_length=3, max_length=3)] = [0.96, 1.04, 1.0]
-    """Flux of the pumped, unpumped and reference beam relative to `photons`: the diffraction orders are not equal."""
+    """Mean photons per pixel, inside a beam without sample and at mean pulse energy; a few per cent of the
+    pulses saturate somewhere with this."""
+    flux: tuple[Positive, Positive, Positive] = (0.96, 1.04, 1.0)
+    """Flux of the pumped, unpumped and reference beam relative to `photons`: the diffraction orders are not
+    equal."""
     jitter: Fraction = 0.0
-    """σ / mean by which one beam of one pulse deviates from the common intensity; 0: shot noise is all there is."""
+    """σ / mean by which one beam of one pulse deviates from the common intensity; 0: shot noise is all there
+    is."""
 
     @model_validator(mode="after")
     def _on_module(self) -> BeamsSpec:
@@ -182,9 +190,13 @@ class BeamsSpec(Strict):
         margin = int(np.ceil(4 * self.edge_sigma))
         right = self.first_x + (len(self.order) - 1) * self.pitch + self.width + margin
         if self.first_x < margin or right > 512:
-            raise ValueError(f"the beams reach from x = {self.first_x - margin} to {right}; the module is 512 wide")
+            raise ValueError(
+                f"the beams reach from x = {self.first_x - margin} to {right}; the module is 512 wide"
+            )
         if self.first_y < margin or self.first_y + self.height + margin > 128:
-            raise ValueError(f"the beams reach to y = {self.first_y + self.height + margin}; the module is 128 high")
+            raise ValueError(
+                f"the beams reach to y = {self.first_y + self.height + margin}; the module is 128 high"
+            )
         if self.pitch < self.width + 2 * margin:
             raise ValueError(f"pitch {self.pitch} lets beams of width {self.width} overlap")
         return self
@@ -331,17 +343,17 @@ class Scenario(Strict):
     kinetics: KineticsSpec = KineticsSpec()
     """The sample's answer to the pump."""
     burst_od: float = 0.0
-    """Optical density that the pumped beam gains from the first to the last frame of a train, linearly: what heating
-    along the burst looks like."""
+    """Optical density that the pumped beam gains from the first to the last frame of a train, linearly: what
+    heating along the burst looks like."""
     delay: DelaySpec = DelaySpec()
     """Delay stage."""
     arrival: ArrivalSpec = ArrivalSpec()
     """Arrival time."""
     sources: SourceNames = SourceNames()
     """Names in the files."""
-    runs: Annotated[list[RunSpec], Field(min_length=1)]
+    runs: Annotated[tuple[RunSpec, ...], Field(min_length=1)]
     """The runs, in order of time."""
-    process: dict[str, dict[str, Any]] = {}
+    process: Annotated[dict[str, dict[str, Any]], Field(default_factory=dict)]
     """Sections of the run configuration that is written beside the runs, where its defaults do not suit."""
 
     @model_validator(mode="after")

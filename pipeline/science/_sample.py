@@ -23,6 +23,7 @@ class Sample:
     cell : (m,) index of the memory cell in the dark calibration;  train : (m,) index of the train
     y, x : module pixel numbers
     dark_mean, read_noise : (cell, y, x), (y, x) f4, ADU, cropped to the frames
+    dark_frames : (cell,) dark frames behind dark_mean
     good : (y, x) bool
     corners : (beam, 4) i8: y0, y1, x0, x1 as indices into the frames
     """
@@ -35,6 +36,7 @@ class Sample:
     x: np.ndarray
     dark_mean: np.ndarray
     read_noise: np.ndarray
+    dark_frames: np.ndarray
     good: np.ndarray
     corners: np.ndarray
 
@@ -66,6 +68,15 @@ class Sample:
         share = np.bincount(self.cell, minlength=len(self.dark_mean)) / len(self.use)
         seen = share > 0
         return total / len(self.use) - np.tensordot(share[seen], self.dark_mean[seen].astype(float), axes=1)
+
+    def offset_sigma(self, group: np.ndarray, n_groups: int) -> np.ndarray:
+        """(group,) f8 ADU by which the finite dark run leaves the mean of group sums uncertain."""
+        counts = np.bincount(self.cell, minlength=len(self.dark_frames))
+        seen = counts > 0
+        per_pixel = ((counts[seen] / len(self.cell)) ** 2 / self.dark_frames[seen]).sum()
+        inside = group >= 0
+        noise = np.nan_to_num(self.read_noise[inside].astype(float)) ** 2
+        return np.sqrt(per_pixel * np.bincount(group[inside], noise, minlength=n_groups))
 
     def group_sums(self, group: np.ndarray, n_groups: int, tables: np.ndarray) -> np.ndarray:
         """(m, group, table) f8: sums of `tables` (512, table) over groups of pixels (y, x), the dark part taken off."""
@@ -134,6 +145,7 @@ def flat_sample(
         x=x,
         dark_mean=dark["dark_mean"].values,
         read_noise=dark["read_noise"].values,
+        dark_frames=dark["n_frames"].values,
         good=flags.values == 0,
         corners=corners,
     )

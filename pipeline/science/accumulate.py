@@ -2,7 +2,7 @@
 
 A cell is one bin of (delay, energy). What is kept per cell: the number of pulses and of trains, the photon sums S_a of
 every beam, Σ_trains X_a·X_b of the trains' photon sums X (the train is the unit of resampling), the variance expected
-from photon and read noise, and the sums of energy and delay for the bin's mean coordinates. Sums of two sets of trains
+from photon and read noise, and the first two photon-weighted moments of energy and delay: the bin's own coordinates. Sums of two sets of trains
 add up, so runs and blocks merge in any grouping.
 """
 
@@ -11,16 +11,22 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import xarray as xr
 
 from pipeline.science._accumulate_kernel import add_pulses
 
-__all__ = ["accumulate", "log_ratio", "merge_sums"]
+__all__ = ["accumulate", "log_ratio", "mean_coordinate", "merge_sums"]
 
 
-def accumulate(pulses: xr.Dataset, cell: np.ndarray, n_cells: int) -> xr.Dataset:
+_MOMENTS = {"weight": "1", "energy_1": "eV", "energy_2": "eV^2", "delay_1": "ps", "delay_2": "ps^2"}
+
+
+def accumulate(
+    pulses: xr.Dataset, cell: np.ndarray, n_cells: int, *, along: Literal["energy", "delay"] = "energy"
+) -> xr.Dataset:
     """Return the sums of one run's pulses.
 
     Parameters
@@ -31,15 +37,18 @@ def accumulate(pulses: xr.Dataset, cell: np.ndarray, n_cells: int) -> xr.Dataset
         Integer (train, pulse): number of the cell, -1 for pulses that do not count.
     n_cells
         Number of cells.
+    along
+        Coordinate that is scanned: a slope against it inside a cell is not noise, see `log_ratio`.
 
     Returns
     -------
-    Dataset over (cell, beam, beam_b): n_pulses, n_trains, photons, product, shot_variance, energy_sum, delay_sum.
+    Dataset over (cell, order, beam, beam_b): n_pulses, n_trains, photons, product, shot_variance, and the moments weight,
+    energy_1, energy_2, delay_1, delay_2 (cell).
     """
     beams = pulses.sizes["beam"]
     n, trains = np.zeros(n_cells, np.int64), np.zeros(n_cells, np.int64)
     total, shot = np.zeros((n_cells, beams)), np.zeros((n_cells, beams))
-    product, moment = np.zeros((n_cells, beams, beams)), np.zeros((n_cells, 2))
+    product, moment = np.zeros((n_cells, 3, beams, beams)), np.zeros((n_cells, len(_MOMENTS)))
     order = ("train", "pulse", "beam")
     add_pulses(
         np.ascontiguousarray(cell, np.int64),
@@ -47,6 +56,7 @@ def accumulate(pulses: xr.Dataset, cell: np.ndarray, n_cells: int) -> xr.Dataset
         np.ascontiguousarray(pulses["photons_stderr"].transpose(*order).values, np.float64) ** 2,
         np.nan_to_num(pulses["energy"].values.astype(np.float64)),
         np.nan_to_num(pulses["delay"].transpose("train", "pulse").values.astype(np.float64)),
+        0 if along == "energy" else 1,
         n,
         trains,
         total,
@@ -59,10 +69,12 @@ def accumulate(pulses: xr.Dataset, cell: np.ndarray, n_cells: int) -> xr.Dataset
             "n_pulses": ("cell", n, {"units": "1", "long_name": "pulses"}),
             "n_trains": ("cell", trains, {"units": "1", "long_name": "trains"}),
             "photons": (("cell", "beam"), total, {"units": "1", "long_name": "photons"}),
-            "product": (("cell", "beam", "beam_b"), product, {"units": "1", "long_name": "sum of products of train sums"}),
+            "product": (("cell", "order", "beam", "beam_b"), product, {"units": "1", "long_name": "sum of products of train sums"}),
             "shot_variance": (("cell", "beam"), shot, {"units": "1", "long_name": "variance from photon and read noise"}),
-            "energy_sum": ("cell", moment[:, 0], {"units": "eV", "long_name": "sum of photon energies"}),
-            "delay_sum": ("cell", moment[:, 1], {"units": "ps", "long_name": "sum of delays"}),
+            **{
+                name: ("cell", moment[:, i], {"units": units, "long_name": "sum over pulses, weighted by photons"})
+                for i, (name, units) in enumerate(_MOMENTS.items())
+            },
         },
         coords={"beam": pulses["beam"].values},
     )
@@ -77,21 +89,51 @@ def merge_sums(parts: Sequence[xr.Dataset]) -> xr.Dataset:
         return functools.reduce(operator.add, parts)
 
 
-def log_ratio(sums: xr.Dataset, numerator: str, denominator: str) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
+def mean_coordinate(sums: xr.Dataset, name: str) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return the photon-weighted mean of energy or delay in each cell, and its variance; NaN in empty cells."""
+    weight = sums["weight"].where(sums["weight"] > 0)
+    mean = sums[f"{name}_1"] / weight
+    return mean, (sums[f"{name}_2"] / weight - mean**2).clip(min=0.0)
+
+
+def log_ratio(
+    sums: xr.Dataset, numerator: str, denominator: str, *, slope: xr.DataArray | None = None, along: str = "energy"
+) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
     """Return ln(S_a / S_b) per cell, its variance from the scatter of trains, and that from photon and read noise.
 
     With x_t = X_a,t / S_a − X_b,t / S_b the variance is n/(n−1) · Σ_t x_t², the linearised train-wise jackknife
-    (B. Efron, C. Stein, Ann. Stat. 9, 586 (1981)); Σ_t x_t² follows from the products, so no train is kept. NaN for a
-    cell without photons; the scatter needs two trains.
+    (B. Efron, C. Stein, Ann. Stat. 9, 586 (1981)); Σ_t x_t² follows from the products, so no train is kept. Where the
+    ratio changes with the scanned coordinate q, trains at different q inside a cell differ without being noisy: with
+    the slope β of ln(S_a/S_b), β · X_b,t (q_t − q̄) / S_b is taken off x_t. NaN for a cell without photons; the scatter
+    needs two trains.
+
+    Parameters
+    ----------
+    sums
+        From `accumulate`.
+    numerator, denominator
+        Beams.
+    slope
+        Slope of the logarithm against the coordinate that the sums were accumulated along, NaN or None: 0.
+    along
+        Name of that coordinate.
     """
     a, b = sums["photons"].sel(beam=numerator, drop=True), sums["photons"].sel(beam=denominator, drop=True)
     good = (a > 0) & (b > 0)
     a, b = a.where(good), b.where(good)
     beams = [str(x) for x in sums["beam"].values]
     i, j = beams.index(numerator), beams.index(denominator)
-    square = sums["product"].isel(beam=i, beam_b=i, drop=True) / a**2
-    square = square + sums["product"].isel(beam=j, beam_b=j, drop=True) / b**2
-    square = square - 2 * sums["product"].isel(beam=i, beam_b=j, drop=True) / (a * b)
+
+    def product(order: int, first: int, second: int) -> xr.DataArray:
+        return sums["product"].isel(order=order, beam=first, beam_b=second, drop=True)
+
+    square = product(0, i, i) / a**2 + product(0, j, j) / b**2 - 2 * product(0, i, j) / (a * b)
+    if slope is not None:
+        beta = slope.fillna(0.0)
+        q = mean_coordinate(sums, along)[0].fillna(0.0)
+        mixed = (product(1, i, j) - q * product(0, i, j)) / (a * b) - (product(1, j, j) - q * product(0, j, j)) / b**2
+        spread = (product(2, j, j) - 2 * q * product(1, j, j) + q**2 * product(0, j, j)) / b**2
+        square = square - 2 * beta * mixed + beta**2 * spread
     n = sums["n_trains"].where(sums["n_trains"] > 1).astype(np.float64)
     scatter = (square.clip(min=0.0) * n / (n - 1)).where(good)
     shot = sums["shot_variance"].isel(beam=i, drop=True) / a**2 + sums["shot_variance"].isel(beam=j, drop=True) / b**2

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.errors import DataError
 
-__all__ = ["assign", "centred_edges", "energy_edges", "grid_edges", "step_centres", "step_edges", "sweep_edges"]
+__all__ = ["assign", "centred_edges", "energy_edges", "grid_edges", "step_centres", "step_centres_of_all", "step_edges", "sweep_edges"]
 
 
 def step_centres(values: np.ndarray, *, resolution: float = 0.0) -> np.ndarray | None:
@@ -27,46 +27,49 @@ def step_centres(values: np.ndarray, *, resolution: float = 0.0) -> np.ndarray |
 
     Notes
     -----
-    The sorted readings are cut where the gap is larger than `resolution` and at least five times the gaps inside a
-    step; the cut is believed when most neighbours in time stay in their step, or when many readings come back to the
-    same few places (a scan that is repeated quickly).
+    A scan that dwells shows its noise between neighbours in time: the lower quartile of their distances is noise as
+    long as a step lasts two trains or more. The sorted readings are cut where the gap is far above that noise. A scan
+    that is repeated quickly never dwells; its steps show as gaps that are far larger than all others, between places
+    that were visited at least eight times.
     """
     taken = np.asarray(values, np.float64)
     taken = taken[np.isfinite(taken)]
     if len(taken) == 0:
         return None
     order = np.sort(taken)
-    gaps = np.diff(order)
-    span = order[-1] - order[0]
-    if span <= resolution or len(taken) < 3:
-        return np.array([np.median(order)]) if span <= resolution else _few(order, resolution)
-    floor = max(resolution, span * 1e-9)
-    cut = _largest_jump(gaps, floor)
-    if cut is None:
-        return None
-    label = np.concatenate([[0], np.cumsum(gaps > cut)])
-    centres = np.array([order[label == k].mean() for k in range(label[-1] + 1)])
-    step_of = np.searchsorted(0.5 * (centres[1:] + centres[:-1]), taken)
-    stays = np.mean(step_of[1:] == step_of[:-1])
-    crowded = np.median(np.bincount(step_of)) >= 8
-    return centres if stays >= 0.4 or crowded else None
-
-
-def _few(order: np.ndarray, resolution: float) -> np.ndarray:
-    keep = np.concatenate([[True], np.diff(order) > resolution])
-    return order[keep]
-
-
-def _largest_jump(gaps: np.ndarray, floor: float) -> float | None:
-    """Return a threshold between the gaps inside steps and those between them, or None where they are one kind."""
-    ranked = np.sort(np.maximum(gaps, floor * 1e-3))
-    ratio = ranked[1:] / ranked[:-1]
-    # the cut must lie above the resolution
-    ratio[ranked[1:] <= floor] = 0.0
-    if not len(ratio) or ratio.max() < 5.0:
-        return None
+    if order[-1] - order[0] <= resolution or len(order) < 3:
+        return _cut(order, resolution)
+    noise = np.quantile(np.abs(np.diff(taken)), 0.25) / (0.3186 * np.sqrt(2))
+    dwelling = _cut(order, max(6 * noise, resolution))
+    if _stays(taken, dwelling) >= 0.4 and _spread(taken, dwelling) <= max(3 * noise, resolution):
+        return dwelling
+    gaps = np.sort(np.maximum(np.diff(order), 1e-3 * resolution + 1e-12))
+    ratio = np.where(gaps[1:] > resolution, gaps[1:] / gaps[:-1], 0.0)
     k = int(np.argmax(ratio))
-    return float(max(np.sqrt(ranked[k] * ranked[k + 1]), floor))
+    if ratio[k] >= 5.0:
+        revisited = _cut(order, max(np.sqrt(gaps[k] * gaps[k + 1]), resolution))
+        if np.median(np.bincount(_nearest(taken, revisited))) >= 8:
+            return revisited
+    return None
+
+
+def _cut(order: np.ndarray, threshold: float) -> np.ndarray:
+    return np.array([part.mean() for part in np.split(order, np.flatnonzero(np.diff(order) > threshold) + 1)])
+
+
+def _nearest(values: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    return np.searchsorted(0.5 * (centres[1:] + centres[:-1]), values)
+
+
+def _stays(taken: np.ndarray, centres: np.ndarray) -> float:
+    step = _nearest(taken, centres)
+    return float(np.mean(step[1:] == step[:-1]))
+
+
+def _spread(taken: np.ndarray, centres: np.ndarray) -> float:
+    # a slow sweep also stays near where it is, but it wanders through its "steps" from end to end
+    step = _nearest(taken, centres)
+    return float(max(np.std(taken[step == k]) for k in np.unique(step)))
 
 
 def centred_edges(centres: np.ndarray, *, outer: float) -> np.ndarray:
@@ -123,19 +126,23 @@ def energy_edges(scans: Sequence[np.ndarray]) -> np.ndarray:
     resolution = 2e-6 * float(np.median(everything))
     steps = [step_centres(s, resolution=resolution) for s in finite]
     if all(s is not None for s in steps):
-        centres = step_centres_of_all([s for s in steps if s is not None])
-        return step_edges(centres)
+        found = [s for s in steps if s is not None]
+        return step_edges(step_centres_of_all(found, resolution=5e-5 * float(np.median(everything))))
+    together = _cut(np.sort(everything), resolution)
+    if len(together) <= max(len(s) for s in finite) and len(everything) >= 2 * len(together):
+        # a train per step, but all scans come to the same places
+        return step_edges(together)
     span = float(np.ptp(everything))
     shortest = min(len(s) for s in finite)
     width = _round_up(max(1.0001 * span * 8 / shortest, 2e-4 * float(np.median(everything))))
     return sweep_edges(everything, width=width)
 
 
-def step_centres_of_all(steps: Sequence[np.ndarray]) -> np.ndarray:
+def step_centres_of_all(steps: Sequence[np.ndarray], *, resolution: float = 0.0) -> np.ndarray:
     """Return the union of the step positions of several scans, those that agree counted once."""
     centres = np.sort(np.concatenate(steps))
     smallest = min((float(np.diff(s).min()) for s in steps if len(s) > 1), default=0.0)
-    split = np.flatnonzero(np.diff(centres) > max(0.1 * smallest, 1e-9 * abs(centres).max()))
+    split = np.flatnonzero(np.diff(centres) > max(0.1 * smallest, resolution))
     return np.array([part.mean() for part in np.split(centres, split + 1)])
 
 

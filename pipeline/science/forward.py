@@ -7,13 +7,14 @@ difference inside the pre-edge window is exactly two Gaussians: positive A and n
     excited(E) = rest(E) + line(E - s; excited) + features(E)
     dXAS(E, t) = alpha(F, t) · [excited(E; s(t)) - ground(E)]
 
-The line shift s(t) is `early_shift` at the start and exactly 0 from `settle` on. The excited fraction alpha is fixed by
-the demand that the trace at the final position E_A of the excited line is the kinetic model K and nothing else::
+The line shift s(t) is `early_shift` at the start and exactly 0 from `settle` on. The excited fraction alpha
+is fixed by the demand that the trace at the final position E_A of the excited line is the kinetic model K and
+nothing else::
 
     alpha(F, t) = K_F(t) / [excited(E_A; s(t)) - ground(E_A)]
 
-K_F is `kinetic_model.kinetic_trace` with amplitudes scaled such that alpha at the reference delay has its given value.
-Simulation, tests and planning use it.
+K_F is `kinetic_model.kinetic_trace` with amplitudes scaled such that alpha at the reference delay has its
+given value. Simulation, tests and planning use it.
 """
 
 from __future__ import annotations
@@ -56,10 +57,11 @@ class Line:
 class ForwardModel:
     """All numbers of a sample: the two states' spectra and the answer to the pump.
 
-    `shared` and the step (`edge_position`, `edge_height`, `edge_fwhm` of its derivative) and `background` belong to
-    both states, `features` are added to the excited one. Widths are as measured, with the instrument's Gaussian
-    `resolution` (FWHM) in them. `amplitudes` matter by their ratios; `fraction` lists (fluence, alpha at
-    `reference_delay`), linear between. Energies eV, delays ps, fluences mJ/cm², heights optical density.
+    `shared` and the step (`edge_position`, `edge_height`, `edge_fwhm` of its derivative) and `background`
+    belong to both states, `features` are added to the excited one. Widths are as measured, with the
+    instrument's Gaussian `resolution` (FWHM) in them. `amplitudes` matter by their ratios; `fraction` lists
+    (fluence, alpha at `reference_delay`), linear between. Energies eV, delays ps, fluences mJ/cm², heights
+    optical density.
     """
 
     ground: Line
@@ -84,10 +86,14 @@ class ForwardModel:
 
 def ground_od(model: ForwardModel, energy: xr.DataArray) -> xr.DataArray:
     """Return the optical density of the ground state at `energy` [eV], dims of `energy`."""
-    return _described(_rest(model, energy) + _gaussian(energy, model.ground), "optical density of the ground state")
+    return _described(
+        _rest(model, energy) + _gaussian(energy, model.ground), "optical density of the ground state"
+    )
 
 
-def excited_od(model: ForwardModel, energy: xr.DataArray, *, shift: xr.DataArray | float = 0.0) -> xr.DataArray:
+def excited_od(
+    model: ForwardModel, energy: xr.DataArray, *, shift: xr.DataArray | float = 0.0
+) -> xr.DataArray:
     """Return the optical density of the excited state with its pre-edge line moved by `shift` [eV].
 
     Dims are those of `energy` and `shift` together.
@@ -99,9 +105,10 @@ def excited_od(model: ForwardModel, energy: xr.DataArray, *, shift: xr.DataArray
 
 
 def line_shift(model: ForwardModel, delay: xr.DataArray) -> xr.DataArray:
-    """Return where the excited line is relative to its final place [eV]: `early_shift` up to 0, then smoothly to 0.
+    """Return where the excited line is relative to its final place [eV].
 
-    The way is the quintic smoothstep, whose first and second derivatives vanish at both ends.
+    `early_shift` up to delay 0, exactly 0 from `settle` on. The way is the quintic smoothstep, whose first
+    and second derivatives vanish at both ends.
     """
     x = (delay / model.settle).clip(0.0, 1.0)
     shift = model.early_shift * (1.0 - x**3 * (10.0 - 15.0 * x + 6.0 * x**2))
@@ -117,8 +124,10 @@ def scaled_amplitudes(model: ForwardModel, fluence: float) -> tuple[float, float
         If the kinetic trace vanishes at the reference delay, so that no amplitude gives the fraction.
     """
     table = np.asarray(model.fraction, dtype=float)
-    wanted = float(np.interp(fluence, table[:, 0], table[:, 1])) * float(_contrast(model, xr.DataArray(0.0)))
-    at_reference = float(_kinetic(model, xr.DataArray(model.reference_delay), model.amplitudes))
+    reference = xr.DataArray(model.reference_delay)
+    alpha = float(np.interp(fluence, table[:, 0], table[:, 1]))
+    wanted = alpha * float(_contrast(model, line_shift(model, reference)))
+    at_reference = float(_kinetic(model, reference, model.amplitudes))
     if not at_reference > 0.0:
         raise DataError(
             f"the kinetic trace is {at_reference:g} at the reference delay {model.reference_delay:g} ps; "
@@ -130,7 +139,7 @@ def scaled_amplitudes(model: ForwardModel, fluence: float) -> tuple[float, float
 
 
 def trace(model: ForwardModel, delay: xr.DataArray, *, fluence: float) -> xr.DataArray:
-    """Return the difference at the final position of the excited line: the kinetic model itself, dims of `delay`."""
+    """Return the difference at the excited line's final position: the kinetic model, dims of `delay`."""
     signal = _kinetic(model, delay, scaled_amplitudes(model, fluence))
     return _described(signal, "difference at the excited line")
 
@@ -141,7 +150,9 @@ def excited_fraction(model: ForwardModel, delay: xr.DataArray, *, fluence: float
     return _described(alpha, "excited fraction")
 
 
-def delta_xas(model: ForwardModel, energy: xr.DataArray, delay: xr.DataArray, *, fluence: float) -> xr.DataArray:
+def delta_xas(
+    model: ForwardModel, energy: xr.DataArray, delay: xr.DataArray, *, fluence: float
+) -> xr.DataArray:
     """Return pumped minus unpumped optical density, dims of `energy` and `delay` together."""
     difference = excited_od(model, energy, shift=line_shift(model, delay)) - ground_od(model, energy)
     alpha = excited_fraction(model, delay, fluence=fluence)
@@ -149,7 +160,7 @@ def delta_xas(model: ForwardModel, energy: xr.DataArray, delay: xr.DataArray, *,
 
 
 def without_resolution(model: ForwardModel) -> ForwardModel:
-    """Return the model with the instrument's Gaussian broadening taken out: areas stay, widths shrink in quadrature."""
+    """Return the model without the instrument's broadening: areas stay, widths shrink in quadrature."""
 
     def sharpen(line: Line) -> Line:
         fwhm = float(np.sqrt(line.fwhm**2 - model.resolution**2))
@@ -171,12 +182,12 @@ def _rest(model: ForwardModel, energy: xr.DataArray) -> xr.DataArray:
     od = model.background + 0.5 * model.edge_height * (1.0 + xr.apply_ufunc(special.erf, scaled))
     for line in model.shared:
         od = od + _gaussian(energy, line)
-    return od
+    return xr.DataArray(od)
 
 
 def _gaussian(energy: xr.DataArray, line: Line) -> xr.DataArray:
-    exponent: xr.DataArray = -4.0 * np.log(2.0) * ((energy - line.position) / line.fwhm) ** 2
-    return line.height * np.exp(exponent)
+    exponent = -4.0 * np.log(2.0) * ((energy - line.position) / line.fwhm) ** 2
+    return xr.DataArray(line.height * np.exp(exponent))
 
 
 def _contrast(model: ForwardModel, shift: xr.DataArray) -> xr.DataArray:
@@ -185,7 +196,9 @@ def _contrast(model: ForwardModel, shift: xr.DataArray) -> xr.DataArray:
     return excited_od(model, here, shift=shift) - ground_od(model, here)
 
 
-def _kinetic(model: ForwardModel, delay: xr.DataArray, amplitudes: tuple[float, float, float]) -> xr.DataArray:
+def _kinetic(
+    model: ForwardModel, delay: xr.DataArray, amplitudes: tuple[float, float, float]
+) -> xr.DataArray:
     values = kinetic_trace(
         np.ravel(np.asarray(delay, dtype=float)),
         t_d=model.t_d,

@@ -70,13 +70,15 @@ def calibrate_linearity(
     Returns
     -------
     `linear_adu` and `linear_adu_stderr` (adu) f8 ADU, `coefficient` and `coefficient_stderr` (power), attrs `applied`
-    (0 or 1), `reason`, `level` (ADU), `chi2`, `dof`, `n_frames`. Errors are from a jackknife over trains. Where no
+    (0 or 1), `reason`, `level` (ADU), `chi2`, `dof`, `n_frames`. Errors are from a jackknife over trains and from the finite
+    dark run. Where no
     power is significant the table is the identity, with the error it could have had.
     """
     sample = flat_sample(frames, dark, beams, bad=bad)
     level = float(np.median(sample.dark_mean[np.unique(sample.cell)][:, sample.good]))
     orders = np.arange(2, max_order + 1)
-    sums, used = _class_sums(sample, level, orders, saturation)
+    group = _classes(sample)
+    sums, used = _class_sums(sample, group, level, orders, saturation)
     if used.sum() < 4 * _BLOCKS:
         return _linearity_dataset(np.zeros(0), np.zeros((0, 0)), level, f"only {used.sum()} unsaturated frames", {})
     problem = _Proportions(sums[used], sample.blocks(_BLOCKS)[used])
@@ -90,7 +92,9 @@ def calibrate_linearity(
     if best == 0:
         reason = "no significant change of beam ratios with intensity"
         return _linearity_dataset(np.zeros(0), np.zeros((0, 0)), level, reason, figures)
+    offset = sample.offset_sigma(group, _THIRDS * problem.n_groups).reshape(_THIRDS, -1)
     c, covariance = problem.jackknife(best)
+    covariance = covariance + problem.offset_covariance(best, offset)
     if c @ np.linalg.solve(covariance, c) < _SIGNIFICANCE * best:
         reason = "the change of beam ratios with intensity is not the same in all parts of the run"
         return _linearity_dataset(np.zeros(0), np.zeros((0, 0)), level, reason, figures)
@@ -211,21 +215,17 @@ class _Proportions:
         residual -= z @ np.linalg.lstsq(z, residual, rcond=None)[0]
         return residual.std(axis=0) * np.sqrt(len(y) / (len(y) - 4))
 
-    def fit(self, n: int, *, leave_out: int = -1) -> _Fit:
-        """Solve with the first `n` powers, without one block of frames."""
-        projected = []
-        for gram, cross in zip(self.gram, self.cross, strict=True):
-            keep = np.arange(_BLOCKS) != leave_out
-            root = np.linalg.cholesky(gram[keep].sum(axis=0))
-            flat = cross[keep].sum(axis=0)
-            projected.append(np.linalg.solve(root, flat.reshape(4, -1)).reshape(flat.shape))
-        data = np.stack(projected)  # (third, instrument, group + 1, 1 + powers)
+    def fit(self, n: int, *, leave_out: int = -1, offset: np.ndarray | None = None) -> _Fit:
+        """Solve with the first `n` powers, without one block of frames, or with offsets (third, group) added."""
+        keep = np.arange(_BLOCKS) != leave_out
+        data = np.stack([self._projected(third, keep, offset) for third in range(_THIRDS)])
 
         def residual(c: np.ndarray) -> np.ndarray:
             linear = data[..., 0] + data[..., 1 : n + 1] @ c
             group, total = linear[..., :-1], linear[..., -1:]
             share = (group * total).sum(axis=1, keepdims=True) / (total * total).sum(axis=1, keepdims=True)
-            return ((group - share * total) / self.sigma[:, None]).ravel()
+            away: np.ndarray = ((group - share * total) / self.sigma[:, None]).ravel()
+            return away
 
         start = residual(np.zeros(n))
         dof = _THIRDS * 3 * self.n_groups - n
@@ -234,6 +234,15 @@ class _Proportions:
         solved = optimize.least_squares(residual, np.zeros(n), x_scale=0.05, method="lm")
         return _Fit(solved.x, float(2 * solved.cost), dof)
 
+    def _projected(self, third: int, keep: np.ndarray, offset: np.ndarray | None) -> np.ndarray:
+        """(instrument, group + 1, 1 + powers): sums in the orthonormal basis of the intensity powers, total last."""
+        gram, cross = self.gram[third][keep].sum(axis=0), self.cross[third][keep].sum(axis=0)
+        if offset is not None:
+            own, other = offset[(third + 1) % _THIRDS], offset[(third + 2) % _THIRDS]
+            cross = cross.copy()
+            cross[..., 0] += gram[:, :1] * np.append(own, other.sum())  # the first instrument is the constant 1
+        return np.linalg.solve(np.linalg.cholesky(gram), cross.reshape(len(gram), -1)).reshape(cross.shape)
+
     def jackknife(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients and their covariance from leaving out one block after the other."""
         c = self.fit(n).c
@@ -241,11 +250,19 @@ class _Proportions:
         away = parts - parts.mean(axis=0)
         return c, (_BLOCKS - 1) / _BLOCKS * (away.T @ away) + 1e-18 * np.eye(n)
 
+    def offset_covariance(self, n: int, sigma: np.ndarray) -> np.ndarray:
+        """Covariance of the coefficients from dark levels that are off by `sigma` (third, group), ADU, independently."""
+        best, covariance = self.fit(n).c, np.zeros((n, n))
+        for index in np.ndindex(sigma.shape):
+            offset = np.zeros(sigma.shape)
+            offset[index] = sigma[index]
+            away = self.fit(n, offset=offset).c - best
+            covariance += np.outer(away, away)
+        return covariance
 
-def _class_sums(
-    sample: Sample, level: float, orders: np.ndarray, saturation: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """(n, third, group, 1 + powers) dark-subtracted sums over pixels of like brightness, and the usable frames."""
+
+def _classes(sample: Sample) -> np.ndarray:
+    """(y, x) number of the pixel's third, beam and brightness class; -1 outside."""
     image, beam_of = sample.mean_image(), sample.beam_of
     n_beams = len(sample.corners)
     brightness = np.zeros(image.shape, np.int64)
@@ -255,8 +272,14 @@ def _class_sums(
         brightness[inside] = np.searchsorted(edges, image[inside])
     y, x = np.indices(image.shape)
     third = (x + 2 * y) % _THIRDS  # neighbours along both axes differ
-    n_groups = n_beams * _CLASSES
-    group = np.where(beam_of >= 0, third * n_groups + beam_of * _CLASSES + brightness, -1)
+    return np.where(beam_of >= 0, (third * n_beams + beam_of) * _CLASSES + brightness, -1)
+
+
+def _class_sums(
+    sample: Sample, group: np.ndarray, level: float, orders: np.ndarray, saturation: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n, third, group, 1 + powers) dark-subtracted sums over pixels of like brightness, and the usable frames."""
+    n_groups = len(sample.corners) * _CLASSES
     adu = np.arange(N_ADU, dtype=float)
     tables = [adu, *(LENGTH * ((adu - level) / LENGTH) ** k for k in orders)]
     sums = sample.group_sums(group, _THIRDS * n_groups, np.stack(tables, axis=1))

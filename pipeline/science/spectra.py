@@ -1,10 +1,4 @@
-"""Pulses → spectra and delay scans: ratio of sums, −ln, and errors from the data.
-
-The estimator of a bin is −ln(Σ I_pumped / Σ I_unpumped). Its bias is (σ²_u/S²_u − σ²_p/S²_p)/2 with the bin's sums S, so
-it vanishes with the number of pulses; the mean of single-pulse ratios or of their logarithms keeps a bias of the order
-of one over the photons per pulse however long one measures. Ratio of sums also weights every pulse by its photons,
-which is the minimum-variance weight at the photon limit.
-"""
+"""Pulses → spectra and delay scans: which bins there are, and which pulse belongs to which."""
 
 from __future__ import annotations
 
@@ -14,11 +8,22 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import DataError
-from pipeline.science.accumulate import accumulate, log_ratio, merge_sums
-from pipeline.science.binning import assign, energy_edges, grid_edges, step_centres, step_centres_of_all, step_edges, sweep_edges
-from pipeline.science.uncertainty import moderated_variance
+from pipeline.science.accumulate import accumulate, log_ratio, mean_coordinate, merge_sums
+from pipeline.science.binning import (
+    assign,
+    energy_edges,
+    grid_edges,
+    step_centres,
+    step_centres_of_all,
+    step_edges,
+    sweep_edges,
+)
+from pipeline.science.difference import difference, no_difference
 
-__all__ = ["delay_scans", "difference", "flat_constant", "nominal_edges", "quality_cells", "spectra"]
+__all__ = ["delay_scans", "flat_constant", "nominal_edges", "quality_cells", "spectra"]
+
+MAX_SINGLE_DELAYS = 200
+"""A stage that never dwells still gets a bin per position, up to so many."""
 
 Bins = Sequence[float] | tuple[float, float, float] | float | None
 
@@ -38,7 +43,7 @@ def flat_constant(pulses: xr.Dataset, code: xr.DataArray) -> tuple[float, float]
     return value, float(np.sqrt(scatter if np.isfinite(scatter) else shot))
 
 
-def nominal_edges(runs: Sequence[xr.Dataset], bins: Bins, *, resolution: float = 1e-3) -> np.ndarray:
+def nominal_edges(runs: Sequence[xr.Dataset], bins: Bins, *, resolution: float = 5e-3) -> np.ndarray:
     """Return delay bin edges [ps] common to some runs.
 
     Parameters
@@ -63,8 +68,12 @@ def nominal_edges(runs: Sequence[xr.Dataset], bins: Bins, *, resolution: float =
     if all(s is not None for s in steps):
         # nominal positions leave the arrival time out; its mean moves all steps alike
         offset = np.nanmedian(np.concatenate([m - r["nominal_delay"].values for m, r in zip(medians, runs, strict=True)]))
-        return step_edges(step_centres_of_all([s for s in steps if s is not None]) + offset)
-    return sweep_edges(everything, width=max(float(np.ptp(everything)) / 100, 0.01))
+        found = step_centres_of_all([s for s in steps if s is not None], resolution=resolution)
+        return step_edges(found + offset)
+    places = np.unique(np.round(everything / resolution) * resolution)
+    if len(places) <= MAX_SINGLE_DELAYS:
+        return step_edges(step_centres_of_all([places], resolution=resolution))
+    return sweep_edges(everything, width=max(float(np.ptp(everything)) / MAX_SINGLE_DELAYS, 0.01))
 
 
 def _train_median(delay: np.ndarray) -> np.ndarray:
@@ -109,7 +118,7 @@ def spectra(
     Dataset over (fluence, delay, energy), see `difference`; coordinates are means over the bins' pulses.
     """
     if not runs:
-        return _empty(("fluence", "delay", "energy"))
+        return no_difference(("fluence", "delay", "energy"))
     e_edges = _edges_of_energy(runs, energy_bins)
     d_edges = nominal_edges(runs, delay_bins)
     fluence = np.unique([float(r["fluence"]) for r in runs])
@@ -127,11 +136,10 @@ def spectra(
         delay=np.flatnonzero(shaped["n_pulses"].sum(["fluence", "energy"]) > 0),
         energy=np.flatnonzero(shaped["n_pulses"].sum(["fluence", "delay"]) > 0),
     )
-    n = kept["n_pulses"]
-    energy = kept["energy_sum"].sum(["fluence", "delay"]) / n.sum(["fluence", "delay"])
-    at = kept["delay_sum"].sum(["fluence", "energy"]) / n.sum(["fluence", "energy"])
-    result = difference(kept, constant).assign_coords(energy=energy, delay=at)
-    return result.transpose("fluence", "delay", "energy", ...)
+    energy, _ = mean_coordinate(kept.sum(["fluence", "delay"]), "energy")
+    at, _ = mean_coordinate(kept.sum(["fluence", "energy"]), "delay")
+    result = difference(kept, constant, along="energy", axis=energy)
+    return result.assign_coords(energy=energy, delay=at).transpose("fluence", "delay", "energy", ...)
 
 
 def delay_scans(
@@ -144,25 +152,25 @@ def delay_scans(
     fluence and energy along scan.
     """
     if not runs:
-        return _empty(("scan", "delay"))
+        return no_difference(("scan", "delay"))
     d_edges = nominal_edges(runs, delay_bins)
     n_d = len(d_edges) - 1
     groups = _group_scans(runs)
     sums = []
     for members in groups:
         parts = [
-            accumulate(r, _cells(r, np.zeros((r.sizes["train"], 1), np.int64), assign(r["delay"].values, d_edges), 1), n_d)
+            accumulate(r, _cells(r, np.zeros((r.sizes["train"], 1), np.int64), bins, 1), n_d, along="delay")
             for r in members
+            for bins in [assign(r["delay"].values, d_edges)]
         ]
         sums.append(merge_sums(parts))
     shaped = _unstack(xr.concat(sums, dim="scan"), {"delay": n_d})
     kept = shaped.isel(delay=np.flatnonzero(shaped["n_pulses"].sum("scan") > 0))
-    at = kept["delay_sum"].sum("scan") / kept["n_pulses"].sum("scan")
-    energy = kept["energy_sum"].sum("delay") / kept["n_pulses"].sum("delay").clip(min=1)
-    result = difference(kept, constant).assign_coords(
-        delay=at, energy=energy, fluence=("scan", [float(g[0]["fluence"]) for g in groups])
-    )
-    return result.transpose("scan", "delay", ...)
+    at, _ = mean_coordinate(kept.sum("scan"), "delay")
+    energy, _ = mean_coordinate(kept.sum("delay"), "energy")
+    result = difference(kept, constant, along="delay", axis=at)
+    fluence = ("scan", [float(g[0]["fluence"]) for g in groups])
+    return result.assign_coords(delay=at, energy=energy, fluence=fluence).transpose("scan", "delay", ...)
 
 
 def quality_cells(run: xr.Dataset, *, kind: str, energy_bins: Bins = None, delay_bins: Bins = None) -> np.ndarray:
@@ -212,56 +220,3 @@ def _unstack(sums: xr.Dataset, sizes: dict[str, int]) -> xr.Dataset:
         values = variable.values.reshape(*variable.shape[:at], *shape, *variable.shape[at + 1 :])
         out[name] = (dims, values, variable.attrs)
     return xr.Dataset(out, coords={"beam": sums["beam"]})
-
-
-def difference(sums: xr.Dataset, constant: tuple[float, float]) -> xr.Dataset:
-    """Return optical densities and their difference with errors from sums over any dims.
-
-    delta_xas = −ln(S_pumped / S_unpumped) + c with the flat-field constant c. The error of c is common to all bins; it
-    is part of every `_stderr` here and also given alone as attribute `flat_field_constant_stderr`. Where there is no
-    reference beam the optical densities are NaN.
-
-    Returns
-    -------
-    Dataset: od_unpumped, od_pumped, delta_xas with _stderr, delta_xas_stderr_shot, n_pulses, n_trains, photons_*.
-    """
-    c, c_stderr = constant
-    n = sums["n_trains"]
-    ratio, scatter, shot = log_ratio(sums, "pumped", "unpumped")
-    result = xr.Dataset()
-    variance = moderated_variance(scatter, shot, n)
-    result["delta_xas"] = c - ratio
-    result["delta_xas_stderr"] = np.sqrt(variance + c_stderr**2)
-    result["delta_xas_stderr_shot"] = np.sqrt(shot + c_stderr**2)
-    has_reference = "reference" in [str(b) for b in sums["beam"].values]
-    for name, beam in (("od_unpumped", "unpumped"), ("od_pumped", "pumped")):
-        if has_reference:
-            od, od_scatter, od_shot = log_ratio(sums, beam, "reference")
-            value, error = -od, moderated_variance(od_scatter, od_shot, n)
-        else:
-            value, error = xr.full_like(ratio, np.nan), xr.full_like(ratio, np.nan)
-        common = c_stderr if beam == "pumped" else 0.0
-        result[name] = value + (c if beam == "pumped" else 0.0)
-        result[f"{name}_stderr"] = np.sqrt(error + common**2)
-    result["n_pulses"] = sums["n_pulses"]
-    result["n_trains"] = n
-    for beam in ("pumped", "unpumped"):
-        result[f"photons_{beam}"] = sums["photons"].sel(beam=beam, drop=True)
-    result.attrs.update(flat_field_constant=c, flat_field_constant_stderr=c_stderr)
-    return result.drop_vars("beam", errors="ignore")
-
-
-def _empty(dims: tuple[str, ...]) -> xr.Dataset:
-    shape = (0,) * len(dims)
-    floats = [
-        f"{v}{s}" for v in ("od_unpumped", "od_pumped", "delta_xas") for s in ("", "_stderr")
-    ] + ["delta_xas_stderr_shot", "photons_pumped", "photons_unpumped"]
-    result = xr.Dataset({name: (dims, np.empty(shape)) for name in floats})
-    result["n_pulses"] = (dims, np.empty(shape, np.int64))
-    result["n_trains"] = (dims, np.empty(shape, np.int64))
-    coords = {d: (d, np.empty(0)) for d in dims if d != "scan"}
-    if "scan" in dims:
-        coords |= {"fluence": ("scan", np.empty(0)), "energy": ("scan", np.empty(0))}
-    result = result.assign_coords(coords)
-    result.attrs.update(flat_field_constant=0.0, flat_field_constant_stderr=0.0)
-    return result

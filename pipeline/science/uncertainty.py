@@ -33,6 +33,9 @@ def prior_of_ratio(ratio: np.ndarray, dof: np.ndarray) -> tuple[float, float]:
         return 1.0, np.inf
     r, d = ratio[use], dof[use].astype(np.float64)
     pooled = float(np.sum(d * r) / np.sum(d))
+    # photon noise is a floor; a ratio below it is chance unless it is significant (then the gain is wrong)
+    at_floor = 1.0 - 3.0 * np.sqrt(2.0 / np.sum(d)) < pooled < 1.0
+    pooled = 1.0 if at_floor else pooled
     if len(r) < 3:
         return pooled, np.inf
     e = np.log(r) - digamma(d / 2) + np.log(d / 2)
@@ -40,7 +43,8 @@ def prior_of_ratio(ratio: np.ndarray, dof: np.ndarray) -> tuple[float, float]:
     if excess <= 1e-3:
         return pooled, np.inf
     d0 = 2.0 * float(brentq(lambda x: float(polygamma(1, x)) - excess, 1e-3, 1e4))
-    return float(np.exp(np.mean(e) + digamma(d0 / 2) - np.log(d0 / 2))), d0
+    common = float(np.exp(np.mean(e) + digamma(d0 / 2) - np.log(d0 / 2)))
+    return max(common, min(pooled, 1.0)), d0
 
 
 def moderated_variance(scatter: xr.DataArray, shot: xr.DataArray, n_trains: xr.DataArray) -> xr.DataArray:

@@ -1,9 +1,9 @@
 """Compiled: detector frames from photon means, with real Poisson counts per pixel.
 
-A Poisson count of mean m is the sum of two independent ones: mean m0 on a grid, drawn from an alias table (Walker,
-1977; Vose, IEEE Trans. Softw. Eng. 17, 972 (1991)), and the small rest m - m0, drawn by inversion. That is exact to
-the 24 bits of a table entry and takes one random word per pixel. Random words are SplitMix64 (Steele, Lea, Flood,
-2014) counted from a seed per frame, so a frame does not depend on which thread makes it.
+A Poisson count of mean m is the sum of two independent ones: mean m0 on a grid, drawn from an alias table
+(Walker, 1977; Vose, IEEE Trans. Softw. Eng. 17, 972 (1991)), and the small rest m - m0, drawn by inversion.
+That is exact to the 24 bits of a table entry and takes one random word per pixel. Random words are SplitMix64
+(Steele, Lea, Flood, 2014) counted from a seed per frame, so a frame does not depend on which thread makes it.
 """
 
 from __future__ import annotations
@@ -59,13 +59,15 @@ def _alias(weights, packed):  # type: ignore[no-untyped-def]
 
 
 def poisson_tables() -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
-    """Return alias tables (mean, slot) for the means 0, TABLE_STEP, 2 TABLE_STEP, … and each table's lowest count."""
+    """Return alias tables (mean, slot) for means k · TABLE_STEP, and each table's lowest count."""
     means = np.arange(_MEANS) * TABLE_STEP
     # 256 counts reach at least 8 standard deviations to both sides of the largest tabulated mean
     lowest = np.maximum(np.round(means).astype(np.int32) - _SLOTS // 2, 0).astype(np.int32)
     counts = lowest[:, None] + np.arange(_SLOTS)
     with np.errstate(divide="ignore", invalid="ignore"):
-        weights = np.exp(special.xlogy(counts, means[:, None]) - means[:, None] - special.gammaln(counts + 1.0))
+        weights = np.exp(
+            special.xlogy(counts, means[:, None]) - means[:, None] - special.gammaln(counts + 1.0)
+        )
     packed = np.empty((_MEANS, _SLOTS), np.uint32)
     _alias(weights, packed)
     return packed, lowest
@@ -81,7 +83,7 @@ def noise_table(size: int = 4096) -> NDArray[np.float32]:
 def _poisson(mean, seed, counter, packed, lowest):  # type: ignore[no-untyped-def]
     total = 0
     while mean > _LARGEST:
-        # a sum of Poisson counts is a Poisson count of the summed mean; the words are taken from a far stretch
+        # a sum of Poisson counts is a Poisson count of the summed mean; its words come from a far stretch
         half = _LARGEST - 1.0
         total += _tabled(half, _word(seed ^ _MIX_1, counter + np.int64(mean) * 1000003), packed, lowest)
         mean -= half
@@ -123,8 +125,8 @@ def expose(  # type: ignore[no-untyped-def]
     """Fill `frames` (frame, y, x) with raw ADC values.
 
     `level`, `slope` (frame): what the memory cell adds to `offset` and how much of `offset_slope` it takes;
-    `photons` (frame, beam): mean photons per pixel where `patches` (beam, y, x) is 1; `corners` (beam, 2): where a
-    patch lies (y, x). `loud` and `dead` are flat pixel numbers.
+    `photons` (frame, beam): mean photons per pixel where `patches` (beam, y, x) is 1; `corners` (beam, 2):
+    where a patch lies (y, x). `loud` and `dead` are flat pixel numbers.
     """
     n_frames, height, width = frames.shape
     n_pixels = height * width

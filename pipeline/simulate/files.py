@@ -1,7 +1,7 @@
 """EXDF 1.3 files, byte layout only: a detector module's file, frame block by block, and a control file.
 
-Layout as in the facility's data format: every source has INDEX/<source>/{first,count} with one entry per train;
-raw DSSC frames are uint16 (frame, 1, 128, 512), one chunk per frame, uncompressed.
+Layout as in the facility's data format: every source has INDEX/<source>/{first,count} with one entry per
+train; raw DSSC frames are uint16 (frame, 1, 128, 512), one chunk per frame, uncompressed.
 """
 
 from __future__ import annotations
@@ -59,20 +59,25 @@ def module_file(
     """Open a detector module's file for its frames; `count` (train) frames each, the rest (frame)."""
     with h5py.File(path, "w") as file:
         first = np.concatenate([[0], np.cumsum(count)[:-1]]).astype(np.uint64)
-        parts = {"image": (first, count), "header": (np.arange(train_id.size), np.ones(train_id.size, np.uint64))}
+        parts = {
+            "image": (first, count),
+            "header": (np.arange(train_id.size), np.ones(train_id.size, np.uint64)),
+        }
         _frame_of_file(file, run, sequence, train_id, [f"INSTRUMENT/{source}/{part}" for part in parts])
         for part, (begin, n) in parts.items():
             _index(file, f"{source}/{part}", begin, n)
         image = file.create_group(f"INSTRUMENT/{source}/image")
         n_frames = int(count.sum())
-        for key, values in {
+        columns: dict[str, NDArray[Any]] = {
             "trainId": np.repeat(train_id, count.astype(np.int64)),
             "pulseId": pulse_id,
             "cellId": cell_id,
             "length": np.full(n_frames, pixels[0] * pixels[1] * 2, np.uint32),
             "status": np.zeros(n_frames, np.uint16),
-        }.items():
-            image.create_dataset(key, data=values[:, None], maxshape=(None, 1), chunks=(max(min(n_frames, 4096), 1), 1))
+        }
+        for key, values in columns.items():
+            rows = max(min(n_frames, 4096), 1)
+            image.create_dataset(key, data=values[:, None], maxshape=(None, 1), chunks=(rows, 1))
         header = file.create_group(f"INSTRUMENT/{source}/header")
         header.create_dataset("trainId", data=train_id, maxshape=(None,))
         header.create_dataset("pulseCount", data=count, maxshape=(None,))

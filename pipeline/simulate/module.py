@@ -1,4 +1,4 @@
-"""The simulated detector module and the beams on it: everything that is the same in all frames of a scenario."""
+"""The simulated detector module and the beams on it: what is the same in all frames of a scenario."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ F4 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Beam:
-    """One beam: role, region [x0, x1, y0, y1] at half intensity, relative flux, illumination patch and its corner."""
+    """One beam of the zone plate; `region` is [x0, x1, y0, y1] at half intensity, upper ends excluded."""
 
     role: str
     region: tuple[int, int, int, int]
@@ -122,8 +122,10 @@ def _plateau(position: NDArray[np.float64], extent: int, sigma: float) -> NDArra
     return np.asarray(np.where(edges > 1e-3, edges, 0.0))
 
 
-def _structure(v: NDArray[np.float64], u: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """A smooth field with mean 0 and largest absolute value 1; `u` and `v` run from 0 to 1 across the beam."""
+def _structure(
+    v: NDArray[np.float64], u: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """A smooth field of mean 0 and largest absolute value 1; `u`, `v` run from 0 to 1 across the beam."""
     field = np.zeros((v.size, u.size))
     for i in range(3):
         for j in range(3):

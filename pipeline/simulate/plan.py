@@ -80,7 +80,7 @@ def build_model(scenario: Scenario) -> forward.ForwardModel:
         t_d=k.t_d,
         irf_sigma=k.irf_sigma,
         reference_delay=k.reference_delay,
-        fraction=tuple(k.fraction),
+        fraction=k.fraction,
         early_shift=k.early_shift,
         settle=k.settle,
     )
@@ -107,7 +107,7 @@ def plan_run(scenario: Scenario, index: int, seed: int) -> RunPlan:
     n_trains, n_pulses = energy.size, machine.pulses_per_train
     shape = (n_trains, n_pulses)
     lit = np.ones(n_pulses, bool)
-    lit[machine.dark_frames] = False
+    lit[list(machine.dark_frames)] = False
     if isinstance(spec, DarkRun):
         lit[:] = False
     intensity = _intensity(scenario, shape, rng)
@@ -132,7 +132,9 @@ def plan_run(scenario: Scenario, index: int, seed: int) -> RunPlan:
         present=_present(spec, shape, rng),
         photons=photons.astype(np.float32),
         monitor_read=np.maximum(light.pulse_energy * seen, 1.5).astype(np.float32),
-        arrival_read=(arrival + scenario.arrival.monitor_noise * rng.standard_normal(shape)).astype(np.float32),
+        arrival_read=(arrival + scenario.arrival.monitor_noise * rng.standard_normal(shape)).astype(
+            np.float32
+        ),
         frame_seed=rng.integers(0, 2**64, shape, dtype=np.uint64),
     )
 
@@ -189,22 +191,19 @@ def _transmission(scenario: Scenario, spec: RunSpec, energy: Floats, delay: Floa
 
 
 def _present(spec: RunSpec, shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Take away whole trains and parts of trains: the end of every other partial train, the middle of the rest."""
+    """Take away whole trains and parts of trains: by turns the end and the middle of a partial train."""
     present = np.ones(shape, bool)
     n_trains, n_pulses = shape
     spoiled = spec.missing_trains + spec.partial_trains
     if spoiled and (spoiled > n_trains - 2 or (spec.partial_trains and n_pulses < 4)):
         raise ConfigError(
-            f"run {spec.run}: missing_trains + partial_trains is {spoiled}, but the run has {n_trains} trains of "
-            f"{n_pulses} frames; ask for at most {max(n_trains - 2, 0)} and give trains at least 4 frames"
+            f"run {spec.run}: missing_trains + partial_trains is {spoiled}, but the run has {n_trains} trains"
+            f" of {n_pulses} frames; ask for at most {max(n_trains - 2, 0)}, with trains of 4 frames or more"
         )
     chosen = rng.choice(np.arange(1, n_trains - 1), spoiled, replace=False) if spoiled else np.empty(0, int)
     present[chosen[: spec.missing_trains]] = False
     for i, train in enumerate(np.sort(chosen[spec.missing_trains :])):
         kept = int(rng.integers(n_pulses // 2, n_pulses - 1))
-        if i % 2:
-            start = (n_pulses - (n_pulses - kept)) // 2
-            present[train, start : start + n_pulses - kept] = False
-        else:
-            present[train, kept:] = False
+        start = kept // 2 if i % 2 else kept
+        present[train, start : start + n_pulses - kept] = False
     return present

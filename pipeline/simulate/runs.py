@@ -1,4 +1,4 @@
-"""Write one planned run: draw the frames on threads, write them in order, never more than a few blocks in memory."""
+"""Write one planned run: frames are drawn on threads and written in order, a few blocks at a time."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ BLOCK_FRAMES = 64
 """Frames drawn at once: 8 MB, enough to hide the calls and little enough to be forgotten."""
 
 _XGM_SLOTS = 1000
+_DECODER_SLOTS = 1000
 _BUNCH_SLOTS = 2700
 _BAM_SLOTS = 7222
 _SASE3 = (4 << 18) | (1 << 27)
@@ -35,7 +36,7 @@ Progress = Callable[[int], None]
 def write_run(
     scenario: Scenario, plan: RunPlan, module: Module, folder: Path, *, workers: int, progress: Progress
 ) -> None:
-    """Write all files of one run below `folder`; `progress` is called with the number of frames just written."""
+    """Write all files of one run into `folder`; `progress` gets the number of frames just written."""
     folder.mkdir(parents=True, exist_ok=True)
     for sequence, trains in enumerate(_sequences(scenario, plan)):
         _write_control(scenario, plan, folder, sequence, trains)
@@ -88,7 +89,9 @@ def _write_frames(
             while idle and (block := next(todo, None)) is not None:
                 buffer = idle.popleft()
                 where = train[block], pulse[block]
-                task = pool.submit(_draw, scenario.detector, plan, module, *where, buffer, of_buffer[id(buffer)])
+                task = pool.submit(
+                    _draw, scenario.detector, plan, module, *where, buffer, of_buffer[id(buffer)]
+                )
                 running.append((block, buffer, task))
             if not running:
                 break
@@ -151,7 +154,7 @@ def _write_control(scenario: Scenario, plan: RunPlan, folder: Path, sequence: in
     train_id = plan.train_id[trains]
     n, n_lit = train_id.size, int(plan.lit.sum())
     lit_ids = plan.pulse_id[plan.lit].astype(np.int64)
-    ids = np.zeros((n, _BUNCH_SLOTS), np.int32)
+    ids = np.zeros((n, _DECODER_SLOTS), np.int32)
     ids[:, :n_lit] = lit_ids
     pattern = np.zeros((n, _BUNCH_SLOTS), np.uint32)
     pattern[:, lit_ids] = _SASE3

@@ -74,8 +74,8 @@ def simulate_scenario(
     Raises
     ------
     ConfigError
-        If `workers` is below 1, a run asks for more faults than it has trains, or `out` holds runs that were not
-        simulated.
+        If `workers` is below 1, a run asks for more faults than it has trains, or `out` holds runs that were
+        not simulated.
     """
     if workers < 1:
         raise ConfigError(f"workers: {workers} is below 1")
@@ -105,10 +105,12 @@ def simulate_scenario(
 
 
 def _clear(out: Path) -> None:
-    """Take away an earlier simulation, so that no sequence file or cached index of it stays among the new ones."""
+    """Take away an earlier simulation: none of its sequence files may stay among the new ones."""
     folders = sorted((out / "raw").glob("r[0-9][0-9][0-9][0-9]"))
     if folders and not (out / "truth.json").is_file():
-        raise ConfigError(f"{out}: holds runs but no truth.json, so they may be real data; choose another folder")
+        raise ConfigError(
+            f"{out}: holds runs but no truth.json, so they may be real data; choose another folder"
+        )
     (out / "config.yaml").unlink(missing_ok=True)
     for folder in folders:
         for file in [*folder.glob("RAW-R*-S*.h5"), folder / "karabo_data_map.json"]:

@@ -1,4 +1,4 @@
-"""What a simulation wrote down about itself: `truth.json`, the DOS files, and the run configuration beside the runs."""
+"""What a simulation writes down about itself: `truth.json`, the DOS files and the run configuration."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = ["describe_run", "run_config", "truth_of", "write_dos", "write_text"]
 _COMMENTS = {
     "delay": "t0 in mm",
     "kinetics": "irf_sigma in ps, as if measured separately",
-    "mixture": "the fraction is quoted at the reference delay and still moves below min_delay [ps]; the DOS files are\n"
-    "# without the instrument's broadening, gaussian_fwhm [eV]",
+    "mixture": "the fraction is quoted at the reference delay and still moves below min_delay [ps]; "
+    "the DOS files are\n# without the instrument's broadening, gaussian_fwhm [eV]",
 }
 _DOS_STEP, _DOS_MARGIN = 0.02, 12.0
 _ROLES = ("frames", "energy", "delay_stage", "trigger", "arrival", "intensity", "bunch_pattern")
@@ -109,7 +109,10 @@ def truth_of(scenario: Scenario, seed: int, module: Module, runs: list[dict[str,
             "read_noise": spec.read_noise,
             "curvature": spec.curvature,
             "full_scale": spec.full_scale,
-            "nonlinearity": {"adu": list(range(spec.full_scale + 1)), "linear_adu": linear_adu(spec).tolist()},
+            "nonlinearity": {
+                "adu": list(range(spec.full_scale + 1)),
+                "linear_adu": linear_adu(spec).tolist(),
+            },
             "cell_level": module.cell_level.tolist(),
             "bad_pixels": {
                 "dead": _pixels(module.dead),
@@ -158,7 +161,10 @@ def write_dos(scenario: Scenario, out: Path) -> None:
     high = max(line.position for line in lines) + _DOS_MARGIN
     grid = np.round(np.arange(np.floor(low), np.ceil(high) + _DOS_STEP / 2, _DOS_STEP), 6)
     energy = xr.DataArray(grid, dims="energy")
-    for state, od in {"ground": forward.ground_od(model, energy), "excited": forward.excited_od(model, energy)}.items():
+    for state, od in {
+        "ground": forward.ground_od(model, energy),
+        "excited": forward.excited_od(model, energy),
+    }.items():
         rows = "".join(f"{e:.2f} {d:.9f}\n" for e, d in zip(grid, od.values, strict=True))
         write_text(out / f"dos_{state}.txt", "energy_eV dos\n" + rows)
 
@@ -181,7 +187,11 @@ def run_config(scenario: Scenario) -> str:
         "runs": runs,
         "delay": {"t0": scenario.delay.t0, "sign": scenario.delay.sign},
         "detector": {"saturation": scenario.detector.full_scale},
-        "kinetics": {"power": scenario.kinetics.power, "irf_sigma": scenario.kinetics.irf_sigma, "t_d": "fit"},
+        "kinetics": {
+            "power": scenario.kinetics.power,
+            "irf_sigma": scenario.kinetics.irf_sigma,
+            "t_d": "fit",
+        },
         "mixture": {
             "dos_ground": "dos_ground.txt",
             "dos_excited": "dos_excited.txt",
