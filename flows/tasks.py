@@ -11,7 +11,15 @@ from flows.progress import tell
 from pipeline import workflow
 from pipeline.job import Job
 
-__all__ = ["task_bin_spectra", "task_calibrate", "task_fit", "task_inventory", "task_label", "task_publish", "task_reduce_run"]
+__all__ = [
+    "task_bin_spectra",
+    "task_calibrate",
+    "task_fit",
+    "task_inventory",
+    "task_label",
+    "task_publish",
+    "task_reduce_run",
+]
 
 _OPTIONS = {"cache_policy": NO_CACHE, "persist_result": False, "log_prints": False}
 

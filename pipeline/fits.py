@@ -83,7 +83,9 @@ def _kinetics(spectra: xr.Dataset, delay_scan: xr.Dataset, config: Config, warni
     if not any(f is not None for f in fitted.values()):
         warnings.append("no kinetics: no fluence has a delay scan with enough delays")
     elif options.irf_sigma == "fit" and options.t_d == "fit":
-        warnings.append("kinetics: time zero and instrument response are both fitted; a measured value makes tau1 far better known")
+        warnings.append(
+            "kinetics: time zero and instrument response are both fitted; a measured value makes tau1 far better known"
+        )
     return gather_fits(fitted)
 
 
@@ -92,7 +94,11 @@ def _prior(option: Any) -> Any:
 
 
 def _mixture(
-    spectra: xr.Dataset, config: Config, curves: dict[str, xr.DataArray], window: tuple[float, float], warnings: list[str]
+    spectra: xr.Dataset,
+    config: Config,
+    curves: dict[str, xr.DataArray],
+    window: tuple[float, float],
+    warnings: list[str],
 ) -> xr.Dataset:
     options = config.mixture
     at = options.window if options.window != "auto" else window
@@ -128,7 +134,10 @@ def _empty_mixture(spectra: xr.Dataset) -> xr.Dataset:
         {
             **{n: (per_fluence, np.full(n_f, np.nan)) for n in ("alpha", "alpha_stderr", "redchi")},
             **{f"{n}{s}": ((), np.nan) for n in scalars for s in ("", "_stderr")},
-            **{n: (curves, np.full((n_f, n_e), np.nan)) for n in ("component_ground", "component_excited", "fit", "residual")},
+            **{
+                n: (curves, np.full((n_f, n_e), np.nan))
+                for n in ("component_ground", "component_excited", "fit", "residual")
+            },
         }
     )
     return result.assign_coords(fluence=spectra["fluence"].values, energy=spectra["energy"].values)

@@ -44,7 +44,11 @@ class Crop:
     def coords(self) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:
         """Return the pixel numbers."""
         return {
-            name: (name, np.arange(part.start, part.stop, dtype=np.int16), {"units": "1", "long_name": f"{text} of the module"})
+            name: (
+                name,
+                np.arange(part.start, part.stop, dtype=np.int16),
+                {"units": "1", "long_name": f"{text} of the module"},
+            )
             for name, part, text in (("y", self.rows, "row"), ("x", self.columns, "column"))
         }
 
@@ -167,7 +171,10 @@ def reduce_raw(
         store.create_cube(cube, labels, name="frames", shape=shape, chunk=plan.trains, attrs=attrs)
     kernel = prepare(calibration)
     with FrameSource(run.number, index) as source:
-        tasks = [dask.delayed(_reduce_one, pure=False, traverse=False)(source, part, kernel, keep, cube) for part in plan.slices()]
+        tasks = [
+            dask.delayed(_reduce_one, pure=False, traverse=False)(source, part, kernel, keep, cube)
+            for part in plan.slices()
+        ]
         results = _compute(tasks, scheduler, workers, progress, index.row.size)
     return _as_pulses(run.labels, results)
 

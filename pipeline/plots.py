@@ -110,7 +110,9 @@ def _draw_kinetics(scan: xr.Dataset, kinetics: xr.Dataset, summary: Mapping[str,
         fluence, energy = float(scan["fluence"][i]), float(scan["energy"][i])
         axes, below = panels[i], panels[n + i]
         t = scan["delay"].values
-        axes.errorbar(t, 1e3 * scan["delta_xas"][i], 1e3 * scan["delta_xas_stderr"][i], fmt=".", color=_COLOURS[0], lw=0.8, ms=4)
+        axes.errorbar(
+            t, 1e3 * scan["delta_xas"][i], 1e3 * scan["delta_xas_stderr"][i], fmt=".", color=_COLOURS[0], lw=0.8, ms=4
+        )
         axes.set(title=f"{energy:.2f} eV, {fluence:g} mJ/cm²", ylabel="ΔXAS (mOD)")
         if fluence in kinetics["fluence"].values and kinetics.sizes["energy"]:
             fit = kinetics.sel(fluence=fluence).sel(energy=energy, method="nearest")
@@ -147,7 +149,13 @@ def _draw_peaks(peaks: xr.Dataset, path: Path) -> None:
         for k, fluence in enumerate(peaks["fluence"].values.tolist()):
             one = peaks.sel(peak=peak, fluence=fluence)
             axes.errorbar(
-                peaks["delay"], one["position"], one["position_stderr"], fmt="o-", ms=4, lw=0.8, color=_COLOURS[k % 7],
+                peaks["delay"],
+                one["position"],
+                one["position_stderr"],
+                fmt="o-",
+                ms=4,
+                lw=0.8,
+                color=_COLOURS[k % 7],
                 label=f"{fluence:g} mJ/cm²",
             )
         axes.set(title=f"peak {peak}", xlabel=_DELAY, ylabel="position (eV)")
@@ -167,7 +175,9 @@ def _draw_mixture(spectra: xr.Dataset, mixture: xr.Dataset, path: Path) -> None:
         left.plot(mixture["energy"], 1e3 * data, ".", color=colour, ms=3)
         left.plot(mixture["energy"], 1e3 * one["fit"], color=colour, lw=1.2, label=f"{fluence:g} mJ/cm²")
     left.set(xlabel=_ENERGY, ylabel="ΔXAS (mOD)")
-    right.errorbar(mixture["fluence"], 100 * mixture["alpha"], 100 * mixture["alpha_stderr"], fmt="o", color=_COLOURS[0])
+    right.errorbar(
+        mixture["fluence"], 100 * mixture["alpha"], 100 * mixture["alpha_stderr"], fmt="o", color=_COLOURS[0]
+    )
     if usable:
         left.legend(frameon=False, fontsize=8)
     if np.isfinite(mixture["slope"]):

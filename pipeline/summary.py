@@ -42,7 +42,8 @@ def summarise(
         "dataset": config.dataset,
         "kinetics": _kinetics(tree["kinetics"].to_dataset()),
         "alpha": [
-            {"fluence": f, "alpha": _estimate(mixture.sel(fluence=f), "alpha", "1")} for f in mixture["fluence"].values.tolist()
+            {"fluence": f, "alpha": _estimate(mixture.sel(fluence=f), "alpha", "1")}
+            for f in mixture["fluence"].values.tolist()
         ],
         "slope": _estimate(mixture, "slope", "cm^2/mJ"),
         "intercept": _estimate(mixture, "intercept", "1"),
@@ -122,7 +123,9 @@ def _quality_warnings(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     found = []
     for run in runs:
         if run["null_chi2"] is not None and run["null_chi2"] > NULL_LIMIT:
-            found.append(f"run {run['run']}: odd and even trains differ (χ²/dof {run['null_chi2']:.2f}): do not trust its errors")
+            found.append(
+                f"run {run['run']}: odd and even trains differ (χ²/dof {run['null_chi2']:.2f}): do not trust its errors"
+            )
         if run["noise_ratio"] is not None and run["noise_ratio"] > 1.5:
             found.append(f"run {run['run']}: noise is {run['noise_ratio']:.2f} times the photon noise")
         if run["pulses_used"] == 0:
@@ -134,7 +137,9 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     """Return a summary as text for a terminal."""
     lines = [f"{summary['dataset']}  {summary.get('version', '')}  {summary.get('created', '')}", ""]
     for fit in summary["kinetics"]:
-        lines.append(f"kinetics at {fit['fluence']:g} mJ/cm²" + (f"   χ²/dof {fit['redchi']:.2f}" if fit["redchi"] else ""))
+        lines.append(
+            f"kinetics at {fit['fluence']:g} mJ/cm²" + (f"   χ²/dof {fit['redchi']:.2f}" if fit["redchi"] else "")
+        )
         for name, p in fit["parameters"].items():
             if p["value"] is None:
                 continue
@@ -142,7 +147,10 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             if p["identifiable"]:
                 lines.append(f"  {name:9s} {_pm(p['value'], p['stderr'])} ps   68 %: {low} … {high}")
             else:
-                lines.append(f"  {name:9s} not determined   68 %: {low} … {high} ps" + (f"   {p['verdict']}" if p["verdict"] else ""))
+                lines.append(
+                    f"  {name:9s} not determined   68 %: {low} … {high} ps"
+                    + (f"   {p['verdict']}" if p["verdict"] else "")
+                )
     if summary["alpha"]:
         lines.append("excited fraction")
         for row in summary["alpha"]:

@@ -37,7 +37,18 @@ from schemas.config import Beams, BinGrid, BinWidth, DelayScanRun
 from schemas.datasets import PULSES, QUALITY
 from schemas.products import GROUPS, SCHEMA_VERSION
 
-__all__ = ["STAGES", "bin_spectra", "calibrate", "fit", "inventory", "label", "process", "publish_product", "reduce_run", "restart_from"]
+__all__ = [
+    "STAGES",
+    "bin_spectra",
+    "calibrate",
+    "fit",
+    "inventory",
+    "label",
+    "process",
+    "publish_product",
+    "reduce_run",
+    "restart_from",
+]
 
 log = logging.getLogger("trxas")
 
@@ -51,7 +62,13 @@ Progress = Callable[[str, int, int], None]
 """Called with a label, what was done and what there is to do."""
 
 _CODE = {
-    "frames": ("pipeline.ingest", "pipeline.io.euxfel", "pipeline.io.frame_index", "pipeline.io.exdf", "pipeline.io.store"),
+    "frames": (
+        "pipeline.ingest",
+        "pipeline.io.euxfel",
+        "pipeline.io.frame_index",
+        "pipeline.io.exdf",
+        "pipeline.io.store",
+    ),
     "calibration": (
         "pipeline.science.detector",
         "pipeline.science.beams",
@@ -251,7 +268,9 @@ def reduce_run(job: Job, number: int, inputs: str, *, progress: Progress | None 
     keep = job.config.frames.keep
     crop = {
         "beams": lambda: ingest.crop_to_beams(calibration),
-        "full": lambda: ingest.Crop(slice(0, calibration.attrs["module_rows"]), slice(0, calibration.attrs["module_columns"])),
+        "full": lambda: ingest.Crop(
+            slice(0, calibration.attrs["module_rows"]), slice(0, calibration.attrs["module_columns"])
+        ),
         "none": lambda: None,
     }[keep]()
     frames_key = digest({"inputs": inputs, "crop": str(crop), "code": code_hash(_CODE["frames"])})
@@ -262,7 +281,11 @@ def reduce_run(job: Job, number: int, inputs: str, *, progress: Progress | None 
     settings = job.config.compute
     scheduler = {"threads": "threads", "processes": "processes"}.get(settings.cluster, "threads")
     if keep != "none" and manifest.is_current(folder, "frames", frames_key, "frames.zarr", "pulses.zarr"):
-        labels = store.open_dataset(folder / "pulses.zarr").load().drop_vars(["photons", "photons_stderr", "n_saturated", "beam"])
+        labels = (
+            store.open_dataset(folder / "pulses.zarr")
+            .load()
+            .drop_vars(["photons", "photons_stderr", "n_saturated", "beam"])
+        )
         pulses = ingest.reduce_stored(folder / "frames.zarr", labels, calibration, workers=job.workers, progress=show)
     else:
         manifest.forget(folder, "frames", "pulses")
@@ -308,7 +331,11 @@ def label(job: Job) -> bool:
     """
     keys = {n: manifest.read(job.run_dir(n))["pulses"]["key"] for n in job.reduced_runs}
     key = digest(
-        {"pulses": keys, "options": job.options("runs", "delay", "beams", "filters"), "code": code_hash(_CODE["labels"])}
+        {
+            "pulses": keys,
+            "options": job.options("runs", "delay", "beams", "filters"),
+            "code": code_hash(_CODE["labels"]),
+        }
     )
     marked = all(manifest.read(job.run_dir(n)).get("labels", {}).get("key") == key for n in job.reduced_runs)
     if marked and manifest.is_current(job.stage_dir, "labels", key):
@@ -419,7 +446,9 @@ def _quality(job: Job, runs: dict[int, xr.Dataset], energy_bins: Any, delay_bins
     rows = []
     for number, run in runs.items():
         science = job.config.run_of(number)
-        kind = "flat_field" if science is None else ("delay_scan" if isinstance(science, DelayScanRun) else "energy_scan")
+        kind = (
+            "flat_field" if science is None else ("delay_scan" if isinstance(science, DelayScanRun) else "energy_scan")
+        )
         cell = quality_cells(run, kind=kind, energy_bins=energy_bins, delay_bins=delay_bins)
         reasons = count_reasons(np.where((run["code"].values == 0) & (cell < 0), 9, run["code"].values))
         counts = manifest.read(job.run_dir(number)).get("inventory", {}).get("counts", {})
@@ -432,7 +461,9 @@ def _quality(job: Job, runs: dict[int, xr.Dataset], energy_bins: Any, delay_bins
             "trains_missing": counts.get("missing", 0),
             "trains_partial": counts.get("partial", 0),
             "trains_suspect": counts.get("suspect", 0),
-            "trains_damaged": sum(counts.get(k, 0) for k in ("truncated", "misindexed", "duplicate", "duplicate_pulse")),
+            "trains_damaged": sum(
+                counts.get(k, 0) for k in ("truncated", "misindexed", "duplicate", "duplicate_pulse")
+            ),
             **{f"dropped_{reason}": n for reason, n in reasons.items()},
             **run_quality(run, cell),
         }
@@ -475,9 +506,20 @@ def publish_product(job: Job) -> Path:
     The same arrays from the same config, inputs and code are not published twice.
     """
     stages = manifest.read(job.stage_dir)
-    key = digest({"fits": stages["fits"]["key"], "config": job.options("dataset"), "failed": dict(job.failed), "code": code_hash(_CODE["product"])})
+    key = digest(
+        {
+            "fits": stages["fits"]["key"],
+            "config": job.options("dataset"),
+            "failed": dict(job.failed),
+            "code": code_hash(_CODE["product"]),
+        }
+    )
     latest = publish.latest(job.product_dir)
-    if latest is not None and manifest.is_current(job.stage_dir, "product", key) and latest.name == stages["product"]["version"]:
+    if (
+        latest is not None
+        and manifest.is_current(job.stage_dir, "product", key)
+        and latest.name == stages["product"]["version"]
+    ):
         return latest
     groups: dict[str, xr.Dataset] = {"/": xr.Dataset()}
     for name in ("spectra.zarr", "fits.zarr"):
@@ -519,5 +561,3 @@ def restart_from(job: Job, stage: str) -> None:
 def _tell(progress: Progress | None, text: str, done: int, total: int) -> None:
     if progress is not None:
         progress(text, done, total)
-
-

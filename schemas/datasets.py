@@ -12,7 +12,18 @@ from typing import Literal
 
 import xarray as xr
 
-__all__ = ["DELAY_SCAN", "FRAMES", "KINETICS", "MIXTURE", "PEAKS", "PULSES", "QUALITY", "SPECTRA", "DatasetSpec", "Variable"]
+__all__ = [
+    "DELAY_SCAN",
+    "FRAMES",
+    "KINETICS",
+    "MIXTURE",
+    "PEAKS",
+    "PULSES",
+    "QUALITY",
+    "SPECTRA",
+    "DatasetSpec",
+    "Variable",
+]
 
 Kind = Literal["float", "int", "bool", "str"]
 _KINDS = {"float": "f", "int": "iu", "bool": "b", "str": "UOT"}
@@ -107,7 +118,11 @@ _LABELS = {
 FRAMES = DatasetSpec(
     "frames",
     "Raw detector frames of one run, as recorded, cropped to the beams or whole.",
-    {**_LABELS, "y": Variable(("y",), "1", "row of the module", "int"), "x": Variable(("x",), "1", "column of the module", "int")},
+    {
+        **_LABELS,
+        "y": Variable(("y",), "1", "row of the module", "int"),
+        "x": Variable(("x",), "1", "column of the module", "int"),
+    },
     {"frames": Variable(("train", "pulse", "y", "x"), "ADU", "raw detector frame", "int")},
 )
 
@@ -131,7 +146,9 @@ PULSES = DatasetSpec(
 
 def _difference(dims: tuple[str, ...]) -> dict[str, Variable]:
     return {
-        "od_unpumped": Variable(dims, "1", "optical density of the unpumped sample, −ln(I_unpumped / I_reference)", stderr=True),
+        "od_unpumped": Variable(
+            dims, "1", "optical density of the unpumped sample, −ln(I_unpumped / I_reference)", stderr=True
+        ),
         "od_pumped": Variable(dims, "1", "optical density of the pumped sample, od_unpumped + delta_xas", stderr=True),
         "delta_xas": Variable(dims, "1", "change of optical density, pumped − unpumped", stderr=True),
         "delta_xas_stderr_shot": Variable(dims, "1", "standard error of delta_xas from photon and read noise alone"),
@@ -196,7 +213,9 @@ KINETICS = DatasetSpec(
         "ci95": Variable((*_PARAMETER, "bound"), "ps", "95 % interval, open ends infinite or at the search limit"),
         "at_bound": Variable(_PARAMETER, "1", "the value lies at a limit of the search", "bool"),
         "identifiable": Variable(_PARAMETER, "1", "the data determine this parameter", "bool"),
-        "amplitude": Variable(("fluence", "term", "energy"), "1", "amplitude of the term, root of an OD where power is 2", stderr=True),
+        "amplitude": Variable(
+            ("fluence", "term", "energy"), "1", "amplitude of the term, root of an OD where power is 2", stderr=True
+        ),
         "fit": Variable(_TRACE, "1", "fitted difference"),
         "residual": Variable(_TRACE, "1", "data minus fit"),
         "redchi": Variable(("fluence",), "1", "χ² per degree of freedom"),

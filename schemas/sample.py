@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -41,7 +42,7 @@ class AbsorptionSpec(Strict):
     )
     """Shoulder and main peak, the same in both states."""
     features: tuple[LineSpec, ...] = (
-        LineSpec(position=532.6, height=-0.05, fwhm=0.5),
+        LineSpec(position=532.6, height=-0.05, fwhm=0.6),
         LineSpec(position=534.2, height=-0.06, fwhm=0.6),
     )
     """Excited minus ground state above the pre-edge; narrow enough to be nothing inside the pre-edge
@@ -55,14 +56,24 @@ class AbsorptionSpec(Strict):
     background: float = 0.05
     """Optical density of everything else."""
     resolution: NotNegative = 0.3
-    """Instrument broadening, Gaussian FWHM [eV]; the DOS files are written without it."""
+    """Instrument broadening, Gaussian FWHM [eV]; the DOS files are written without it, the run configuration
+    names it."""
+    extra_broadening: NotNegative = 0.4
+    """Broadening that the DOS files lack beside the instrument's, Gaussian FWHM [eV]: what a calculation leaves
+    out (disorder, phonons) and a fit has to find."""
+
+    @property
+    def missing_broadening(self) -> float:
+        """All that the DOS files lack, Gaussian FWHM [eV]."""
+        return math.hypot(self.resolution, self.extra_broadening)
 
     @model_validator(mode="after")
     def _resolvable(self) -> AbsorptionSpec:
         widths = [line.fwhm for line in [self.ground, self.excited, *self.shared, *self.features]]
-        if min([*widths, self.edge_fwhm]) <= self.resolution:
+        if min([*widths, self.edge_fwhm]) <= self.missing_broadening:
             raise ValueError(
-                f"resolution {self.resolution:g} eV is not below the narrowest line ({min(widths):g} eV)"
+                f"resolution and extra_broadening make {self.missing_broadening:g} eV, which is not below the "
+                f"narrowest line ({min([*widths, self.edge_fwhm]):g} eV)"
             )
         return self
 

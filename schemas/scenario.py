@@ -190,13 +190,9 @@ class BeamsSpec(Strict):
         margin = int(np.ceil(4 * self.edge_sigma))
         right = self.first_x + (len(self.order) - 1) * self.pitch + self.width + margin
         if self.first_x < margin or right > 512:
-            raise ValueError(
-                f"the beams reach from x = {self.first_x - margin} to {right}; the module is 512 wide"
-            )
+            raise ValueError(f"the beams reach from x = {self.first_x - margin} to {right}; the module is 512 wide")
         if self.first_y < margin or self.first_y + self.height + margin > 128:
-            raise ValueError(
-                f"the beams reach to y = {self.first_y + self.height + margin}; the module is 128 high"
-            )
+            raise ValueError(f"the beams reach to y = {self.first_y + self.height + margin}; the module is 128 high")
         if self.pitch < self.width + 2 * margin:
             raise ValueError(f"pitch {self.pitch} lets beams of width {self.width} overlap")
         return self

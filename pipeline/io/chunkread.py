@@ -53,7 +53,9 @@ class FrameReader:
             self._extra_axis = len(shape) == 4 and shape[1] == 1
             if not (self._extra_axis or len(shape) == 3):
                 self._file.close()
-                raise DataError(f"{self.path}: {dataset_name} has shape {shape}, not (frames, 1, y, x) or (frames, y, x)")
+                raise DataError(
+                    f"{self.path}: {dataset_name} has shape {shape}, not (frames, 1, y, x) or (frames, y, x)"
+                )
             self.n_frames = int(shape[0])
             self.frame_shape: tuple[int, int] = (int(shape[-2]), int(shape[-1]))
             self.dtype = np.dtype(self._dataset.dtype)
@@ -66,9 +68,7 @@ class FrameReader:
         """Whether the frames are read past the HDF5 library."""
         return self._offsets is not None
 
-    def read(
-        self, first: int, count: int, out: np.ndarray | None = None, rows: slice | None = None
-    ) -> np.ndarray:
+    def read(self, first: int, count: int, out: np.ndarray | None = None, rows: slice | None = None) -> np.ndarray:
         """Read `count` frames from number `first` on.
 
         Parameters
@@ -96,7 +96,9 @@ class FrameReader:
         if out is None:
             out = np.empty(shape, self.dtype)
         if out.dtype != self.dtype or out.shape[1:] != shape[1:] or len(out) < count or not out.flags.c_contiguous:
-            raise ValueError(f"out must be a C-contiguous {self.dtype} array of shape {shape}, got {out.dtype} {out.shape}")
+            raise ValueError(
+                f"out must be a C-contiguous {self.dtype} array of shape {shape}, got {out.dtype} {out.shape}"
+            )
         out = out[:count]
         if count and self._offsets is not None:
             self._read_direct(first, out, y0)
@@ -157,12 +159,16 @@ class FrameReader:
             done += more
 
     def _read_h5py(self, first: int, out: np.ndarray, y0: int, y1: int) -> None:
-        source = np.s_[first : first + len(out), 0, y0:y1] if self._extra_axis else np.s_[first : first + len(out), y0:y1]
+        source = (
+            np.s_[first : first + len(out), 0, y0:y1] if self._extra_axis else np.s_[first : first + len(out), y0:y1]
+        )
         with _h5_lock:
             try:
                 self._dataset.read_direct(out, source)
             except OSError as error:
-                raise DataError(f"{self.path}: frames from {first} of {self.dataset_name} cannot be read ({error})") from error
+                raise DataError(
+                    f"{self.path}: frames from {first} of {self.dataset_name} cannot be read ({error})"
+                ) from error
 
     def _frame_offsets(self) -> np.ndarray | None:
         """Byte offset of every frame in the file, -1 where it was never written; None if only HDF5 can read it."""

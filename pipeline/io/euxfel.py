@@ -185,9 +185,7 @@ def _in_pattern(pattern: list[np.ndarray], pulse_id: np.ndarray) -> np.ndarray:
     return found
 
 
-def _per_pulse(
-    files: RunFiles, role: Role | None, index: FrameIndex, pattern: list[np.ndarray] | None
-) -> np.ndarray:
+def _per_pulse(files: RunFiles, role: Role | None, index: FrameIndex, pattern: list[np.ndarray] | None) -> np.ndarray:
     """Return one value per train and pulse, looked up by train id and pulse id; NaN where there is none."""
     result = np.full(index.row.shape, np.nan)
     found = files.values(role.source, role.key) if role is not None else None

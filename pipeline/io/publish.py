@@ -33,7 +33,9 @@ def latest(folder: Path) -> Path | None:
     except OSError:
         return None
     except ValidationError:
-        raise ProductError(f"{folder / 'latest.json'}: not a pointer to a version; publish again or restore it") from None
+        raise ProductError(
+            f"{folder / 'latest.json'}: not a pointer to a version; publish again or restore it"
+        ) from None
     version = folder / pointer.path
     return version if version.is_dir() else None
 
@@ -140,7 +142,9 @@ def _claim(folder: Path, partial: Path, summary: dict[str, object]) -> Path:
         numbers = [int(m[1]) for p in folder.iterdir() if (m := _VERSION.fullmatch(p.name))]
         version = folder / f"v{max(numbers, default=0) + 1:04d}"
         content = Summary.model_validate({**summary, "version": version.name}).model_dump_json(indent=1)
-        (partial / "summary.json").write_text(json.dumps(json.loads(content), indent=1, ensure_ascii=False), encoding="utf-8")
+        (partial / "summary.json").write_text(
+            json.dumps(json.loads(content), indent=1, ensure_ascii=False), encoding="utf-8"
+        )
         try:
             # rename onto an existing folder that is not empty fails, so that a number is taken once
             partial.rename(version)

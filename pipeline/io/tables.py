@@ -22,7 +22,9 @@ def read_nonlinearity(path: Path) -> np.ndarray:
         If the file cannot be read, has not two columns of numbers, or does not increase.
     """
     try:
-        table = np.loadtxt(path, comments="#", ndmin=2, delimiter="," if "," in path.read_text().splitlines()[-1] else None)
+        table = np.loadtxt(
+            path, comments="#", ndmin=2, delimiter="," if "," in path.read_text().splitlines()[-1] else None
+        )
     except OSError as error:
         raise DataError(f"detector.nonlinearity: {path} cannot be read ({error.strerror})") from None
     except (ValueError, IndexError) as error:

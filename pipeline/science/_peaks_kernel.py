@@ -76,7 +76,9 @@ def aicc(chi2: Floats, n_parameters: int, n_points: NDArray[np.int_]) -> Floats:
     return np.where(spare > 0, chi2 + 2.0 * n_parameters + correction, np.inf)
 
 
-def fit_line_model(energy: Floats, values: Floats, weights: Floats, model: LineModel, first: Floats | None = None) -> LineFit:
+def fit_line_model(
+    energy: Floats, values: Floats, weights: Floats, model: LineModel, first: Floats | None = None
+) -> LineFit:
     """Global weighted least squares of `model` to each row of `values`.
 
     Parameters
@@ -237,7 +239,9 @@ def _height_prior(values: Floats, weights: Floats, model: LineModel) -> Floats:
     largest = np.max(np.abs(values) * (weights > 0), axis=1)
     precision = np.zeros((len(values), model.n_parameters))
     begin = model.n_lines + model.n_widths
-    precision[:, begin : begin + model.n_lines] = (1.0 / np.where(largest > 0, _HEIGHT_PRIOR * largest, np.inf) ** 2)[:, None]
+    precision[:, begin : begin + model.n_lines] = (1.0 / np.where(largest > 0, _HEIGHT_PRIOR * largest, np.inf) ** 2)[
+        :, None
+    ]
     return precision
 
 
@@ -273,7 +277,9 @@ def _minimise(
 
 
 def _levenberg_marquardt(
-    equations: Callable[[NDArray[np.int_], Floats], tuple[Floats, Floats, Floats]], theta: Floats, limits: tuple[Floats, Floats]
+    equations: Callable[[NDArray[np.int_], Floats], tuple[Floats, Floats, Floats]],
+    theta: Floats,
+    limits: tuple[Floats, Floats],
 ) -> None:
     """Minimise in place. A parameter pressed against its limit is held there for that step; done when a step is < 1e-4 sigma."""
     rows = np.arange(len(theta))

@@ -54,7 +54,9 @@ class _Fitted(NamedTuple):
     n_parameters: int  # per spectrum; widths common to all spectra are counted once, in the total
 
 
-def best_candidate(energy: Floats, values: Floats, weights: Floats, n_bins: Ints, *, min_delta_chi2: float) -> Candidate:
+def best_candidate(
+    energy: Floats, values: Floats, weights: Floats, n_bins: Ints, *, min_delta_chi2: float
+) -> Candidate:
     """Fit every variant to every spectrum (spectrum, energy); return the one with the smallest summed AICc.
 
     Spectra without any weight take part in nothing and come back without lines.
@@ -65,7 +67,9 @@ def best_candidate(energy: Floats, values: Floats, weights: Floats, n_bins: Ints
         empty = spectra.fit(LineModel((), True, offset))
         single = [spectra.fit(LineModel((sign,), True, offset)) for sign in _SIGNS]
         shared = spectra.fit(LineModel(_SIGNS, True, offset))
-        free = spectra.fit(LineModel(_SIGNS, False, offset), np.insert(shared.fit.theta, 2, shared.fit.theta[:, 2], axis=1))
+        free = spectra.fit(
+            LineModel(_SIGNS, False, offset), np.insert(shared.fit.theta, 2, shared.fit.theta[:, 2], axis=1)
+        )
         for pair, name in ((shared, "shared"), (free, "free")):
             variants = {name: ([empty, *single, pair], 0)}
             both = pair.fit.free & (empty.fit.chi2 - pair.fit.chi2 > 2.0 * min_delta_chi2)
@@ -87,7 +91,8 @@ def _summed_aicc(lines: Lines, n_bins: Ints) -> float:
 def _select_lines(fits: list[_Fitted], min_delta_chi2: float) -> Lines:
     """Per spectrum the set of lines that pays: smallest chi2 + min_delta_chi2 x lines; a line at a limit is no line."""
     cost = [
-        np.where(f.fit.free | (f.model.n_lines == 0), f.fit.chi2 + min_delta_chi2 * f.model.n_lines, np.inf) for f in fits
+        np.where(f.fit.free | (f.model.n_lines == 0), f.fit.chi2 + min_delta_chi2 * f.model.n_lines, np.inf)
+        for f in fits
     ]
     choice = np.argmin(np.stack(cost), axis=0)
     rows = np.arange(len(choice))
@@ -161,7 +166,9 @@ def _schur(curvature: Floats, columns: Ints) -> Floats:
     """Curvature in the width columns after every other parameter has followed."""
     others = np.setdiff1d(np.arange(curvature.shape[1]), columns)
     cross = curvature[:, others][:, :, columns]
-    return curvature[:, columns][:, :, columns] - cross.transpose(0, 2, 1) @ np.linalg.solve(curvature[:, others][:, :, others], cross)
+    return curvature[:, columns][:, :, columns] - cross.transpose(0, 2, 1) @ np.linalg.solve(
+        curvature[:, others][:, :, others], cross
+    )
 
 
 def _fit_with_widths(spectra: _Spectra, model: LineModel, log_fwhm: Floats, width_covariance: Floats) -> _Fitted:

@@ -7,7 +7,7 @@ the source fixes: no reassociation, so a frame gives the same bits in any block,
 import numba
 import numpy as np
 
-__all__ = ["beam_sums", "beam_sums_table", "group_sums", "pair_moments", "weighted_sums"]
+__all__ = ["beam_sums", "beam_sums_table", "group_sums", "pair_moments", "saturated_pixels", "weighted_sums"]
 
 _ZERO = np.float32(0)
 
@@ -136,9 +136,19 @@ def _count_saturated(
 
 
 @numba.njit(nogil=True, cache=True)
-def group_sums(
-    raw: np.ndarray, use: np.ndarray, group: np.ndarray, n_groups: int, tables: np.ndarray
+def saturated_pixels(
+    raw: np.ndarray, use: np.ndarray, good: np.ndarray, corners: np.ndarray, saturation: int
 ) -> np.ndarray:
+    """(m,) i8: good pixels (u2, 0 or 0xFFFF) of all beams at or above saturation, for frames `use`."""
+    n = np.zeros(use.size, np.int64)
+    for t in range(use.size):
+        for b in range(corners.shape[0]):
+            n[t] += _count_saturated(raw[use[t]], good, corners[b], (0, 0), saturation)
+    return n
+
+
+@numba.njit(nogil=True, cache=True)
+def group_sums(raw: np.ndarray, use: np.ndarray, group: np.ndarray, n_groups: int, tables: np.ndarray) -> np.ndarray:
     """Sum of each table over the pixels of each group: (n, group, table) f8.
 
     raw : (n, y, x) u2;  use : (m,) indices into raw;  group : (y, x) i4, -1 for none;  tables : (512, table) f8

@@ -6,9 +6,9 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import DataError
-from pipeline.science._reduce_kernel import group_sums
+from pipeline.science._reduce_kernel import group_sums, saturated_pixels
 
-__all__ = ["N_ADU", "Sample", "expected_dark", "flat_sample"]
+__all__ = ["N_ADU", "Sample", "cell_lookup", "expected_dark", "flat_sample"]
 
 N_ADU = 512
 
@@ -69,6 +69,12 @@ class Sample:
         seen = share > 0
         return total / len(self.use) - np.tensordot(share[seen], self.dark_mean[seen].astype(float), axes=1)
 
+    def saturated(self, saturation: int) -> np.ndarray:
+        """(m,) bool: frames in which a good pixel of a beam is at or above `saturation` ADU."""
+        good = np.where(self.good, np.uint16(0xFFFF), np.uint16(0))
+        hit: np.ndarray = saturated_pixels(self.raw, self.use, good, self.corners, saturation) > 0
+        return hit
+
     def offset_sigma(self, group: np.ndarray, n_groups: int) -> np.ndarray:
         """(group,) f8 ADU by which the finite dark run leaves the mean of group sums uncertain."""
         counts = np.bincount(self.cell, minlength=len(self.dark_frames))
@@ -107,9 +113,7 @@ def _extended(at: np.ndarray, adu: np.ndarray, table: np.ndarray) -> np.ndarray:
     return np.interp(at, adu, table) + np.minimum(at, 0.0) * (table[1] - table[0])
 
 
-def flat_sample(
-    frames: xr.Dataset, dark: xr.Dataset, beams: xr.Dataset, *, bad: xr.DataArray | None = None
-) -> Sample:
+def flat_sample(frames: xr.Dataset, dark: xr.Dataset, beams: xr.Dataset, *, bad: xr.DataArray | None = None) -> Sample:
     """Check that frames, dark and beams belong together and lay them out for the kernels.
 
     Raises
@@ -130,7 +134,9 @@ def flat_sample(
     cell = cell_lookup(dark)[np.minimum(frames["cell_id"].values.astype(np.int64), 65535)]
     usable = frames["present"].values & (cell >= 0)
     if not usable.any():
-        raise DataError("no flat-field frame has a memory cell that the dark run holds; take a dark run of the same cells")
+        raise DataError(
+            "no flat-field frame has a memory cell that the dark run holds; take a dark run of the same cells"
+        )
     corners = np.stack([beams[name].values.astype(np.int64) for name in ("y0", "y1", "x0", "x1")], axis=1)
     corners[:, :2] -= y[0]
     corners[:, 2:] -= x[0]

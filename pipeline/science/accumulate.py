@@ -69,8 +69,16 @@ def accumulate(
             "n_pulses": ("cell", n, {"units": "1", "long_name": "pulses"}),
             "n_trains": ("cell", trains, {"units": "1", "long_name": "trains"}),
             "photons": (("cell", "beam"), total, {"units": "1", "long_name": "photons"}),
-            "product": (("cell", "order", "beam", "beam_b"), product, {"units": "1", "long_name": "sum of products of train sums"}),
-            "shot_variance": (("cell", "beam"), shot, {"units": "1", "long_name": "variance from photon and read noise"}),
+            "product": (
+                ("cell", "order", "beam", "beam_b"),
+                product,
+                {"units": "1", "long_name": "sum of products of train sums"},
+            ),
+            "shot_variance": (
+                ("cell", "beam"),
+                shot,
+                {"units": "1", "long_name": "variance from photon and read noise"},
+            ),
             **{
                 name: ("cell", moment[:, i], {"units": units, "long_name": "sum over pulses, weighted by photons"})
                 for i, (name, units) in enumerate(_MOMENTS.items())

@@ -8,9 +8,12 @@ from pipeline.errors import ConfigError, DataError
 
 __all__ = ["beam_dataset", "find_beams"]
 
-_SMOOTHING = 1.5  # pixels, Gaussian sigma
+_SMOOTHING = 1.0  # pixels, Gaussian sigma
 _MIN_AREA = 30  # pixels
 _LEVELS_PER_DECADE = 16
+_STAND_OUT = 0.6  # structure inside beams has at most this share of the (logarithmic) depth of the beams
+_EDGE = 0.04  # of a patch's level: where it ends
+_MARGIN = 2  # pixels added around it
 _DISTINCT = 1.7  # two patches are two when the valley between them is lower than the weaker one by this factor
 
 
@@ -19,7 +22,8 @@ def find_beams(image: xr.DataArray, *, bad: xr.DataArray | None = None, count: i
 
     The threshold is lowered in small steps from the maximum to the noise. A patch is born when a region of at least
     30 pixels rises above it, and counts as distinct when its level is 1.7 times that of the valley to its neighbour:
-    a weak beam is found at its own level, uneven light does not split a beam. Hot pixels are removed by a median
+    a weak beam is found at its own level, uneven light does not split a beam (deeper structure inside beams is accepted
+    where the beams clearly stand out from it). Hot pixels are removed by a median
     filter first. Each patch then extends down to a small fraction of its own level, as a rectangle that does
     not reach into its neighbour.
 
@@ -39,7 +43,7 @@ def find_beams(image: xr.DataArray, *, bad: xr.DataArray | None = None, count: i
         There are not `count` patches; the message says how many, and how to give them by hand.
     """
     values, floor = _cleaned(image, bad)
-    markers, levels = _distinct_patches(values, floor)
+    markers, levels = _distinct_patches(values, floor, count)
     if len(levels) != count:
         raise DataError(_wrong_number(image, markers, levels, count))
     boxes = _boxes(values, markers, levels, floor)
@@ -49,14 +53,14 @@ def find_beams(image: xr.DataArray, *, bad: xr.DataArray | None = None, count: i
 
 
 def beam_dataset(regions: list[tuple[int, int, int, int]], *, level: np.ndarray | None = None) -> xr.Dataset:
-    """Beams from their corners (x0, x1, y0, y1), half-open module pixel numbers; sorted by x0, then y0.
+    """Beams from their corners (x0, x1, y0, y1), half-open module pixel numbers; by columns, then rows.
 
     Raises
     ------
     ConfigError
         A region is empty, or two overlap.
     """
-    order = sorted(range(len(regions)), key=lambda i: (regions[i][0], regions[i][2]))
+    order = _reading_order(regions)
     for rank, i in enumerate(order):
         x0, x1, y0, y1 = regions[i]
         if not (0 <= x0 < x1 and 0 <= y0 < y1):
@@ -76,6 +80,18 @@ def beam_dataset(regions: list[tuple[int, int, int, int]], *, level: np.ndarray 
     return beams
 
 
+def _reading_order(regions: list[tuple[int, int, int, int]]) -> list[int]:
+    """Indices by increasing x, then y; beams above each other are one column even if their edges differ a little."""
+    centre = [(r[0] + r[1]) / 2 for r in regions]
+    near = float(np.median([r[1] - r[0] for r in regions])) / 4 if regions else 0.0
+    by_x = sorted(range(len(regions)), key=lambda i: centre[i])
+    column, number = {}, 0
+    for k, i in enumerate(by_x):
+        number += k > 0 and centre[i] - centre[by_x[k - 1]] > near
+        column[i] = number
+    return sorted(by_x, key=lambda i: (column[i], regions[i][2], centre[i]))
+
+
 def _cleaned(image: xr.DataArray, bad: xr.DataArray | None) -> tuple[np.ndarray, float]:
     """Smooth image without bad and hot pixels, above its background; and the level below which all is noise."""
     values = image.values.astype(np.float64)
@@ -85,50 +101,65 @@ def _cleaned(image: xr.DataArray, bad: xr.DataArray | None) -> tuple[np.ndarray,
     if good.mean() < 0.5:
         raise DataError(f"only {good.mean():.0%} of the pixels are good: no beams can be found; check the dark run")
     nearest = ndimage.distance_transform_edt(~good, return_distances=False, return_indices=True)
-    filled = ndimage.median_filter(values[tuple(nearest)], size=5, mode="nearest")
+    filled = ndimage.median_filter(values[tuple(nearest)], size=3, mode="nearest")
     smooth = ndimage.gaussian_filter(filled, _SMOOTHING, mode="nearest")
-    # beams may cover most of the module: the background is what the darkest twentieth shows
+    # beams may cover nearly all of the module: the background is what the darkest hundredth shows
+    background = float(np.median(smooth[smooth <= np.percentile(smooth, 1)]))
     dark = smooth <= np.percentile(smooth, 5)
-    background = float(np.median(smooth[dark]))
-    rough = np.abs(filled - smooth)[ndimage.binary_erosion(smooth <= np.percentile(smooth, 15), iterations=1)]
-    noise = 1.4826 * float(np.median(rough)) if rough.size else 0.0
-    spread = float(np.std(smooth[dark]))
+    noise = 1.4826 * float(np.median(np.abs(filled - smooth)[dark]))
     smooth = smooth - background
     top = float(np.percentile(smooth, 99.9))
-    return smooth, max(6 * noise, 6 * spread, 5e-3 * top, 1e-6)
+    return smooth, max(4 * noise, 5e-3 * top, 1e-6)
 
 
-def _distinct_patches(values: np.ndarray, floor: float) -> tuple[np.ndarray, list[float]]:
-    """Label image with one marker per patch, and the level of each (ADU), by the threshold coming down."""
-    top = float(values.max())
+def _distinct_patches(values: np.ndarray, floor: float, count: int) -> tuple[np.ndarray, list[float]]:
+    """Label image with one marker per patch, and the level of each (ADU), by the threshold coming down.
+
+    The depth of a patch is its level over that of the valley to a stronger one (or over the floor). More than `count`
+    patches of some depth are accepted as structure inside beams if the beams stand out from them.
+    """
     markers = np.zeros(values.shape, np.int32)
-    births: dict[int, float] = {}
+    level_of, depth, absorbed = _merge_tree(values, floor, markers)
+    ranked = sorted((m for m in depth if depth[m] >= _DISTINCT), key=lambda m: -depth[m])
+    if len(ranked) > count and np.log(depth[ranked[count]]) < _STAND_OUT * np.log(depth[ranked[count - 1]]):
+        ranked = ranked[:count]
+    renumbered = np.zeros_like(markers)
+    kept = sorted(ranked)
+    for m in level_of:
+        owner = m
+        while owner not in ranked and owner in absorbed:
+            owner = absorbed[owner]
+        if owner in ranked:
+            renumbered[markers == m] = kept.index(owner) + 1
+    return renumbered, [level_of[m] for m in kept]
+
+
+def _merge_tree(
+    values: np.ndarray, floor: float, markers: np.ndarray
+) -> tuple[dict[int, float], dict[int, float], dict[int, int]]:
+    """Levels at which patches appear, their depths, and which patch took them up; fills `markers` with their cores."""
+    level_of: dict[int, float] = {}
+    depth: dict[int, float] = {}
+    absorbed: dict[int, int] = {}
+    top = float(values.max())
     if top <= _DISTINCT * floor:
-        return markers, []
+        return level_of, depth, absorbed
     n_levels = int(np.ceil(np.log10(top / floor) * _LEVELS_PER_DECADE)) + 1
     for level in np.geomspace(top, floor, n_levels):
         labels, n = ndimage.label(values > level)
         area = np.bincount(labels.ravel(), minlength=n + 1)
-        inside = [np.unique(part[part > 0]) for part in _per_label(markers, labels, n)]
-        for k in range(1, n + 1):
-            if inside[k - 1].size == 0 and area[k] >= _MIN_AREA:
-                name = max(births, default=0) + 1
-                births[name] = level
+        for k, inside in enumerate(_per_label(markers, labels, n), start=1):
+            alive = [m for m in np.unique(inside[inside > 0]).tolist() if m not in absorbed]
+            if not inside.any() and area[k] >= _MIN_AREA:
+                name = len(level_of) + 1
+                level_of[name] = float(level)
                 markers[labels == k] = name
-            elif inside[k - 1].size > 1:
-                strongest = max(inside[k - 1], key=lambda m: births[m])
-                for weak in inside[k - 1]:
-                    if weak != strongest and births[weak] < _DISTINCT * level:
-                        markers[markers == weak] = strongest
-                        del births[weak]
-    for name in [m for m, birth in births.items() if birth < _DISTINCT * floor]:
-        markers[markers == name] = 0
-        del births[name]
-    kept = sorted(births)
-    renumbered = np.zeros_like(markers)
-    for new, old in enumerate(kept, start=1):
-        renumbered[markers == old] = new
-    return renumbered, [births[m] for m in kept]
+            for weak in sorted(alive, key=lambda m: -level_of[m])[1:]:
+                strongest = max(alive, key=lambda m: level_of[m])
+                depth[weak], absorbed[weak] = level_of[weak] / float(level), strongest
+    for name, level in level_of.items():
+        depth.setdefault(name, level / floor)
+    return level_of, depth, absorbed
 
 
 def _per_label(markers: np.ndarray, labels: np.ndarray, n: int) -> list[np.ndarray]:
@@ -141,23 +172,29 @@ def _boxes(
     values: np.ndarray, markers: np.ndarray, levels: list[float], floor: float
 ) -> list[tuple[int, int, int, int]]:
     """Half-open array boxes (y0, y1, x0, x1), one per marker, that do not overlap."""
-    height = np.clip(values / values.max(), 0, 1)
-    # flooding from the markers in order of falling light puts the border between two beams into the valley
-    basins = ndimage.watershed_ift(np.round((1 - height) * 65535).astype(np.uint16), markers)
     boxes = []
     for k, level in enumerate(levels, start=1):
-        edge = max(0.04 * level, floor)
-        labels, _ = ndimage.label((basins == k) & (values > edge))
-        core = np.bincount(labels[markers == k])
-        core[0] = 0
-        rows, columns = np.nonzero(labels == core.argmax())
-        y0, y1 = max(rows.min() - 2, 0), min(rows.max() + 3, values.shape[0])
-        x0, x1 = max(columns.min() - 2, 0), min(columns.max() + 3, values.shape[1])
+        patch = _alone(values, markers, k, max(_EDGE * level, floor), level)
+        rows, columns = np.nonzero(patch)
+        y0, y1 = max(rows.min() - _MARGIN, 0), min(rows.max() + 1 + _MARGIN, values.shape[0])
+        x0, x1 = max(columns.min() - _MARGIN, 0), min(columns.max() + 1 + _MARGIN, values.shape[1])
         boxes.append((int(y0), int(y1), int(x0), int(x1)))
     for i in range(len(boxes)):
         for j in range(i):
             boxes[i], boxes[j] = _parted(boxes[i], boxes[j], values)
     return boxes
+
+
+def _alone(values: np.ndarray, markers: np.ndarray, k: int, edge: float, level: float) -> np.ndarray:
+    """(y, x) bool: the region of patch `k` above the lowest threshold, from `edge` on, at which it has no neighbour."""
+    for threshold in np.geomspace(edge, max(level, edge), 24):
+        labels, _ = ndimage.label(values > threshold)
+        own = np.bincount(labels[markers == k])
+        own[0] = 0
+        region = labels == own.argmax()
+        if not np.setdiff1d(markers[region], (0, k)).size:
+            return region
+    return markers == k
 
 
 def _parted(

@@ -12,7 +12,20 @@ import numpy as np
 
 from pipeline.errors import DataError
 
-__all__ = ["assign", "centred_edges", "energy_edges", "grid_edges", "step_centres", "step_centres_of_all", "step_edges", "sweep_edges"]
+__all__ = [
+    "assign",
+    "centred_edges",
+    "energy_edges",
+    "grid_edges",
+    "step_centres",
+    "step_centres_of_all",
+    "step_edges",
+    "sweep_edges",
+]
+
+
+MAX_SINGLE_STEPS = 200
+"""A scan with one train per step keeps its steps, up to so many."""
 
 
 def step_centres(values: np.ndarray, *, resolution: float = 0.0) -> np.ndarray | None:
@@ -43,14 +56,19 @@ def step_centres(values: np.ndarray, *, resolution: float = 0.0) -> np.ndarray |
     dwelling = _cut(order, max(6 * noise, resolution))
     if _stays(taken, dwelling) >= 0.4 and _spread(taken, dwelling) <= max(3 * noise, resolution):
         return dwelling
+    return _revisited(taken, visits=8, resolution=resolution)
+
+
+def _revisited(taken: np.ndarray, *, visits: int, resolution: float) -> np.ndarray | None:
+    """Return the places to which readings come back, or None where they lie everywhere."""
+    order = np.sort(taken)
     gaps = np.sort(np.maximum(np.diff(order), 1e-3 * resolution + 1e-12))
     ratio = np.where(gaps[1:] > resolution, gaps[1:] / gaps[:-1], 0.0)
-    k = int(np.argmax(ratio))
-    if ratio[k] >= 5.0:
-        revisited = _cut(order, max(np.sqrt(gaps[k] * gaps[k + 1]), resolution))
-        if np.median(np.bincount(_nearest(taken, revisited))) >= 8:
-            return revisited
-    return None
+    k = int(np.argmax(ratio)) if len(ratio) else 0
+    if not len(ratio) or ratio[k] < 5.0:
+        return None
+    places = _cut(order, max(np.sqrt(gaps[k] * gaps[k + 1]), resolution))
+    return places if np.median(np.bincount(_nearest(taken, places))) >= visits else None
 
 
 def _cut(order: np.ndarray, threshold: float) -> np.ndarray:
@@ -111,7 +129,7 @@ def energy_edges(scans: Sequence[np.ndarray]) -> np.ndarray:
     -----
     Steps of all scans that agree within a tenth of the smallest step are one bin. Where any scan sweeps, all are cut
     into bins of the monochromator's typical resolution (2·10⁻⁴ of the energy), or wider where a bin would hold fewer
-    than eight trains.
+    than three trains.
 
     Raises
     ------
@@ -128,14 +146,22 @@ def energy_edges(scans: Sequence[np.ndarray]) -> np.ndarray:
     if all(s is not None for s in steps):
         found = [s for s in steps if s is not None]
         return step_edges(step_centres_of_all(found, resolution=5e-5 * float(np.median(everything))))
-    together = _cut(np.sort(everything), resolution)
-    if len(together) <= max(len(s) for s in finite) and len(everything) >= 2 * len(together):
+    shared = _revisited(everything, visits=min(len(finite), 8), resolution=resolution) if len(finite) > 1 else None
+    if shared is not None:
         # a train per step, but all scans come to the same places
-        return step_edges(together)
+        return step_edges(shared)
+    if len(finite) == 1 and len(everything) <= MAX_SINGLE_STEPS and _is_regular(everything):
+        return step_edges(np.sort(everything))
     span = float(np.ptp(everything))
     shortest = min(len(s) for s in finite)
-    width = _round_up(max(1.0001 * span * 8 / shortest, 2e-4 * float(np.median(everything))))
+    # 0.7: to the nearest of 1, 2, 5 rather than up
+    width = _round_up(max(1.0001 * span * 3 / shortest, 0.7 * 2e-4 * float(np.median(everything))))
     return sweep_edges(everything, width=width)
+
+
+def _is_regular(values: np.ndarray) -> bool:
+    steps = np.diff(np.sort(values))
+    return len(steps) > 1 and bool((np.abs(steps - np.median(steps)) < 0.3 * np.median(steps)).all())
 
 
 def step_centres_of_all(steps: Sequence[np.ndarray], *, resolution: float = 0.0) -> np.ndarray:

@@ -12,10 +12,10 @@ from pipeline.errors import ConfigError
 from pipeline.science._sample import N_ADU, Sample, expected_dark, flat_sample
 from pipeline.science.detector import find_unresponsive_pixels, with_bad_pixel_attrs
 from pipeline.science.flat_field import FlatField, beam_moments, fit_flat_field, flat_field_weight, ratio_noise
-from pipeline.science.linearity import calibrate_linearity, fit_gain, polynomial_of_table
+from pipeline.science.linearity import calibrate_linearity, fit_gain, linear_table, polynomial_of_table
 from pipeline.science.reduce import prepare, reduce_block
 
-__all__ = ["build_calibration"]
+__all__ = ["build_calibration", "flat_field_noise"]
 
 
 def build_calibration(
@@ -59,15 +59,14 @@ def build_calibration(
         raise ConfigError("detector: gain: auto needs a flat-field run; name one in runs: flat_field, or give the gain")
     bad = _all_bad_pixels(dark, beams, flat)
     linear = _linearity(dark, beams, flat, bad, nonlinearity, saturation)
-    table = linear["linear_adu"].values
-    gain_fit = _gain(dark, beams, flat, bad, table, gain, saturation)
+    gain_fit = _gain(dark, beams, flat, bad, linear, gain, saturation)
     per_photon = float(gain_fit["gain"])
     corners = _corners(beams, dark)
     good = bad.values == 0
-    image, flat_field = None, FlatField(np.zeros((len(corners), 0)), 0, np.nan, np.nan, np.nan, "no flat-field run")
+    image, flat_field = None, _no_flat_field(len(corners), "no flat-field run")
     if flat is not None:
         sample = flat_sample(flat, dark, beams, bad=bad)
-        flat_field = _flat_field(sample, table, per_photon, flat_field_order, saturation)
+        flat_field = _flat_field(sample, linear["linear_adu"].values, per_photon, flat_field_order, saturation)
         image = _on_grid(sample, dark)
     weight, shot_factor = _weights(corners, good, flat_field, image)
     calibration = _assemble(dark, beams, bad, linear, gain_fit, weight, shot_factor, corners, saturation)
@@ -79,7 +78,12 @@ def build_calibration(
         "flat_field_order": flat_field.order,
         "flat_field_reason": flat_field.reason,
     }
-    return calibration if flat is None else _judged(calibration, flat)
+    if flat is None:
+        return calibration
+    plain_weight, plain_factor = _weights(corners, good, _no_flat_field(len(corners), ""), image)
+    identity = _table_only(np.arange(N_ADU, dtype=float), "", applied=0)
+    plain = _assemble(dark, beams, bad, identity, gain_fit, plain_weight, plain_factor, corners, saturation)
+    return _judged(calibration, plain, flat)
 
 
 def _all_bad_pixels(dark: xr.Dataset, beams: xr.Dataset, flat: xr.Dataset | None) -> xr.DataArray:
@@ -106,7 +110,9 @@ def _linearity(
     if not isinstance(nonlinearity, str):
         table = np.asarray(nonlinearity, dtype=float)
         if table.shape != (N_ADU,) or not np.isfinite(table).all():
-            raise ConfigError(f"detector: nonlinearity: the table must be {N_ADU} finite numbers, got shape {table.shape}")
+            raise ConfigError(
+                f"detector: nonlinearity: the table must be {N_ADU} finite numbers, got shape {table.shape}"
+            )
         return _table_only(table, "given", applied=1)
     if nonlinearity not in ("auto", "none"):
         raise ConfigError(f"detector: nonlinearity: {nonlinearity!r} is not auto, none or a table")
@@ -129,15 +135,28 @@ def _gain(
     beams: xr.Dataset,
     flat: xr.Dataset | None,
     bad: xr.DataArray,
-    table: np.ndarray,
+    linear: xr.Dataset,
     gain: float | None,
     saturation: int,
 ) -> xr.Dataset:
-    if gain is None and flat is not None:
+    """Gain and its sigma, with what the uncertainty of the non-linearity adds to it."""
+    if gain is not None:
+        if not gain > 0:
+            raise ConfigError(f"detector: gain: {gain} is not a positive number of ADU per photon")
+        return xr.Dataset({"gain": float(gain), "gain_stderr": np.nan})
+    assert flat is not None  # checked by the caller
+
+    def fit(table: np.ndarray) -> xr.Dataset:
         return fit_gain(flat, dark, beams, bad=bad, table=table, saturation=saturation)
-    if gain is None or not gain > 0:
-        raise ConfigError(f"detector: gain: {gain} is not a positive number of ADU per photon")
-    return xr.Dataset({"gain": float(gain), "gain_stderr": np.nan})
+
+    best = fit(linear["linear_adu"].values)
+    variance = float(best["gain_stderr"]) ** 2
+    if "covariance" in linear:
+        sizes, directions = np.linalg.eigh(linear["covariance"].values)
+        for size, direction in zip(sizes, directions.T, strict=True):
+            away = fit(linear_table(linear["coefficient"].values + np.sqrt(max(size, 0.0)) * direction))
+            variance += float(away["gain"] - best["gain"]) ** 2
+    return best.assign(gain_stderr=np.sqrt(variance))
 
 
 def _corners(beams: xr.Dataset, dark: xr.Dataset) -> np.ndarray:
@@ -146,18 +165,16 @@ def _corners(beams: xr.Dataset, dark: xr.Dataset) -> np.ndarray:
     return corners - np.array([y, y, x, x])
 
 
-def _flat_field(
-    sample: Sample, table: np.ndarray, gain: float, order: int | None, saturation: int
-) -> FlatField:
+def _no_flat_field(n_beams: int, reason: str) -> FlatField:
+    return FlatField(np.zeros((n_beams, 0)), 0, np.nan, np.nan, np.nan, reason)
+
+
+def _flat_field(sample: Sample, table: np.ndarray, gain: float, order: int | None, saturation: int) -> FlatField:
     moments = beam_moments(sample, table, gain, order=order)
-    keep = _unsaturated(sample, saturation) & _lit(moments[..., 0])
-    return fit_flat_field(moments[keep], _variance(sample, moments[..., 0], gain)[keep], sample.train[keep], order=order)
-
-
-def _unsaturated(sample: Sample, saturation: int) -> np.ndarray:
-    over = (np.arange(N_ADU) >= saturation).astype(float)[:, None]
-    group = sample.beam_of
-    return sample.group_sums(group, len(sample.corners), over)[:, :, 0].sum(axis=1) < 0.5
+    keep = ~sample.saturated(saturation) & _lit(moments[..., 0])
+    return fit_flat_field(
+        moments[keep], _variance(sample, moments[..., 0], gain)[keep], sample.train[keep], order=order
+    )
 
 
 def _lit(totals: np.ndarray) -> np.ndarray:
@@ -197,7 +214,9 @@ def _filled(image: np.ndarray, good: np.ndarray) -> np.ndarray:
     """Image with bad pixels replaced by the mean of the good ones around them."""
     from scipy import ndimage
 
-    light, share = (ndimage.gaussian_filter(a, 1.5, mode="nearest") for a in (np.where(good, image, 0.0), good.astype(float)))
+    light, share = (
+        ndimage.gaussian_filter(a, 1.5, mode="nearest") for a in (np.where(good, image, 0.0), good.astype(float))
+    )
     filled = np.where(good, image, light / np.maximum(share, 1e-3))
     return np.maximum(filled, 0.0)
 
@@ -238,7 +257,11 @@ def _assemble(
         "linear_adu": ("adu", table, adu | {"long_name": "linearised signal"}),
         "linear_adu_stderr": ("adu", linear["linear_adu_stderr"].values, adu | {"long_name": "sigma of linear_adu"}),
         "linear_poly": ("power", poly, {"units": "ADU^(1-power)", "long_name": "linear_adu as a cubic; NaN: no cubic"}),
-        "read_variance": ("beam", read_variance, {"units": "photons^2", "long_name": "read-noise variance of the beam"}),
+        "read_variance": (
+            "beam",
+            read_variance,
+            {"units": "photons^2", "long_name": "read-noise variance of the beam"},
+        ),
         "shot_factor": ("beam", shot_factor, one | {"long_name": "photon-noise variance per photon"}),
         "n_pixels": ("beam", in_beam, one | {"long_name": "good pixels in the beam"}),
         "gain": ((), gain, per_photon | {"long_name": "gain"}),
@@ -257,13 +280,15 @@ def _assemble(
     return xr.Dataset(data, coords=coords)
 
 
-def _judged(calibration: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
+def _judged(calibration: xr.Dataset, plain: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
     """With the noise of the beam ratios over photon noise in the odd trains of the flat-field run."""
     noise, stderr = flat_field_noise(flat, calibration)
+    raw, _ = flat_field_noise(flat, plain)
     one = {"units": "1"}
     return calibration.assign(
         noise_over_shot=((), noise, one | {"long_name": "noise of beam ratios over photon noise, held-out half"}),
         noise_over_shot_stderr=((), stderr, one | {"long_name": "sigma of noise_over_shot"}),
+        noise_over_shot_raw=((), raw, one | {"long_name": "the same without non-linearity and flat field"}),
     )
 
 

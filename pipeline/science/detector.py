@@ -55,9 +55,7 @@ class DarkSums:
         return len(self.count)
 
 
-def dark_sums(
-    frames: np.ndarray, cell_index: np.ndarray, n_cells: int, out: DarkSums | None = None
-) -> DarkSums:
+def dark_sums(frames: np.ndarray, cell_index: np.ndarray, n_cells: int, out: DarkSums | None = None) -> DarkSums:
     """Add up dark frames per memory cell in one pass, without a floating-point copy.
 
     Parameters
@@ -104,9 +102,7 @@ def merge_dark_sums(a: DarkSums, b: DarkSums) -> DarkSums:
         raise DataError(f"dark sums of shapes {a.total.shape} and {b.total.shape} do not belong together")
     count = a.count + b.count
     a = _widened(a, count)
-    return DarkSums(
-        count, a.total + b.total.astype(a.total.dtype), a.total_sq + b.total_sq.astype(a.total_sq.dtype)
-    )
+    return DarkSums(count, a.total + b.total.astype(a.total.dtype), a.total_sq + b.total_sq.astype(a.total_sq.dtype))
 
 
 def dark_calibration(

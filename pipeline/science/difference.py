@@ -22,9 +22,7 @@ __all__ = ["difference", "no_difference"]
 Along = Literal["energy", "delay"]
 
 
-def difference(
-    sums: xr.Dataset, constant: tuple[float, float], *, along: Along, axis: xr.DataArray
-) -> xr.Dataset:
+def difference(sums: xr.Dataset, constant: tuple[float, float], *, along: Along, axis: xr.DataArray) -> xr.Dataset:
     """Return optical densities and their difference with errors.
 
     delta_xas = −ln(S_pumped / S_unpumped) + c with the flat-field constant c. The error of c is common to all bins; it

@@ -78,10 +78,15 @@ def fit_flat_field(
     if not 1 <= order <= _MAX_ORDER:
         raise ConfigError(f"detector: flat_field: order: {order} is not 1, 2 or 3")
     if held_out.sum() < 20 * n_beams * n_terms:
-        return FlatField(none, 0, before, before, stderr, f"only {len(train)} frames for {n_beams * n_terms} coefficients")
+        return FlatField(
+            none, 0, before, before, stderr, f"only {len(train)} frames for {n_beams * n_terms} coefficients"
+        )
     trial = _solve(moments[~held_out], variance[~held_out])
     after, _ = ratio_noise(moments[held_out], variance[held_out], trial)
-    gains = _pulls(moments[held_out], variance[held_out], none) ** 2 - _pulls(moments[held_out], variance[held_out], trial) ** 2
+    gains = (
+        _pulls(moments[held_out], variance[held_out], none) ** 2
+        - _pulls(moments[held_out], variance[held_out], trial) ** 2
+    )
     mean = gains.mean(axis=1)
     if mean.mean() < min_gain * mean.std() / np.sqrt(len(mean)):
         reason = f"no less noise in the held-out half ({after:.3f} against {before:.3f} of photon noise)"
@@ -90,9 +95,7 @@ def fit_flat_field(
     return FlatField(_solve(moments, variance), order, before, after, stderr, reason)
 
 
-def beam_moments(
-    sample: Sample, table: np.ndarray, gain: float, *, order: int | None
-) -> np.ndarray:
+def beam_moments(sample: Sample, table: np.ndarray, gain: float, *, order: int | None) -> np.ndarray:
     """(m, beam, 1 + k) f8, photons: moments of every frame over the polynomials, dark part taken off."""
     maps = polynomial_maps(sample.corners, sample.good, order or 0)
     sums = weighted_sums(sample.raw, sample.use, maps, sample.corners, table)

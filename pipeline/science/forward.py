@@ -86,14 +86,10 @@ class ForwardModel:
 
 def ground_od(model: ForwardModel, energy: xr.DataArray) -> xr.DataArray:
     """Return the optical density of the ground state at `energy` [eV], dims of `energy`."""
-    return _described(
-        _rest(model, energy) + _gaussian(energy, model.ground), "optical density of the ground state"
-    )
+    return _described(_rest(model, energy) + _gaussian(energy, model.ground), "optical density of the ground state")
 
 
-def excited_od(
-    model: ForwardModel, energy: xr.DataArray, *, shift: xr.DataArray | float = 0.0
-) -> xr.DataArray:
+def excited_od(model: ForwardModel, energy: xr.DataArray, *, shift: xr.DataArray | float = 0.0) -> xr.DataArray:
     """Return the optical density of the excited state with its pre-edge line moved by `shift` [eV].
 
     Dims are those of `energy` and `shift` together.
@@ -150,9 +146,7 @@ def excited_fraction(model: ForwardModel, delay: xr.DataArray, *, fluence: float
     return _described(alpha, "excited fraction")
 
 
-def delta_xas(
-    model: ForwardModel, energy: xr.DataArray, delay: xr.DataArray, *, fluence: float
-) -> xr.DataArray:
+def delta_xas(model: ForwardModel, energy: xr.DataArray, delay: xr.DataArray, *, fluence: float) -> xr.DataArray:
     """Return pumped minus unpumped optical density, dims of `energy` and `delay` together."""
     difference = excited_od(model, energy, shift=line_shift(model, delay)) - ground_od(model, energy)
     alpha = excited_fraction(model, delay, fluence=fluence)
@@ -160,7 +154,7 @@ def delta_xas(
 
 
 def without_resolution(model: ForwardModel) -> ForwardModel:
-    """Return the model without the instrument's broadening: areas stay, widths shrink in quadrature."""
+    """Return the model without the Gaussian `resolution`: areas stay, widths shrink in quadrature."""
 
     def sharpen(line: Line) -> Line:
         fwhm = float(np.sqrt(line.fwhm**2 - model.resolution**2))
@@ -196,9 +190,7 @@ def _contrast(model: ForwardModel, shift: xr.DataArray) -> xr.DataArray:
     return excited_od(model, here, shift=shift) - ground_od(model, here)
 
 
-def _kinetic(
-    model: ForwardModel, delay: xr.DataArray, amplitudes: tuple[float, float, float]
-) -> xr.DataArray:
+def _kinetic(model: ForwardModel, delay: xr.DataArray, amplitudes: tuple[float, float, float]) -> xr.DataArray:
     values = kinetic_trace(
         np.ravel(np.asarray(delay, dtype=float)),
         t_d=model.t_d,

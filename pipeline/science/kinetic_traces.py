@@ -48,7 +48,11 @@ def collect_traces(
         enough = np.flatnonzero(measured >= MIN_SPECTRA_DELAYS)
         if len(enough):
             picked = chosen.isel(energy=enough)
-            parts.append(picked.rename(energy="trace").assign_coords(energy=("trace", picked["energy"].values)).drop_vars("trace"))
+            parts.append(
+                picked.rename(energy="trace")
+                .assign_coords(energy=("trace", picked["energy"].values))
+                .drop_vars("trace")
+            )
     if not parts:
         return None
     traces = xr.concat(parts, dim="trace", join="outer", coords="minimal", compat="override")
@@ -92,8 +96,14 @@ def gather_fits(fitted: Mapping[float, xr.Dataset | None]) -> xr.Dataset:
             _fill(out, k, done[f])
     extra = [v for v in _COMMON if done and all(v in d for d in done.values())]
     for name in extra:
-        out[name] = xr.concat([done[f][name] if f in done else xr.full_like(next(iter(done.values()))[name], np.nan)
-                               for f in fluence.tolist()], dim="fluence", join="outer")
+        out[name] = xr.concat(
+            [
+                done[f][name] if f in done else xr.full_like(next(iter(done.values()))[name], np.nan)
+                for f in fluence.tolist()
+            ],
+            dim="fluence",
+            join="outer",
+        )
     out.attrs["verdicts"] = json.dumps({f"{f:g}": _verdicts(d) for f, d in fitted.items()})
     return out
 

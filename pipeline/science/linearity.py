@@ -1,10 +1,11 @@
 r"""ADC non-linearity from beams that must stay in proportion, and the gain from photon statistics.
 
-The detector reads r = D(linear ADU). The table h = D^{-1} is written as a low-order polynomial around the dark level d,
+The detector reads r = D(linear ADU). The table h = D^{-1} is a low-order polynomial,
 
-    h(r) = r + sum_k c_k L ((r - d) / L)^k,   k = 2, 3,   L = 128 ADU,
+    h(r) = r + sum_k c_k L (r / L)^k,   k = 2, 3,   L = 128 ADU,
 
-whose slope at the dark level is 1: that separates it from the gain. Light of any intensity must be shared among bright
+whose slope at 0 ADU is 1: that separates it from the gain. (It is fitted around the dark level d, with slope 1 there,
+where its terms are least alike, and then scaled to slope 1 at 0.) Light of any intensity must be shared among bright
 and dim pixels in fixed proportions, so for a group g of pixels sum_g h - <dark> = f_g sum_all h - <dark>, whatever the
 intensity. The sums of every group are projected onto powers of the intensity before these conditions are solved.
 Group, sum and intensity come from disjoint thirds of the pixels: their photon noise is independent, so noise in the
@@ -28,12 +29,10 @@ _THIRDS = 3
 _SIGNIFICANCE = 9.0  # chi2 per parameter that a non-linearity must bring to be believed
 
 
-def linear_table(coefficients: np.ndarray, level: float) -> np.ndarray:
-    """(512,) f8 table h(ADU) for coefficients c_2, c_3, ... around the dark level (ADU)."""
-    adu = np.arange(N_ADU, dtype=float)
-    return adu + LENGTH * sum(
-        (c * ((adu - level) / LENGTH) ** k for k, c in enumerate(coefficients, start=2)), np.zeros(N_ADU)
-    )
+def linear_table(coefficients: np.ndarray) -> np.ndarray:
+    """(512,) f8 table h(ADU) for coefficients c_2, c_3, ..."""
+    u = np.arange(N_ADU) / LENGTH
+    return LENGTH * (u + sum((c * u**k for k, c in enumerate(coefficients, start=2)), np.zeros(N_ADU)))
 
 
 def polynomial_of_table(table: np.ndarray, *, upto: int = 255, tolerance: float = 0.02) -> np.ndarray:
@@ -69,7 +68,7 @@ def calibrate_linearity(
 
     Returns
     -------
-    `linear_adu` and `linear_adu_stderr` (adu) f8 ADU, `coefficient` and `coefficient_stderr` (power), attrs `applied`
+    `linear_adu` and `linear_adu_stderr` (adu) f8 ADU, `coefficient` and `coefficient_stderr` (power), `covariance` (power, power2); attrs `applied`
     (0 or 1), `reason`, `level` (ADU), `chi2`, `dof`, `n_frames`. Errors are from a jackknife over trains and from the finite
     dark run. Where no
     power is significant the table is the identity, with the error it could have had.
@@ -98,7 +97,9 @@ def calibrate_linearity(
     if c @ np.linalg.solve(covariance, c) < _SIGNIFICANCE * best:
         reason = "the change of beam ratios with intensity is not the same in all parts of the run"
         return _linearity_dataset(np.zeros(0), np.zeros((0, 0)), level, reason, figures)
-    return _linearity_dataset(c, covariance, level, "significant", figures)
+    turn = _to_origin_jacobian(c, level / LENGTH)
+    covariance = turn @ covariance @ turn.T
+    return _linearity_dataset(_to_origin(c, level / LENGTH), covariance, level, "significant", figures)
 
 
 def fit_gain(
@@ -283,24 +284,38 @@ def _class_sums(
     adu = np.arange(N_ADU, dtype=float)
     tables = [adu, *(LENGTH * ((adu - level) / LENGTH) ** k for k in orders)]
     sums = sample.group_sums(group, _THIRDS * n_groups, np.stack(tables, axis=1))
-    over = sample.group_sums(group, _THIRDS * n_groups, (adu >= saturation).astype(float)[:, None])
     sums = sums.reshape(len(sums), _THIRDS, n_groups, -1)
     total = sums[..., 0].sum(axis=(1, 2))
-    return sums, (over.sum(axis=(1, 2)) < 0.5) & (total > 0.05 * np.median(total))
+    return sums, ~sample.saturated(saturation) & (total > 0.05 * np.median(total))
+
+
+def _to_origin(c: np.ndarray, u: float) -> np.ndarray:
+    """Coefficients around 0 ADU with slope 1 there, from those around u * LENGTH with slope 1 there."""
+    around = np.polynomial.Polynomial([0.0, 1.0, *c])(np.polynomial.Polynomial([-u, 1.0]))
+    moved: np.ndarray = around.coef[2:] / around.coef[1]
+    return moved
+
+
+def _to_origin_jacobian(c: np.ndarray, u: float) -> np.ndarray:
+    """Derivatives of `_to_origin`, by central differences."""
+    step = 1e-5
+    columns = [(_to_origin(c + step * e, u) - _to_origin(c - step * e, u)) / (2 * step) for e in np.eye(len(c))]
+    return np.stack(columns, axis=1)
 
 
 def _linearity_dataset(
     c: np.ndarray, covariance: np.ndarray, level: float, reason: str, figures: dict[str, float]
 ) -> xr.Dataset:
     adu = np.arange(N_ADU)
-    basis = np.stack([LENGTH * ((adu - level) / LENGTH) ** k for k in range(2, 2 + len(c))]) if len(c) else None
+    basis = np.stack([LENGTH * (adu / LENGTH) ** k for k in range(2, 2 + len(c))]) if len(c) else None
     error = np.zeros(N_ADU) if basis is None else np.sqrt(np.einsum("ka,kl,la->a", basis, covariance, basis))
     units = {"units": "ADU"}
     return xr.Dataset(
         {
-            "linear_adu": ("adu", linear_table(c, level), units | {"long_name": "linearised signal"}),
+            "linear_adu": ("adu", linear_table(c), units | {"long_name": "linearised signal"}),
             "linear_adu_stderr": ("adu", error, units | {"long_name": "sigma of the linearised signal"}),
-            "coefficient": ("power", c, {"units": "1", "long_name": f"c_k at {LENGTH:g} ADU above the dark level"}),
+            "coefficient": ("power", c, {"units": "1", "long_name": f"c_k, at {LENGTH:g} ADU"}),
+            "covariance": (("power", "power2"), covariance, {"units": "1", "long_name": "covariance of c_k"}),
             "coefficient_stderr": ("power", np.sqrt(np.diag(covariance)), {"units": "1", "long_name": "sigma of c_k"}),
         },
         coords={
@@ -403,7 +418,9 @@ def _photon_transfer(
         raise DataError("nearly all flat-field frames are close to saturation; give detector: gain: in the config")
     gain = float(excess[use].sum() / signal[use].sum())
     if not gain > 0:
-        raise DataError("the noise of the flat-field run does not grow with its signal; give detector: gain: in the config")
+        raise DataError(
+            "the noise of the flat-field run does not grow with its signal; give detector: gain: in the config"
+        )
     blocks = np.broadcast_to(sample.blocks(_BLOCKS)[:, None], use.shape)[use]
     m, v = signal[use], excess[use]
     # the weights come from the model: weights that follow the noise would pull the gain down

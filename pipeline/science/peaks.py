@@ -122,9 +122,15 @@ def _window_slice(energy: Floats, window: tuple[float, float]) -> slice:
 def _assemble(
     lines: Lines, n_bins: NDArray[np.int_], shape: tuple[int, int], coords: dict[str, xr.DataArray]
 ) -> xr.Dataset:
-    out = xr.Dataset(coords={"peak": ("peak", ["A", "B"], {"long_name": "A: positive line, B: negative line"}), **coords})
+    out = xr.Dataset(
+        coords={"peak": ("peak", ["A", "B"], {"long_name": "A: positive line, B: negative line"}), **coords}
+    )
     peak_dims, map_dims = ("peak", "fluence", "delay"), ("fluence", "delay")
-    texts = [("position", "eV", "line position"), ("fwhm", "eV", "line width (FWHM)"), ("amplitude", "OD", "line height")]
+    texts = [
+        ("position", "eV", "line position"),
+        ("fwhm", "eV", "line width (FWHM)"),
+        ("amplitude", "OD", "line height"),
+    ]
     for row, (name, units, text) in enumerate(texts):
         for suffix, table, prefix in (("", lines.values, ""), ("_stderr", lines.stderr, "error of ")):
             cube = np.moveaxis(table[:, row, :].reshape(*shape, 2), -1, 0)
@@ -136,7 +142,11 @@ def _assemble(
     missing = n_bins < _MIN_BINS
     maps = {
         "offset": (np.where(missing, np.nan, lines.offset), "OD", "constant under the lines (0: not asked for)"),
-        "offset_stderr": (np.where(missing, np.nan, lines.offset_stderr), "OD", "error of the constant (0: not fitted)"),
+        "offset_stderr": (
+            np.where(missing, np.nan, lines.offset_stderr),
+            "OD",
+            "error of the constant (0: not fitted)",
+        ),
         "redchi": (redchi, "1", "chi2 per degree of freedom of the chosen lines"),
         "n_bins": (n_bins, "1", "energies used"),
     }

@@ -112,7 +112,9 @@ def reduce_block(
     """
     kernel = calibration if isinstance(calibration, Reducer) else prepare(calibration)
     if raw.dtype != np.uint16 or raw.ndim != 3:
-        raise DataError(f"raw frames must be uint16 (n, y, x), got {raw.dtype} {raw.shape}: corrected data are no input here")
+        raise DataError(
+            f"raw frames must be uint16 (n, y, x), got {raw.dtype} {raw.shape}: corrected data are no input here"
+        )
     cells = np.asarray(cell_id)
     if cells.shape != raw.shape[:1]:
         raise DataError(f"{raw.shape[0]} frames but {cells.size} memory cell numbers")

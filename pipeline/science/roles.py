@@ -91,7 +91,9 @@ def _sums(runs: Sequence[xr.Dataset], *, energy_only: bool) -> xr.Dataset:
     for run in runs:
         e = assign(run["energy"].values, edges)[:, None]
         scanned = "delay" in run.coords
-        delay = run["delay"].values if scanned and not energy_only else np.zeros((run.sizes["train"], run.sizes["pulse"]))
+        delay = (
+            run["delay"].values if scanned and not energy_only else np.zeros((run.sizes["train"], run.sizes["pulse"]))
+        )
         d = assign(delay, delay_edges)
         cell = np.where((e >= 0) & (d >= 0) & (run["code"].values == 0), d * n_e + e, -1)
         fluence = 0.0 if energy_only or "fluence" not in run.coords else float(run["fluence"])

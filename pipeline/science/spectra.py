@@ -10,6 +10,7 @@ import xarray as xr
 from pipeline.errors import DataError
 from pipeline.science.accumulate import accumulate, log_ratio, mean_coordinate, merge_sums
 from pipeline.science.binning import (
+    MAX_SINGLE_STEPS,
     assign,
     energy_edges,
     grid_edges,
@@ -21,9 +22,6 @@ from pipeline.science.binning import (
 from pipeline.science.difference import difference, no_difference
 
 __all__ = ["delay_scans", "flat_constant", "nominal_edges", "quality_cells", "spectra"]
-
-MAX_SINGLE_DELAYS = 200
-"""A stage that never dwells still gets a bin per position, up to so many."""
 
 Bins = Sequence[float] | tuple[float, float, float] | float | None
 
@@ -67,13 +65,15 @@ def nominal_edges(runs: Sequence[xr.Dataset], bins: Bins, *, resolution: float =
     steps = [step_centres(r["nominal_delay"].values, resolution=resolution) for r in runs]
     if all(s is not None for s in steps):
         # nominal positions leave the arrival time out; its mean moves all steps alike
-        offset = np.nanmedian(np.concatenate([m - r["nominal_delay"].values for m, r in zip(medians, runs, strict=True)]))
+        offset = np.nanmedian(
+            np.concatenate([m - r["nominal_delay"].values for m, r in zip(medians, runs, strict=True)])
+        )
         found = step_centres_of_all([s for s in steps if s is not None], resolution=resolution)
         return step_edges(found + offset)
     places = np.unique(np.round(everything / resolution) * resolution)
-    if len(places) <= MAX_SINGLE_DELAYS:
+    if len(places) <= MAX_SINGLE_STEPS:
         return step_edges(step_centres_of_all([places], resolution=resolution))
-    return sweep_edges(everything, width=max(float(np.ptp(everything)) / MAX_SINGLE_DELAYS, 0.01))
+    return sweep_edges(everything, width=max(float(np.ptp(everything)) / MAX_SINGLE_STEPS, 0.01))
 
 
 def _train_median(delay: np.ndarray) -> np.ndarray:

@@ -17,7 +17,11 @@ def difference_window(spectra: xr.Dataset) -> tuple[float, float]:
     energy = spectra["energy"].values
     weight = (1.0 / spectra["delta_xas_stderr"] ** 2).where(np.isfinite(spectra["delta_xas"]), 0.0).fillna(0.0)
     total = weight.sum(["fluence", "delay"])
-    mean = ((weight * spectra["delta_xas"].fillna(0.0)).sum(["fluence", "delay"]) / total.where(total > 0)).fillna(0.0).values
+    mean = (
+        ((weight * spectra["delta_xas"].fillna(0.0)).sum(["fluence", "delay"]) / total.where(total > 0))
+        .fillna(0.0)
+        .values
+    )
     significance = mean * np.sqrt(total.values)
     strongest = int(np.argmax(np.abs(significance)))
     other = -np.sign(significance[strongest]) * significance

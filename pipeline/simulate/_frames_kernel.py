@@ -65,9 +65,7 @@ def poisson_tables() -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
     lowest = np.maximum(np.round(means).astype(np.int32) - _SLOTS // 2, 0).astype(np.int32)
     counts = lowest[:, None] + np.arange(_SLOTS)
     with np.errstate(divide="ignore", invalid="ignore"):
-        weights = np.exp(
-            special.xlogy(counts, means[:, None]) - means[:, None] - special.gammaln(counts + 1.0)
-        )
+        weights = np.exp(special.xlogy(counts, means[:, None]) - means[:, None] - special.gammaln(counts + 1.0))
     packed = np.empty((_MEANS, _SLOTS), np.uint32)
     _alias(weights, packed)
     return packed, lowest

@@ -96,11 +96,11 @@ def control_file(
     train_id: U8,
     control: Mapping[str, Mapping[str, NDArray[Any]]],
     instrument: Mapping[str, Mapping[str, NDArray[Any]]],
-    units: Mapping[str, str],
+    units: Mapping[str, tuple[str, str]],
 ) -> None:
     """Write slow and fast data: {source: {key: values (train, …)}}; fast keys are like `data.name`.
 
-    `units` gives a unit symbol by `source key`, stored where the facility stores it.
+    `units` gives metric prefix and unit symbol by `source key`.
     """
     every = np.arange(train_id.size, dtype=np.uint64), np.ones(train_id.size, np.uint64)
     stamps = _stamps(train_id)
@@ -168,6 +168,6 @@ def _column(group: h5py.Group, name: str, values: NDArray[Any]) -> h5py.Dataset:
     return group.create_dataset(name, data=values, maxshape=(None, *values.shape[1:]), chunks=chunk)
 
 
-def _unit(dataset: h5py.Dataset, symbol: str | None) -> None:
-    if symbol:
-        dataset.attrs["unitSymbol"] = np.bytes_(symbol.encode())
+def _unit(dataset: h5py.Dataset, unit: tuple[str, str] | None) -> None:
+    for name, symbol in zip(("metricPrefixSymbol", "unitSymbol"), unit or (), strict=False):
+        dataset.attrs.create(name, symbol, dtype=h5py.string_dtype("ascii"))

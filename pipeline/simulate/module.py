@@ -122,9 +122,7 @@ def _plateau(position: NDArray[np.float64], extent: int, sigma: float) -> NDArra
     return np.asarray(np.where(edges > 1e-3, edges, 0.0))
 
 
-def _structure(
-    v: NDArray[np.float64], u: NDArray[np.float64], rng: np.random.Generator
-) -> NDArray[np.float64]:
+def _structure(v: NDArray[np.float64], u: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
     """A smooth field of mean 0 and largest absolute value 1; `u`, `v` run from 0 to 1 across the beam."""
     field = np.zeros((v.size, u.size))
     for i in range(3):

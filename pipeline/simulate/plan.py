@@ -73,7 +73,7 @@ def build_model(scenario: Scenario) -> forward.ForwardModel:
         edge_height=a.edge_height,
         edge_fwhm=a.edge_fwhm,
         background=a.background,
-        resolution=a.resolution,
+        resolution=a.missing_broadening,
         taus=k.taus,
         amplitudes=k.amplitudes,
         power=k.power,
@@ -132,9 +132,7 @@ def plan_run(scenario: Scenario, index: int, seed: int) -> RunPlan:
         present=_present(spec, shape, rng),
         photons=photons.astype(np.float32),
         monitor_read=np.maximum(light.pulse_energy * seen, 1.5).astype(np.float32),
-        arrival_read=(arrival + scenario.arrival.monitor_noise * rng.standard_normal(shape)).astype(
-            np.float32
-        ),
+        arrival_read=(arrival + scenario.arrival.monitor_noise * rng.standard_normal(shape)).astype(np.float32),
         frame_seed=rng.integers(0, 2**64, shape, dtype=np.uint64),
     )
 

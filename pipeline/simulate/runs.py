@@ -89,9 +89,7 @@ def _write_frames(
             while idle and (block := next(todo, None)) is not None:
                 buffer = idle.popleft()
                 where = train[block], pulse[block]
-                task = pool.submit(
-                    _draw, scenario.detector, plan, module, *where, buffer, of_buffer[id(buffer)]
-                )
+                task = pool.submit(_draw, scenario.detector, plan, module, *where, buffer, of_buffer[id(buffer)])
                 running.append((block, buffer, task))
             if not running:
                 break
@@ -166,11 +164,11 @@ def _write_control(scenario: Scenario, plan: RunPlan, folder: Path, sequence: in
         names.bunch_pattern: {"sase3.pulseIds": ids, "sase3.nPulses": np.full(n, n_lit, np.int32)},
     }
     units = {
-        f"{names.energy} {names.energy_key}": "eV",
-        f"{names.delay_stage} {names.delay_stage_key}": "mm",
-        f"{names.trigger} {names.trigger_key}": "ps",
-        f"{names.arrival} {names.arrival_key}": "fs",
-        f"{names.intensity} {names.intensity_key}": "uJ",
+        f"{names.energy} {names.energy_key}": ("", "eV"),
+        f"{names.delay_stage} {names.delay_stage_key}": ("m", "m"),
+        f"{names.trigger} {names.trigger_key}": ("p", "s"),
+        f"{names.arrival} {names.arrival_key}": ("f", "s"),
+        f"{names.intensity} {names.intensity_key}": ("u", "J"),
     }
     if scenario.delay.trigger is not None:
         control[names.trigger] = {names.trigger_key: np.full(n, scenario.delay.trigger)}

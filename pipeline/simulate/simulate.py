@@ -108,9 +108,7 @@ def _clear(out: Path) -> None:
     """Take away an earlier simulation: none of its sequence files may stay among the new ones."""
     folders = sorted((out / "raw").glob("r[0-9][0-9][0-9][0-9]"))
     if folders and not (out / "truth.json").is_file():
-        raise ConfigError(
-            f"{out}: holds runs but no truth.json, so they may be real data; choose another folder"
-        )
+        raise ConfigError(f"{out}: holds runs but no truth.json, so they may be real data; choose another folder")
     (out / "config.yaml").unlink(missing_ok=True)
     for folder in folders:
         for file in [*folder.glob("RAW-R*-S*.h5"), folder / "karabo_data_map.json"]:

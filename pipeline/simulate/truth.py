@@ -22,7 +22,7 @@ _COMMENTS = {
     "delay": "t0 in mm",
     "kinetics": "irf_sigma in ps, as if measured separately",
     "mixture": "the fraction is quoted at the reference delay and still moves below min_delay [ps]; "
-    "the DOS files are\n# without the instrument's broadening, gaussian_fwhm [eV]",
+    "the DOS files are\n# before broadening: by gaussian_fwhm [eV], and by what a fit has to find",
 }
 _DOS_STEP, _DOS_MARGIN = 0.02, 12.0
 _ROLES = ("frames", "energy", "delay_stage", "trigger", "arrival", "intensity", "bunch_pattern")
@@ -142,6 +142,8 @@ def truth_of(scenario: Scenario, seed: int, module: Module, runs: list[dict[str,
             "fluences": fluences,
             "alpha": [float(forward.excited_fraction(model, reference, fluence=f)) for f in fluences],
             "ground": {"position": model.ground.position, "fwhm": model.ground.fwhm},
+            "gaussian_fwhm": scenario.absorption.resolution,
+            "extra_fwhm": scenario.absorption.extra_broadening,
             "excited": {"position": model.excited.position, "fwhm": model.excited.fwhm},
         },
         "runs": runs,
@@ -154,7 +156,7 @@ def _pixels(flat: NDArray[np.int64]) -> list[list[int]]:
 
 
 def write_dos(scenario: Scenario, out: Path) -> None:
-    """Write the two states' spectra without instrument broadening, columns energy_eV and dos."""
+    """Write the two states' spectra before broadening, columns energy_eV and dos."""
     model = forward.without_resolution(build_model(scenario))
     lines = [model.ground, model.excited, *model.shared, *model.features]
     low = min(line.position for line in lines) - _DOS_MARGIN

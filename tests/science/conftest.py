@@ -15,9 +15,10 @@ class DetectorTruth:
 
     gain: float = 1.3
     read_noise: float = 0.9
-    quadratic: float = 0.0  # c_2: h(r) = r + c_2 (r - 40)^2 / 128
+    quadratic: float = 0.0  # h(r) = r + 128 (c_2 (r/128)^2 + c_3 (r/128)^3)
     cubic: float = 0.0
-    pointing: float = 0.0  # pixels rms
+    pointing: float = 0.0  # pixels rms: the beams move
+    lean: float = 0.0  # rms: the light moves inside beams that stay, brighter by this much at one edge
     response: float = 0.04  # rms over pixels
     photons: tuple[float, ...] = (50.0, 60.0, 40.0)  # mean photons per pixel in the core
     shape: tuple[int, int] = (64, 192)
@@ -31,24 +32,25 @@ class DetectorTruth:
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
-        self.offset = 40 + 3 * self.rng.standard_normal((1, *self.shape)) + self.rng.standard_normal(
-            (self.n_cells, *self.shape)
+        self.offset = (
+            40 + 3 * self.rng.standard_normal((1, *self.shape)) + self.rng.standard_normal((self.n_cells, *self.shape))
         )
         self.sensitivity = 1 + self.response * self.rng.standard_normal(self.shape)
         for y, x in self.blind:
             self.sensitivity[y, x] = 0.0
-        adu = np.arange(0, 512, 0.25)
+        adu = np.arange(-20, 512, 0.25)
+        self._pedestal = self.linear(self.offset)
         self._adu, self._linear = adu, self.linear(adu)
 
     def linear(self, adu: np.ndarray) -> np.ndarray:
-        u = (adu - 40) / 128
+        u = adu / 128
         return adu + 128 * (self.quadratic * u**2 + self.cubic * u**3)
 
     @property
     def beams(self) -> xr.Dataset:
         return beam_dataset(list(self.regions))
 
-    def illumination(self, shift: float = 0.0) -> np.ndarray:
+    def illumination(self, shift: float = 0.0, lean: float = 0.0) -> np.ndarray:
         """(beam, y, x) photons per pixel at intensity 1: soft edges, tilted, uneven."""
         y, x = np.indices(self.shape)
         light = np.zeros((len(self.regions), *self.shape))
@@ -56,12 +58,12 @@ class DetectorTruth:
             u, v = (x - shift - (x0 + x1 - 1) / 2) / ((x1 - x0) / 2 - 3), (y - (y0 + y1 - 1) / 2) / ((y1 - y0) / 2 - 3)
             edge = 1 / (1 + np.exp(12 * (np.abs(u) - 0.85))) / (1 + np.exp(12 * (np.abs(v) - 0.85)))
             uneven = (1 + (0.3, -0.2, 0.1)[b % 3] * u) * (1 + 0.25 * np.sin(2 * u + b) * np.cos(2 * v))
-            light[b] = self.photons[b] * edge * np.clip(uneven, 0.1, None)
+            light[b] = self.photons[b] * edge * np.clip(uneven, 0.1, None) * (1 + lean * u)
         return light
 
     def read_out(self, photons: np.ndarray, cell: np.ndarray) -> np.ndarray:
         """(n, y, x) u2 raw frames from detected photons."""
-        signal = self.gain * photons + self.offset[cell] + self.read_noise * self.rng.standard_normal(photons.shape)
+        signal = self.gain * photons + self._pedestal[cell] + self.read_noise * self.rng.standard_normal(photons.shape)
         raw = np.clip(np.round(np.interp(signal, self._linear, self._adu)), 0, 255).astype(np.uint16)
         for y, x in self.dead:
             raw[:, y, x] = 3
@@ -87,8 +89,9 @@ class DetectorTruth:
             mean = np.zeros((self.n_cells, *self.shape))
             for p in range(self.n_cells):
                 light = still
-                if self.pointing:
-                    light = self.illumination(self.pointing * self.rng.standard_normal()) * self.sensitivity
+                if self.pointing or self.lean:
+                    move = (self.pointing, self.lean) * self.rng.standard_normal(2)
+                    light = self.illumination(*move) * self.sensitivity
                 mean[p] = intensity[p] * light.sum(axis=0)
             photons = self.rng.poisson(mean)
             raw[t] = self.read_out(photons, np.arange(self.n_cells))

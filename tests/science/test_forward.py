@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import xarray as xr
-from pipeline.science.kinetic_model import kinetic_trace
 
 from pipeline.errors import DataError
 from pipeline.science import forward
+from pipeline.science.kinetic_model import kinetic_trace
 from pipeline.simulate.plan import build_model
 from schemas.scenario import DarkRun, Scenario
 
@@ -83,14 +83,14 @@ def test_pumped_is_a_mixture_of_the_two_states() -> None:
     ground, excited = forward.ground_od(MODEL, energy), forward.excited_od(MODEL, energy)
     mixed = (1 - alpha) * ground + alpha * excited
     pumped = ground + forward.delta_xas(MODEL, energy, late, fluence=32.0)
-    xr.testing.assert_allclose(pumped, mixed, rtol=1e-12)
+    xr.testing.assert_allclose(pumped, mixed.transpose(*pumped.dims), rtol=1e-12)
 
 
 def test_nothing_before_time_zero_and_the_published_shape_after() -> None:
     assert abs(float(forward.trace(MODEL, xr.DataArray(-1.0), fluence=32.0))) < 1e-12
     delay = xr.DataArray(np.arange(-0.2, 60, 0.01), dims="delay")
     signal = forward.trace(MODEL, delay, fluence=8.0)
-    assert 0.15 < float(delay[int(signal.argmax())]) < 0.3
+    assert 0.15 < float(delay[int(np.argmax(signal.values))]) < 0.3
     assert 0.014 < float(signal.max()) < 0.02
     assert float(signal.sel({"delay": delay > 30}).min()) > 0.6 * float(signal.max())
 
@@ -99,10 +99,10 @@ def test_sharpened_spectra_broaden_back() -> None:
     sharp = forward.without_resolution(MODEL)
     energy = xr.DataArray(np.arange(520.0, 545.0, 0.01), dims="energy")
     sigma = MODEL.resolution / (2 * np.sqrt(2 * np.log(2)))
-    kernel = np.exp(-0.5 * (np.arange(-1.0, 1.005, 0.01) / sigma) ** 2)
+    kernel = np.exp(-0.5 * (np.arange(-1.5, 1.505, 0.01) / sigma) ** 2)
     for spectrum in (forward.ground_od, forward.excited_od):
         broadened = np.convolve(spectrum(sharp, energy), kernel / kernel.sum(), mode="valid")
-        np.testing.assert_allclose(broadened, spectrum(MODEL, energy)[100:-100], atol=1e-9)
+        np.testing.assert_allclose(broadened, spectrum(MODEL, energy)[150:-150], atol=1e-9)
 
 
 def test_dims_units_and_inputs_untouched() -> None:

@@ -5,6 +5,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import xarray as xr
+
+from pipeline.science import forward
+from pipeline.simulate.plan import build_model, plan_run
+from schemas.scenario import grid_values
 
 
 @pytest.mark.parametrize("number", [22, 23, 24])
@@ -84,8 +89,31 @@ def test_arrival_times_jitter_by_train_and_pulse(faults: Any) -> None:
     assert within == pytest.approx(np.hypot(10, 2), rel=0.15)
 
 
+def test_later_xray_pulses_see_a_longer_delay(faults: Any) -> None:
+    exact = {"arrival": {"train_sigma": 100.0, "pulse_sigma": 30.0, "monitor_noise": 0.0}}
+    scenario = faults.scenario.model_validate(faults.scenario.model_dump() | exact)
+    index = [r.run for r in scenario.runs].index(24)
+    plan = plan_run(scenario, index, seed=3)
+    roles = list(scenario.beams.order)
+    flux = dict(zip(("pumped", "unpumped", "reference"), scenario.beams.flux, strict=True))
+    lit = plan.photons[:, plan.lit].astype(float)
+    pumped, unpumped = (lit[..., roles.index(k)] / flux[k] for k in ("pumped", "unpumped"))
+    nominal = np.repeat(grid_values(scenario.runs[index].delays), 2)
+    delay = xr.DataArray(nominal[:, None] + 1e-3 * plan.arrival_read[:, plan.lit], dims=("train", "pulse"))
+    expected = forward.trace(build_model(scenario), delay, fluence=32.0)
+    np.testing.assert_allclose(-np.log(pumped / unpumped), expected, atol=1e-6)
+
+
+def test_heating_along_the_burst_is_seen_by_the_pumped_beam_only(faults: Any) -> None:
+    scenario = faults.scenario
+    heated = scenario.model_validate(scenario.model_dump() | {"burst_od": 0.01})
+    cold, hot = (plan_run(s, 2, seed=3).photons[:, -1] for s in (scenario, heated))
+    change = -np.log(hot / cold)
+    roles = list(scenario.beams.order)
+    np.testing.assert_allclose(change[:, roles.index("pumped")], 0.01, atol=1e-6)
+    np.testing.assert_array_equal(change[:, roles.index("unpumped")], 0.0)
+
+
 def test_beams_keep_the_order_of_the_scenario(faults: Any) -> None:
     assert [b["role"] for b in faults.truth["beams"]] == ["reference", "unpumped", "pumped"]
-    assert sorted(b["region"][0] for b in faults.truth["beams"]) == [
-        b["region"][0] for b in faults.truth["beams"]
-    ]
+    assert sorted(b["region"][0] for b in faults.truth["beams"]) == [b["region"][0] for b in faults.truth["beams"]]

@@ -24,6 +24,7 @@ def test_a_run_holds_the_expected_sources_and_trains(tiny: Any) -> None:
     assert len(run.train_ids) == truth["n_trains"]
     assert [run.train_ids[0], run.train_ids[-1]] == [truth["first_train_id"], truth["last_train_id"]]
     assert run[names.energy, names.energy_key].units == "eV"
+    assert run[names.delay_stage, names.delay_stage_key].units == "mm"
     assert run[names.arrival, names.arrival_key].units == "fs"
 
 

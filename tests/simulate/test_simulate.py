@@ -28,9 +28,7 @@ def small(**changes: object) -> Scenario:
         {"run": 1, "kind": "dark", "trains": 3},
         {"run": 2, "kind": "delay_scan", "fluence": 8.0, "energy": 528.2, "delays": [0.0, 0.2, 1.0, 5.0]},
     ]
-    return Scenario.model_validate(
-        {"name": "small", "machine": {"pulses_per_train": 30}, "runs": runs} | changes
-    )
+    return Scenario.model_validate({"name": "small", "machine": {"pulses_per_train": 30}, "runs": runs} | changes)
 
 
 def contents(folder: Path) -> dict[str, np.ndarray]:
@@ -145,10 +143,10 @@ def test_the_dos_files_broaden_to_the_spectra(tiny: Any) -> None:
         assert path.read_text().splitlines()[0].split() == ["energy_eV", "dos"]
         energy, dos = np.loadtxt(path, skiprows=1, unpack=True)
         sigma = model.resolution / np.sqrt(8 * np.log(2))
-        offset = np.arange(-50, 51) * 0.02
+        offset = np.arange(-75, 76) * 0.02
         kernel = np.exp(-0.5 * (offset / sigma) ** 2)
         broad = np.convolve(dos, kernel / kernel.sum(), mode="valid")
-        expected = spectrum(model, xr.DataArray(energy[50:-50], dims="energy"))
+        expected = spectrum(model, xr.DataArray(energy[75:-75], dims="energy"))
         np.testing.assert_allclose(broad, expected, atol=2e-8)
 
 
@@ -165,9 +163,7 @@ def test_the_dos_files_broaden_to_the_spectra(tiny: Any) -> None:
         (DARK + "machine: {pulse_id_step: 99}\n", "2700 slots"),
     ],
 )  # fmt: skip
-def test_a_wrong_scenario_is_refused_in_one_line_that_names_the_key(
-    tmp_path: Path, text: str, message: str
-) -> None:
+def test_a_wrong_scenario_is_refused_in_one_line_that_names_the_key(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "scenario.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=message) as caught:

@@ -44,8 +44,7 @@ def photons(tiny: Any, linear: Any) -> Any:
             x0, x1, y0, y1 = beam["region"]
             inside = good[y0:y1, x0:x1]
             sums[beam["role"]] = (
-                values[..., y0:y1, x0:x1][..., inside].sum(axis=-1, dtype=float)
-                / tiny.truth["detector"]["gain"]
+                values[..., y0:y1, x0:x1][..., inside].sum(axis=-1, dtype=float) / tiny.truth["detector"]["gain"]
             )
             clean &= (raw[..., y0:y1, x0:x1][..., inside] < 255).all(axis=-1)
         return sums, clean

@@ -1,0 +1,372 @@
+"""The `trxas` command: a thin door. Every verb parses, calls one function and prints; heavy imports wait until needed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from flows import settings
+from pipeline.errors import ConfigError, TrxasError
+
+__all__ = ["app", "main"]
+
+app = App(
+    name="trxas",
+    help="From raw European XFEL detector frames of a pump-probe absorption experiment to physics.",
+    help_format="plaintext",
+    version_flags=["--version"],
+)
+
+Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Common:
+    """Options of every verb."""
+
+    log_level: Level = "WARNING"
+    "How much is logged on stderr."
+    progress: bool = True
+    "Show progress bars."
+
+    def start(self) -> None:
+        """Set up logging and Prefect's environment."""
+        settings.apply("ERROR" if self.log_level == "WARNING" else self.log_level)
+        logging.basicConfig(level=self.log_level, format="%(levelname)s %(message)s", stream=sys.stderr)
+
+
+Out = Annotated[Path | None, Parameter(name="--out")]
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+
+
+@app.command
+def demo(*, out: Path = Path("demo"), common: Common = Common()) -> None:  # noqa: B008 (frozen)
+    """Simulate the seed experiment small, process it, and print the summary beside the simulated truth.
+
+    Parameters
+    ----------
+    out
+        Folder for raw runs and products.
+    """
+    common.start()
+    from flows.demo import run_demo
+
+    print(run_demo(out, progress=common.progress))
+
+
+@app.command
+def simulate(scenario: str, *, out: Path, seed: int | None = None, common: Common = Common()) -> None:  # noqa: B008
+    """Write a scenario as EuXFEL runs, with a config to process them and the truth.
+
+    Parameters
+    ----------
+    scenario
+        A scenario file, or the name of one in sample_runs (demo, tiny, …).
+    out
+        Folder for raw/, config.yaml and truth.json.
+    seed
+        Other random numbers than the scenario's own.
+    """
+    common.start()
+    from flows.demo import run_simulation
+
+    print(run_simulation(scenario, out, seed, progress=common.progress) / "config.yaml")
+
+
+@app.command
+def inspect(
+    raw_run: Path,
+    *,
+    instrument: str = "scs-dssc-boz",
+    as_json: Json = False,
+    common: Common = Common(),  # noqa: B008
+) -> None:
+    """Show what is in a raw run, what moved, and what is wrong with it.
+
+    Parameters
+    ----------
+    raw_run
+        Folder of the run.
+    instrument
+        Profile name or file.
+    as_json
+        Print JSON.
+    """
+    common.start()
+    from pipeline.survey import inspect_run, inspect_text
+
+    report = inspect_run(raw_run, _instrument(instrument))
+    print(json.dumps(report, indent=1) if as_json else inspect_text(report))
+
+
+@app.command
+def init(
+    raw_dir: Path,
+    *,
+    output: Annotated[Path, Parameter(name=["-o", "--output"])] = Path("config.yaml"),
+    instrument: str = "scs-dssc-boz",
+    common: Common = Common(),  # noqa: B008
+) -> None:
+    """Inspect every run of a folder, classify it, and write a config to edit.
+
+    Parameters
+    ----------
+    raw_dir
+        Folder of rNNNN runs.
+    output
+        Config file to write; an existing one is not overwritten.
+    instrument
+        Profile name or file.
+    """
+    common.start()
+    from pipeline.survey import classify, config_text
+
+    if output.exists():
+        raise ConfigError(f"{output} exists; name another file with -o")
+    if not raw_dir.is_dir():
+        raise ConfigError(f"{raw_dir} is not a folder")
+    found, overrides = classify(raw_dir, _instrument(instrument))
+    output.write_text(config_text(raw_dir.resolve(), found, overrides, instrument=instrument), encoding="utf-8")
+    for run in found:
+        print(f"run {run['run']:4d}  {run['kind']}")
+    print(output)
+
+
+@app.command
+def process(
+    config: Path,
+    *,
+    out: Out = None,
+    changes: Annotated[list[str], Parameter(name="--set", consume_multiple=True, negative="")] = [],  # noqa: B006
+    common: Common = Common(),  # noqa: B008
+) -> None:
+    """Run the Prefect flow from raw runs to a published product; goes on where it stopped, skips what is current.
+
+    Parameters
+    ----------
+    config
+        Config file.
+    out
+        Output folder; `out` beside the config unless given.
+    changes
+        key=value changes of the config.
+    """
+    _run_flow(config, out, changes, None, common)
+
+
+@app.command
+def reprocess(
+    config: Path,
+    *,
+    stage: Annotated[str, Parameter(name="--from")],
+    changes: Annotated[list[str], Parameter(name="--set", consume_multiple=True, negative="")] = [],  # noqa: B006
+    out: Out = None,
+    common: Common = Common(),  # noqa: B008
+) -> None:
+    """Process again from a stage on; what comes before is taken from the stores.
+
+    Parameters
+    ----------
+    config
+        Config file.
+    stage
+        frames, pulses, spectra or fits.
+    changes
+        key=value changes of the config, e.g. kinetics.power=1.
+    out
+        Output folder; `out` beside the config unless given.
+    """
+    _run_flow(config, out, changes, stage, common)
+
+
+def _run_flow(config: Path, out: Path | None, changes: list[str], stage: str | None, common: Common) -> None:
+    common.start()
+    from pipeline.job import load_job
+    from pipeline.workflow import STAGES
+
+    # a config that is wrong is told before a flow starts
+    load_job(config, out, changes)
+    if stage is not None and stage not in STAGES:
+        raise ConfigError(f"--from {stage}: not one of {', '.join(STAGES)}")
+    from flows import progress
+    from flows.process import process as flow
+
+    with progress.shown(common.progress):
+        version = flow(str(config), None if out is None else str(out), changes, stage)
+    _print_summary(Path(version))
+
+
+@app.command
+def validate(product: Path, *, common: Common = Common()) -> None:  # noqa: B008
+    """Check a product against its schema; exit 1 and one line per fault.
+
+    Parameters
+    ----------
+    product
+        A version, its product.zarr, or an output folder.
+    """
+    common.start()
+    from pipeline.errors import ProductError
+    from pipeline.io import publish
+
+    version = publish.resolve(product)
+    faults = publish.check(version)
+    if faults:
+        raise ProductError("\n".join(faults))
+    print(f"{version}: valid")
+
+
+@app.command
+def show(product: Path, *, as_json: Json = False, common: Common = Common()) -> None:  # noqa: B008
+    """Print the summary of a product. Comparing two versions is not there yet.
+
+    Parameters
+    ----------
+    product
+        A version, its product.zarr, or an output folder.
+    as_json
+        Print summary.json.
+    """
+    common.start()
+    from pipeline.io import publish
+
+    version = publish.resolve(product)
+    if as_json:
+        print((version / "summary.json").read_text(encoding="utf-8"))
+    else:
+        _print_summary(version)
+
+
+def _print_summary(version: Path) -> None:
+    from pipeline.errors import ProductError
+    from pipeline.summary import summary_text
+
+    try:
+        summary = json.loads((version / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ProductError(f"{version}: summary.json is missing or damaged; process again") from None
+    print(summary_text(summary))
+    print(f"product  {version / 'product.zarr'}\nfigures  {version / 'figures'}")
+
+
+@app.command
+def dashboard(out: Path, *, port: int = 8080, common: Common = Common()) -> None:  # noqa: B008
+    """Serve a plain page per product on loopback: summary and figures. Linked, interactive views are not there yet.
+
+    Parameters
+    ----------
+    out
+        Output folder.
+    port
+        Port on 127.0.0.1; 0 takes a free one.
+    """
+    common.start()
+    from pipeline.dashboard import make_server
+
+    if not out.is_dir():
+        raise ConfigError(f"{out} is not a folder")
+    try:
+        server = make_server(out, port)
+    except OSError as error:
+        raise ConfigError(f"--port {port}: {error.strerror}; choose another") from None
+    print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        server.server_close()
+
+
+@app.command
+def plan(product: Path, *, common: Common = Common()) -> None:  # noqa: B008
+    """Tell which errors on the times to expect for more shots at a product's delays. Better delays: not there yet.
+
+    Parameters
+    ----------
+    product
+        A product, or a config that was processed.
+    """
+    common.start()
+    from flows.planning import plan_text
+
+    print(plan_text(product))
+
+
+@app.command
+def export(
+    product: Path,
+    *,
+    format_name: Annotated[Literal["nexus", "xdi", "csv"], Parameter(name="--format")],
+    out: Path | None = None,
+    common: Common = Common(),  # noqa: B008
+) -> None:
+    """Write a product for other programs.
+
+    Parameters
+    ----------
+    product
+        A version, its product.zarr, or an output folder.
+    format_name
+        nexus, xdi or csv.
+    out
+        Folder for the files; `export` in the current folder unless given.
+    """
+    common.start()
+    from pipeline.io import publish, store
+    from pipeline.io.export import export as write
+
+    tree = store.open_tree(publish.resolve(product) / "product.zarr")
+    for path in write(tree, format_name, out or Path("export")):
+        print(path)
+
+
+@app.command
+def doctor(*, common: Common = Common()) -> None:  # noqa: B008
+    """Show versions, settings, disk and memory, and what would stop a run here."""
+    common.start()
+    from flows.doctor import examine
+
+    report, faults = examine()
+    print(report)
+    if faults:
+        raise TrxasError("\n".join(faults))
+
+
+def _instrument(name: str) -> Any:
+    from schemas.instrument import load_instrument
+
+    try:
+        return load_instrument(name)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command and exit: 0 done, 1 data or product at fault, 2 usage or config error."""
+    try:
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        _fail(" ".join(str(error).split()), 2)
+    except TrxasError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; the next run goes on from here", 130)
+    except BrokenPipeError:
+        sys.exit(0)
+    sys.exit(0)
+
+
+def _fail(message: str, code: int) -> None:
+    for line in message.splitlines() or [""]:
+        print(f"trxas: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

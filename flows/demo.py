@@ -1,0 +1,51 @@
+"""`trxas demo` and `trxas simulate`: data with known truth, and what the pipeline makes of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from flows import progress as bars
+from pipeline.errors import ConfigError
+from pipeline.simulate import load_scenario, simulate_scenario
+from pipeline.simulate.compare import compare, comparison_text
+from pipeline.summary import summary_text
+
+__all__ = ["run_demo", "run_simulation", "scenario_path"]
+
+SCENARIOS = Path(__file__).resolve().parent.parent / "sample_runs"
+
+
+def scenario_path(name: str) -> Path:
+    """Return a scenario's file from its path or its name in sample_runs; raises ConfigError naming those there are."""
+    for candidate in (Path(name), SCENARIOS / f"{name}.yaml"):
+        if candidate.is_file():
+            return candidate
+    known = ", ".join(sorted(p.stem for p in SCENARIOS.glob("*.yaml")))
+    raise ConfigError(f"scenario {name!r} is neither a file nor one of {known}")
+
+
+def run_simulation(name: str, out: Path, seed: int | None, *, progress: bool) -> Path:
+    """Simulate a scenario; returns the output folder."""
+    scenario = load_scenario(scenario_path(name))
+    workers = len(os.sched_getaffinity(0))
+    with bars.shown(progress):
+        simulate_scenario(
+            scenario, out, seed=seed, workers=workers, progress=lambda done, total: bars.tell("simulate", done, total)
+        )
+    return out
+
+
+def run_demo(out: Path, *, progress: bool) -> str:
+    """Simulate (once), process, and return the summary beside the truth."""
+    if not (out / "truth.json").is_file():
+        run_simulation("demo", out, None, progress=progress)
+    from flows.process import process
+
+    with bars.shown(progress):
+        version = Path(process(str(out / "config.yaml"), str(out / "out")))
+    summary = json.loads((version / "summary.json").read_text(encoding="utf-8"))
+    truth = json.loads((out / "truth.json").read_text(encoding="utf-8"))
+    table = comparison_text(compare(summary, truth))
+    return f"{summary_text(summary)}\n\n{table}\n\nproduct  {version / 'product.zarr'}\nfigures  {version / 'figures'}"

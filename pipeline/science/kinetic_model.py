@@ -1,0 +1,322 @@
+"""The three-exponential kinetics of a difference signal, convolved in closed form with a Gaussian response.
+
+.. math::
+
+    y(t) = s\\,\\bigl[\\Theta(x)\\,(1 - e^{-x/\\tau_1})\\,(A_1 + A_2 e^{-x/\\tau_2} + A_3 e^{-x/\\tau_3})\\bigr]^{p}
+           \\otimes G(\\sigma), \\qquad x = t - t_d
+
+with p = 2 as printed (after Mitrano et al., Sci. Adv. 5, eaax3346, 2019) or p = 1. Expanded, it is a sum of
+exponentials, and each of them has the closed form
+
+.. math::
+
+    E(x; k, \\sigma) = \\tfrac12 e^{-x^2/2\\sigma^2}\\,\\mathrm{erfcx}\\!\\left(\\frac{k\\sigma - x/\\sigma}{\\sqrt2}\\right),
+
+which does not overflow where the product exp x erfc does (large k sigma, large k x).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy.special import comb, erfc, erfcx
+
+if TYPE_CHECKING:
+    import lmfit
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "ExponentialTable",
+    "amplitude_products",
+    "convolved_exponential",
+    "exponential_table",
+    "kinetic_basis",
+    "kinetic_basis_derivatives",
+    "kinetic_lmfit_model",
+    "kinetic_trace",
+]
+
+_SQRT2 = np.sqrt(2.0)
+_SERIES_LIMIT = 0.5
+"""Below this rise rate x (|delay| + sigma), the rise is summed as a series: the plain difference would lose digits."""
+_SERIES_TERMS = 26
+
+
+class ExponentialTable(NamedTuple):
+    """The expanded model: column `column[m]` gains `weight[m]` E(x; k) with k = `counts[m]` . (1/tau1, 1/tau2, ...)."""
+
+    column: NDArray[np.int64]
+    weight: NDArray[np.float64]
+    counts: NDArray[np.float64]
+    n_columns: int
+
+
+@lru_cache
+def exponential_table(power: int = 2, n_exponentials: int = 3, *, plain: bool = False) -> ExponentialTable:
+    """Expand the model into single exponentials.
+
+    Parameters
+    ----------
+    power
+        2: columns are the products A_i A_j (i <= j, row by row); 1: columns are the A_i.
+    n_exponentials
+        Number of taus, 1 to 3; also the number of amplitudes.
+    plain
+        Instead of the product form a constant and a sum of exponentials, n_exponentials + 1 columns (power 1 only).
+
+    Raises
+    ------
+    ValueError
+        For a power other than 1 or 2 or a number of exponentials other than 1, 2 or 3.
+    """
+    if power not in (1, 2) or n_exponentials not in (1, 2, 3) or (plain and power != 1):
+        raise ValueError(f"no kinetic model with power {power} and {n_exponentials} exponentials")
+    unit = np.eye(n_exponentials)
+    decays = [np.zeros(n_exponentials), *unit[1:]]
+    rows: list[tuple[int, float, NDArray[np.float64]]] = []
+    if plain:
+        rows = [(i, 1.0, c) for i, c in enumerate([np.zeros(n_exponentials), *unit])]
+        n_columns = n_exponentials + 1
+    else:
+        pairs = _pairs(n_exponentials) if power == 2 else [(i,) for i in range(n_exponentials)]
+        for column, pair in enumerate(pairs):
+            decay = np.sum([decays[i] for i in pair], axis=0)
+            multiplicity = 2.0 if len(set(pair)) == 2 else 1.0
+            for m in range(power + 1):
+                rows.append((column, multiplicity * (-1.0) ** m * comb(power, m), decay + m * unit[0]))
+        n_columns = len(pairs)
+    return ExponentialTable(
+        np.array([r[0] for r in rows]), np.array([r[1] for r in rows]), np.array([r[2] for r in rows]), n_columns
+    )
+
+
+def amplitude_products(amplitudes: ArrayLike, power: int = 2) -> NDArray[np.float64]:
+    """Coefficients of the basis columns: A_i A_j with i <= j for power 2, the A_i themselves for power 1.
+
+    Parameters
+    ----------
+    amplitudes
+        Dims (..., term).
+    power
+        1 or 2.
+    """
+    a = np.asarray(amplitudes, dtype=np.float64)
+    if power == 1:
+        return a
+    return np.stack([a[..., i] * a[..., j] for i, j in _pairs(a.shape[-1])], axis=-1)
+
+
+def convolved_exponential(delay: ArrayLike, rate: float, irf_sigma: float) -> NDArray[np.float64]:
+    """Theta(x) exp(-k x) convolved with a unit-area Gaussian; relative error below 1e-12.
+
+    Parameters
+    ----------
+    delay
+        Delay after time zero [ps].
+    rate
+        k [1/ps], zero or positive.
+    irf_sigma
+        Standard deviation of the Gaussian [ps]; 0 gives the exact step.
+    """
+    x = np.asarray(delay, dtype=np.float64)
+    if irf_sigma == 0.0:
+        return np.where(x >= 0.0, np.exp(-rate * np.maximum(x, 0.0)), 0.0)
+    u = x / irf_sigma
+    z = (rate * irf_sigma - u) / _SQRT2
+    # the two forms are equal; each is used where its factors stay between 0 and about 1
+    late = z < 0.0
+    exponent = np.where(late, rate * (0.5 * rate * irf_sigma**2 - x), -0.5 * u * u)
+    # erfcx of a very negative number overflows, so it never sees one
+    return 0.5 * np.exp(exponent) * np.where(late, erfc(z), erfcx(np.maximum(z, 0.0)))
+
+
+def kinetic_trace(
+    delay: ArrayLike,
+    *,
+    t_d: float,
+    irf_sigma: float,
+    taus: Sequence[float],
+    amplitudes: ArrayLike,
+    power: int = 2,
+    sign: ArrayLike = 1,
+) -> NDArray[np.float64]:
+    """Kinetic traces of given taus and amplitudes.
+
+    Parameters
+    ----------
+    delay
+        Delays [ps], any shape.
+    t_d, irf_sigma
+        Time zero and standard deviation of the instrument response [ps]; sigma 0 is the form without response.
+    taus
+        tau1 (rise), tau2, tau3 [ps]; one to three of them.
+    amplitudes
+        Dims (..., term): A1, A2, A3 per trace, in the square root of the signal's unit for power 2.
+    power
+        2 as printed, 1 without the square.
+    sign
+        s = +1 or -1 per trace, dims (...).
+
+    Returns
+    -------
+    ndarray
+        Dims (..., *delay), in the unit of the amplitudes to that power.
+
+    Raises
+    ------
+    ValueError
+        If a tau is not positive, sigma is negative, or the numbers of taus and amplitudes differ.
+    """
+    t = np.asarray(delay, dtype=np.float64)
+    a = np.asarray(amplitudes, dtype=np.float64)
+    if a.shape[-1:] != (len(taus),):
+        raise ValueError(f"{len(taus)} taus need as many amplitudes, got shape {a.shape}")
+    basis = kinetic_basis(t.ravel(), t_d=t_d, irf_sigma=irf_sigma, taus=taus, power=power)
+    y = amplitude_products(a, power) @ basis
+    return (np.asarray(sign)[..., None] * y).reshape(a.shape[:-1] + t.shape)
+
+
+def kinetic_basis(
+    delay: ArrayLike, *, t_d: float, irf_sigma: float, taus: Sequence[float], power: int = 2
+) -> NDArray[np.float64]:
+    """The model's basis columns, dims (column, delay); a trace is `sign * amplitude_products(A) @ basis`.
+
+    The rise (1 - e^{-x/tau1})^p is summed as a series where its plain difference would lose digits, so that a tau1 far
+    longer than the delays keeps full relative precision.
+    """
+    rates, x = _checked(taus, irf_sigma), np.asarray(delay, dtype=np.float64) - t_d
+    table = exponential_table(power, len(rates))
+    basis = np.zeros((table.n_columns, x.size))
+    first = {int(c): m for m, c in reversed(list(enumerate(table.column)))}
+    for column, m in first.items():
+        decay = float(table.counts[m] @ rates)
+        basis[column] = table.weight[m] * _rise_times_decay(x, decay, rates[0], irf_sigma, power)
+    return basis
+
+
+def kinetic_basis_derivatives(
+    delay: ArrayLike, *, t_d: float, irf_sigma: float, taus: Sequence[float], power: int = 2
+) -> NDArray[np.float64]:
+    """Analytic derivatives of `kinetic_basis`, dims (parameter, column, delay).
+
+    Parameter order: t_d [1/ps], irf_sigma [1/ps], log tau1, log tau2, log tau3. With g the Gaussian,
+    dE/dk = (k sigma^2 - x) E - sigma^2 g, dE/dx = g - k E, dE/dsigma = sigma (k^2 E - k g - x g / sigma^2).
+    """
+    rates, x = _checked(taus, irf_sigma), np.asarray(delay, dtype=np.float64) - t_d
+    table = exponential_table(power, len(rates))
+    s = irf_sigma
+    # the terms with g cancel between the exponentials of one column, except in d/dsigma and d/dk at sigma > 0
+    gauss = np.exp(-0.5 * (x / s) ** 2) / (s * np.sqrt(2 * np.pi)) if s > 0 else np.zeros_like(x)
+    out = np.zeros((2 + len(rates), table.n_columns, x.size))
+    for column, weight, counts in zip(table.column, table.weight, table.counts, strict=True):
+        k = float(counts @ rates)
+        e = convolved_exponential(x, k, s)
+        d_rate = (k * s * s - x) * e - s * s * gauss
+        out[0, column] -= weight * (gauss - k * e)
+        if s > 0:
+            out[1, column] += weight * (s * k * (k * e - gauss) - x * gauss / s)
+        out[2:, column] -= weight * (counts * rates)[:, None] * d_rate
+    return out
+
+
+def kinetic_lmfit_model(power: int = 2, sign: int = 1) -> lmfit.Model:
+    """The same formula as an lmfit model of one trace: parameters t_d, irf_sigma, tau1..tau3, A1..A3.
+
+    For cross-checks and for fits that need lmfit's constraints; `fit_kinetics` is faster and does not depend on the start.
+    """
+    import lmfit
+
+    def kinetics(
+        delay: NDArray[np.float64],
+        t_d: float = 0.0,
+        irf_sigma: float = 0.05,
+        tau1: float = 0.15,
+        tau2: float = 0.3,
+        tau3: float = 1.5,
+        A1: float = 1.0,
+        A2: float = 1.0,
+        A3: float = 1.0,
+    ) -> NDArray[np.float64]:
+        return kinetic_trace(
+            delay,
+            t_d=t_d,
+            irf_sigma=irf_sigma,
+            taus=(tau1, tau2, tau3),
+            amplitudes=(A1, A2, A3),
+            power=power,
+            sign=sign,
+        )
+
+    model = lmfit.Model(kinetics, independent_vars=["delay"])
+    model.set_param_hint("irf_sigma", min=0.0)
+    for tau in ("tau1", "tau2", "tau3"):
+        model.set_param_hint(tau, min=1e-3)
+    return model
+
+
+def _pairs(n: int) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(n) for j in range(i, n)]
+
+
+def _checked(taus: Sequence[float], irf_sigma: float) -> NDArray[np.float64]:
+    values = np.asarray(taus, dtype=np.float64)
+    if not (values > 0).all() or not irf_sigma >= 0:
+        raise ValueError(f"taus must be positive and irf_sigma not negative, got {values.tolist()} and {irf_sigma}")
+    return 1.0 / values
+
+
+def _rise_times_decay(
+    x: NDArray[np.float64], decay: float, rise: float, sigma: float, power: int
+) -> NDArray[np.float64]:
+    """Theta(x) (1 - e^{-rise x})^power e^{-decay x} convolved with the Gaussian."""
+    if sigma == 0.0:
+        after = np.maximum(x, 0.0)
+        return (-np.expm1(-rise * after)) ** power * np.exp(-decay * after)
+    y = np.zeros_like(x)
+    for m in range(power + 1):
+        y += (-1.0) ** m * comb(power, m) * convolved_exponential(x, decay + m * rise, sigma)
+    small = rise * (np.abs(x) + sigma) < _SERIES_LIMIT
+    if small.any():
+        y[small] = _rise_series(x[small], decay, rise, sigma, power)
+    return y
+
+
+def _rise_series(x: NDArray[np.float64], decay: float, rise: float, sigma: float, power: int) -> NDArray[np.float64]:
+    """The same by the Taylor series in `rise`, whose leading terms cannot cancel.
+
+    The n-th derivative of erfcx is (-2)^n n! I_n with I_n = exp(z^2) i^n erfc(z), the repeated integrals of erfc
+    (Abramowitz and Stegun 7.2.5: 2 n I_n = I_{n-2} - 2 z I_{n-1}).
+    """
+    z = (decay * sigma - x / sigma) / _SQRT2
+    integrals = _scaled_repeated_erfc(x, z, decay, sigma)
+    step = _SQRT2 * rise * sigma
+    y = np.zeros_like(x)
+    for n in range(_SERIES_TERMS, power - 1, -1):
+        coefficient = sum((-1.0) ** m * comb(power, m) * float(m) ** n for m in range(1, power + 1))
+        y += coefficient * (-step) ** n * integrals[n]
+    return y
+
+
+def _scaled_repeated_erfc(
+    x: NDArray[np.float64], z: NDArray[np.float64], decay: float, sigma: float
+) -> list[NDArray[np.float64]]:
+    """exp(-x^2 / 2 sigma^2) I_n(z) / 2 for n = 0 .. _SERIES_TERMS."""
+    gauss = np.exp(-0.5 * (x / sigma) ** 2)
+    forward = [convolved_exponential(x, decay, sigma)]
+    before = gauss / np.sqrt(np.pi)
+    for n in range(1, _SERIES_TERMS + 1):
+        forward.append((before - 2.0 * z * forward[-1]) / (2.0 * n))
+        before = forward[-2]
+    # for z > 0 the wanted solution is the decaying one: its ratios I_n / I_{n-1} come from far out, where they are known
+    positive = np.maximum(z, 0.0)
+    start = _SERIES_TERMS + 150
+    ratios = [1.0 / (positive + np.sqrt(positive**2 + 2.0 * start + 1.0))]
+    for n in range(start, 1, -1):
+        ratios.append(1.0 / (2.0 * n * ratios[-1] + 2.0 * positive))
+    backward = forward[:1]
+    for n in range(1, _SERIES_TERMS + 1):
+        backward.append(backward[-1] * ratios[-n])
+    return [np.where(z > 1.0, b, f) for b, f in zip(backward, forward, strict=True)]

@@ -1,0 +1,128 @@
+"""The configuration: what is accepted, and what a person is told otherwise."""
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import export
+from schemas.config import Config, load_config, override, parse_config
+from schemas.instrument import load_instrument
+
+MINIMAL = {
+    "dataset": "test",
+    "runs": {"dark": 1, "flat_field": 2, "energy_scans": [{"run": 3, "fluence": 8.0}]},
+}
+
+CONTRACT = """
+schema: 1
+dataset: babio3-o-k
+raw: raw
+instrument: scs-dssc-boz
+sources: {}
+runs:
+  dark: 1
+  flat_field: 2
+  energy_scans: [{run: 3, fluence: 8.0}, {run: 4, fluence: 8.0, delay: 0.8}]
+  delay_scans:  [{run: 9, fluence: 8.0}]
+delay: {t0: 120.0, sign: 1, bin: auto}
+energy: {bins: {start: 526, stop: 538, step: 0.2}}
+beams: auto
+detector: {gain: auto, nonlinearity: auto, flat_field: {order: 1}, saturation: 255}
+filters: {min_intensity: 0.1, exclude_pulses: []}
+peaks: {window: [526.5, 531.0]}
+kinetics: {power: 2, irf_sigma: fit, t_d: fit, global: true}
+mixture: {dos_ground: a.txt, dos_excited: b.txt, window: [526.5, 531.0], min_delay: 0.8, gaussian_fwhm: 0.0, lorentzian_fwhm: 0.0}
+frames: {keep: beams}
+compute: {cluster: threads, workers: auto, memory: 2GiB}
+"""
+
+
+def test_the_contracts_example_is_valid_and_survives_a_round_trip():
+    config = parse_config(yaml.safe_load(CONTRACT))
+    assert config.kinetics.global_ is True
+    assert parse_config(config.model_dump(mode="json", by_alias=True)) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": 1}, "colour: unknown key"),
+        ({"runs": {"dark": 1}}, "list at least one run"),
+        ({"runs": {"dark": 1, "energy_scans": [{"run": 1, "fluence": 8}]}}, "run 1 is both a calibration and a scan"),
+        ({"runs": {"dark": 1, "energy_scans": [{"run": 3}]}}, "runs.energy_scans.0.fluence: missing"),
+        ({"delay": {"bin": [1.0, 0.5]}}, "delay.bin: bin edges must increase"),
+        ({"beams": {"pumped": [0, 1, 2]}}, "beams"),
+        ({"beams": {"pumped": [5, 1, 0, 2], "unpumped": [0, 1, 0, 2]}}, "not \\[x0, x1, y0, y1\\]"),
+        ({"compute": {"cluster": "moon"}}, "'moon' is not threads"),
+        ({"mixture": {"dos_ground": "a.txt"}}, "give both dos_ground and dos_excited"),
+        ({"kinetics": {"irf_sigma": "guess"}}, "kinetics.irf_sigma"),
+        ({"dataset": "../up"}, "dataset"),
+    ],
+)
+def test_a_wrong_config_names_the_key(change, message):
+    with pytest.raises(ValueError, match=message):
+        parse_config({**MINIMAL, **change})
+
+
+def test_a_file_that_is_not_yaml_names_the_line(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("dataset: a\nruns: [1, 2\n")
+    with pytest.raises(ValueError, match=r"config\.yaml: not valid YAML in line"):
+        load_config(path)
+
+
+def test_override_sets_nested_keys_and_names_unknown_ones():
+    config = parse_config(MINIMAL)
+    changed = override(config, ["kinetics.power=1", "delay.bin.width=0.02", "kinetics.irf_sigma=0.05"])
+    assert (changed.kinetics.power, changed.kinetics.irf_sigma, changed.delay.bin.width) == (1, 0.05, 0.02)
+    assert config.kinetics.power == 2
+    with pytest.raises(ValueError, match=r"kinetics\.powr: unknown key"):
+        override(config, ["kinetics.powr=1"])
+    with pytest.raises(ValueError, match="expected key=value"):
+        override(config, ["kinetics.power"])
+
+
+@given(st.floats(0.001, 10), st.integers(0, 300), st.sampled_from(["beams", "full", "none"]))
+def test_override_agrees_with_writing_it_into_the_file(width, saturation, keep):
+    data = {**MINIMAL, "delay": {"bin": {"width": width}}, "detector": {"saturation": saturation + 1}, "frames": {"keep": keep}}
+    words = [f"delay.bin.width={width!r}", f"detector.saturation={saturation + 1}", f"frames.keep={keep}"]
+    assert override(parse_config(MINIMAL), words) == parse_config(data)
+
+
+def test_exported_schemas_are_current():
+    for name, document in export.documents().items():
+        stored = (export.FOLDER / name).read_text(encoding="utf-8")
+        assert stored == export.as_text(document), f"{name} is out of date: run `make schemas`"
+
+
+def test_every_field_says_what_it_means():
+    seen = set()
+
+    def walk(model):
+        if model in seen:
+            return
+        seen.add(model)
+        for name, item in model.model_fields.items():
+            assert item.description, f"{model.__name__}.{name} has no description"
+            if isinstance(item.annotation, type) and hasattr(item.annotation, "model_fields"):
+                walk(item.annotation)
+
+    walk(Config)
+    assert len(seen) > 8
+
+
+def test_sources_override_a_role_in_part_or_whole():
+    profile = load_instrument("scs-dssc-boz")
+    config = parse_config({**MINIMAL, "sources": {"energy": {"source": "A/B/C", "unit": "keV"}, "delay_stage": "D/E/F", "arrival": None}})
+    changed = profile.with_sources(config.sources)
+    assert (changed.energy.source, changed.energy.key, changed.energy.unit) == ("A/B/C", "actualEnergy", "keV")
+    assert changed.delay_stage.source == "D/E/F"
+    assert changed.arrival is None
+    with pytest.raises(ValueError, match=r"sources\.energy: this role is required"):
+        profile.with_sources({"energy": None})
+
+
+def test_an_unknown_instrument_lists_the_profiles():
+    with pytest.raises(ValueError, match="'moonbeam' is neither a profile .*scs-dssc-boz"):
+        load_instrument("moonbeam")

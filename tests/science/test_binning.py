@@ -1,0 +1,81 @@
+"""Bins found in the data: steps, sweeps, repeats, noise."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import DataError
+from pipeline.science.binning import assign, energy_edges, grid_edges, step_centres, step_centres_of_all, step_edges, sweep_edges
+
+
+def noisy(values, sigma, seed=0):
+    return np.asarray(values) + np.random.default_rng(seed).normal(0, sigma, np.shape(values))
+
+
+def test_a_step_scan_gives_its_steps():
+    steps = np.arange(526.0, 536.0, 0.2)
+    centres = step_centres(noisy(np.repeat(steps, 5), 0.003), resolution=1e-3)
+    np.testing.assert_allclose(centres, steps, atol=0.01)
+
+
+def test_steps_of_very_different_size_are_all_found():
+    delays = np.r_[-1.0, -0.3, np.arange(-0.06, 0.42, 0.02), 0.8, 1.6, 4.8, 20.0, 60.0]
+    centres = step_centres(noisy(np.repeat(delays, 4), 0.0007), resolution=5e-3)
+    np.testing.assert_allclose(centres, delays, atol=3e-3)
+
+
+@pytest.mark.parametrize("trains", [150, 600])
+def test_a_sweep_up_and_down_has_no_steps(trains):
+    up = np.linspace(526.0, 536.0, trains)
+    assert step_centres(noisy(np.r_[up, up[::-1]], 0.003), resolution=1e-3) is None
+
+
+def test_a_stage_that_stands_still_is_one_step():
+    assert len(step_centres(noisy(np.full(300, 4.8), 0.0007), resolution=5e-3)) == 1
+
+
+def test_scans_that_take_one_train_per_step_share_their_steps():
+    steps = np.arange(526.4, 535.1, 0.2)
+    scans = [noisy(steps, 0.002, seed) for seed in range(5)]
+    edges = energy_edges(scans)
+    assert len(edges) == len(steps) + 1
+    for scan in scans:
+        np.testing.assert_array_equal(assign(scan, edges), np.arange(len(steps)))
+
+
+def test_a_sweep_is_cut_at_the_resolution_of_the_monochromator():
+    up = np.linspace(526.0, 536.0, 2000)
+    edges = energy_edges([np.r_[up, up[::-1]]])
+    assert np.diff(edges) == pytest.approx(0.1)
+
+
+def test_no_energy_at_all_is_an_error():
+    with pytest.raises(DataError, match=r"sources\.energy"):
+        energy_edges([np.full(5, np.nan)])
+
+
+def test_grid_edges_are_centred_on_the_grid():
+    edges = grid_edges(526.0, 527.0, 0.2)
+    np.testing.assert_allclose(0.5 * (edges[1:] + edges[:-1]), [526.0, 526.2, 526.4, 526.6, 526.8, 527.0])
+
+
+def test_positions_of_several_scans_that_agree_count_once():
+    merged = step_centres_of_all([np.array([0.0, 0.1, 0.2]), np.array([0.1003, 0.5])], resolution=5e-3)
+    np.testing.assert_allclose(merged, [0.0, 0.10015, 0.2, 0.5])
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=50), st.floats(0.01, 10))
+def test_every_finite_value_is_in_exactly_the_bin_that_holds_it(values, width):
+    values = np.array(values)
+    edges = sweep_edges(values, width=width)
+    index = assign(values, edges)
+    assert (index >= 0).all()
+    assert (edges[index] <= values).all()
+    assert (values <= edges[index + 1]).all()
+    assert assign(np.array([np.nan, edges[0] - 1, edges[-1] + 1]), edges).tolist() == [-1, -1, -1]
+
+
+def test_step_edges_of_one_step_take_everything():
+    assert assign(np.array([-1e9, 0.0, 1e9]), step_edges(np.array([4.8]))).tolist() == [0, 0, 0]
