@@ -68,7 +68,9 @@ class FrameReader:
         """Whether the frames are read past the HDF5 library."""
         return self._offsets is not None
 
-    def read(self, first: int, count: int, out: np.ndarray | None = None, rows: slice | None = None) -> np.ndarray:
+    def read(
+        self, first: int, count: int, out: np.ndarray | None = None, rows: slice | None = None
+    ) -> np.ndarray:
         """Read `count` frames from number `first` on.
 
         Parameters
@@ -95,7 +97,12 @@ class FrameReader:
             )
         if out is None:
             out = np.empty(shape, self.dtype)
-        if out.dtype != self.dtype or out.shape[1:] != shape[1:] or len(out) < count or not out.flags.c_contiguous:
+        if (
+            out.dtype != self.dtype
+            or out.shape[1:] != shape[1:]
+            or len(out) < count
+            or not out.flags.c_contiguous
+        ):
             raise ValueError(
                 f"out must be a C-contiguous {self.dtype} array of shape {shape}, got {out.dtype} {out.shape}"
             )
@@ -160,7 +167,9 @@ class FrameReader:
 
     def _read_h5py(self, first: int, out: np.ndarray, y0: int, y1: int) -> None:
         source = (
-            np.s_[first : first + len(out), 0, y0:y1] if self._extra_axis else np.s_[first : first + len(out), y0:y1]
+            np.s_[first : first + len(out), 0, y0:y1]
+            if self._extra_axis
+            else np.s_[first : first + len(out), y0:y1]
         )
         with _h5_lock:
             try:
@@ -201,7 +210,9 @@ class FrameReader:
         dataset = self._dataset
         if dataset.chunks is None:
             return np.ones(self.n_frames, bool)
-        per_frame = int(np.prod([-(-s // c) for s, c in zip(dataset.shape[1:], dataset.chunks[1:], strict=True)]))
+        per_frame = int(
+            np.prod([-(-s // c) for s, c in zip(dataset.shape[1:], dataset.chunks[1:], strict=True)])
+        )
         seen = np.zeros(self.n_frames, np.int64)
 
         def note(chunk: h5py.h5d.StoreInfo) -> None:

@@ -103,7 +103,7 @@ def _labels(files: RunFiles, index: FrameIndex, instrument: Instrument) -> xr.Da
     dark = np.zeros(shape, bool)
     if pattern is not None:
         dark = ~_in_pattern(pattern, index.pulse_id)
-        if dark.all():
+        if dark.all() and any(ids is not None and len(ids) for ids in pattern):
             notes.append("no frame's pulse id is in the bunch pattern; the pattern is not used")
             dark = np.zeros(shape, bool)
     labels["dark_frame"] = (("train", "pulse"), dark, _attrs("1", "frame without an X-ray pulse"))
@@ -145,23 +145,27 @@ def _slow(
     return values * to_unit[role.unit], unit
 
 
-def _xray_pulses(files: RunFiles, role: Role | None, trains: np.ndarray) -> list[np.ndarray] | None:
-    """Return the ids of the X-ray pulses of each train, or None where the run does not say."""
+Pattern = list[np.ndarray | None]
+
+
+def _xray_pulses(files: RunFiles, role: Role | None, trains: np.ndarray) -> Pattern | None:
+    """Return the ids of the X-ray pulses of each train (None where it was not recorded), or None for the whole run."""
     found = files.values(role.source, role.key) if role is not None else None
     if role is None or found is None or found.values.ndim != 2:
         return None
-    if found.values.shape[1] >= 2700:
+    # entries of the machine's table carry flags in their upper bits, pulse ids stay below 2,700
+    if found.values.max(initial=0) >= 2**16:
         known = np.isin(found.train_id, trains)
         decoded = dict(zip(found.train_id[known].tolist(), found.values[known].astype(np.uint32), strict=True))
         return [
-            np.asarray(indices_at_sase(decoded[t], role.sase), np.int64) if t in decoded else np.empty(0, np.int64)
+            np.asarray(indices_at_sase(decoded[t], role.sase), np.int64) if t in decoded else None
             for t in trains.tolist()
         ]
     count = files.values(role.source, role.key.rpartition(".")[0] + ".nPulses")
     table = found.at(trains)
     n_pulses = count.at(trains) if count is not None else _leading(table)
     return [
-        row[: int(n)].astype(np.int64) if np.isfinite(n) and np.isfinite(row).all() else np.empty(0, np.int64)
+        row[: int(n)].astype(np.int64) if np.isfinite(n) and np.isfinite(row).all() else None
         for row, n in zip(table, n_pulses, strict=True)
     ]
 
@@ -172,20 +176,21 @@ def _leading(table: np.ndarray) -> np.ndarray:
     return 1.0 + np.cumprod(grows, axis=1).sum(axis=1)
 
 
-def _in_pattern(pattern: list[np.ndarray], pulse_id: np.ndarray) -> np.ndarray:
+def _in_pattern(pattern: Pattern, pulse_id: np.ndarray) -> np.ndarray:
     wanted = pulse_id.astype(np.int64)
-    last: tuple[bytes, np.ndarray] | None = None
-    found = np.zeros((len(pattern), len(wanted)), bool)
+    known: dict[bytes, np.ndarray] = {}
+    # a train without pattern says nothing about its frames
+    found = np.ones((len(pattern), len(wanted)), bool)
     for i, ids in enumerate(pattern):
-        key = ids.tobytes()
-        if last is None or last[0] != key:
-            # a train without pattern says nothing about its frames
-            last = key, np.isin(wanted, ids) if len(ids) else np.ones(len(wanted), bool)
-        found[i] = last[1]
+        if ids is not None:
+            key = ids.tobytes()
+            if key not in known:
+                known[key] = np.isin(wanted, ids)
+            found[i] = known[key]
     return found
 
 
-def _per_pulse(files: RunFiles, role: Role | None, index: FrameIndex, pattern: list[np.ndarray] | None) -> np.ndarray:
+def _per_pulse(files: RunFiles, role: Role | None, index: FrameIndex, pattern: Pattern | None) -> np.ndarray:
     """Return one value per train and pulse, looked up by train id and pulse id; NaN where there is none."""
     result = np.full(index.row.shape, np.nan)
     found = files.values(role.source, role.key) if role is not None else None
@@ -196,6 +201,8 @@ def _per_pulse(files: RunFiles, role: Role | None, index: FrameIndex, pattern: l
     if role.index == "packed":
         for i, row in enumerate(table):
             ids = pattern[i] if pattern is not None else pulses[index.present[i]]
+            if ids is None:
+                continue
             place = np.searchsorted(ids, pulses) if len(ids) else np.zeros(len(pulses), np.int64)
             known = (place < min(len(ids), len(row))) if len(ids) else np.zeros(len(pulses), bool)
             known &= np.isin(pulses, ids)

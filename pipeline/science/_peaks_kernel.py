@@ -6,6 +6,7 @@ small linear solve per spectrum and step. A bin that was not measured has weight
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -91,19 +92,19 @@ def fit_line_model(
         The lines to fit.
     first
         Extra starting points (spectrum, parameter), such as the solution of a model nested in this one.
+    search
+        False: start from `first` alone.
     """
-    lower, upper = _limits(energy, values, weights, model)
-    starts = _starts(energy, values, weights, model)
+    limits = _limits(energy, values, weights, model)
+    starts = [] if not search and first is not None else _starts(energy, values, weights, model)
     if first is not None:
         starts = [first, *starts]
-    best: LineFit | None = None
-    for start in starts:
-        fit = _minimise(energy, values, weights, model, np.clip(start, lower, upper), (lower, upper))
-        best = fit if best is None else _better(best, fit)
-    if best is None:
-        msg = "a line model needs at least one starting point"
-        raise ValueError(msg)
-    return best
+    count, size = len(starts), len(values)
+    tiled = tuple(np.tile(limit, (count, 1)) for limit in limits)
+    start = np.clip(np.concatenate(starts), *tiled)
+    fit = _minimise(energy, np.tile(values, (count, 1)), np.tile(weights, (count, 1)), model, start, (tiled[0], tiled[1]))
+    blocks = [LineFit(*(column[k * size : (k + 1) * size] for column in fit)) for k in range(count)]
+    return reduce(_better, blocks)
 
 
 def _limits(energy: Floats, values: Floats, weights: Floats, model: LineModel) -> tuple[Floats, Floats]:

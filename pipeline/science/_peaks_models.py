@@ -72,7 +72,7 @@ def best_candidate(
         )
         for pair, name in ((shared, "shared"), (free, "free")):
             variants = {name: ([empty, *single, pair], 0)}
-            both = pair.fit.free & (empty.fit.chi2 - pair.fit.chi2 > 2.0 * min_delta_chi2)
+            both = _shows_both(pair.fit, [empty.fit, *(f.fit for f in single)], min_delta_chi2)
             if both.sum() > 1:
                 common = _with_common_widths(spectra, pair, both)
                 variants["common" if name == "shared" else "common per line"] = ([empty, *common], pair.model.n_widths)
@@ -81,6 +81,12 @@ def best_candidate(
                 evidence = _summed_aicc(lines, n_bins) + 2.0 * n_common
                 candidates.append(Candidate(evidence, lines, widths, offset))
     return min(candidates, key=lambda candidate: candidate.evidence)
+
+
+def _shows_both(pair: LineFit, simpler: list[LineFit], min_delta_chi2: float) -> NDArray[np.bool_]:
+    """Spectra in which two lines beat anything simpler and all their parameters are determined."""
+    gain = np.min([fit.chi2 for fit in simpler], axis=0) - pair.chi2
+    return pair.free & (gain > min_delta_chi2) & np.isfinite(pair.covariance).all(axis=(1, 2))
 
 
 def _summed_aicc(lines: Lines, n_bins: Ints) -> float:
@@ -136,8 +142,10 @@ def _with_common_widths(spectra: _Spectra, pair: _Fitted, both: NDArray[np.bool_
     precision = np.where(np.isfinite(precision), precision, 0.0)
     log_fwhm = np.sum(precision * pair.fit.theta[both][:, columns], axis=0) / np.maximum(precision.sum(axis=0), 1e-300)
     covariance = np.full((len(columns), len(columns)), np.nan)
-    for _ in range(8):
-        fit = fit_line_model(*seen, _fixed(model, log_fwhm))
+    first = np.delete(pair.fit.theta[both], columns, axis=1)
+    for step_number in range(8):
+        fit = fit_line_model(*seen, _fixed(model, log_fwhm), first, search=step_number == 0)
+        first = fit.theta
         _, descent, curvature = normal_equations(*seen, model, _insert(model, fit.theta, log_fwhm))
         covariance = np.linalg.inv(_schur(curvature, columns).sum(axis=0))
         step = np.clip(covariance @ descent[:, columns].sum(axis=0), -0.3, 0.3)

@@ -148,7 +148,9 @@ def saturated_pixels(
 
 
 @numba.njit(nogil=True, cache=True)
-def group_sums(raw: np.ndarray, use: np.ndarray, group: np.ndarray, n_groups: int, tables: np.ndarray) -> np.ndarray:
+def group_sums(
+    raw: np.ndarray, use: np.ndarray, group: np.ndarray, n_groups: int, tables: np.ndarray
+) -> np.ndarray:
     """Sum of each table over the pixels of each group: (n, group, table) f8.
 
     raw : (n, y, x) u2;  use : (m,) indices into raw;  group : (y, x) i4, -1 for none;  tables : (512, table) f8

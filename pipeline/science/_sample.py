@@ -63,7 +63,9 @@ class Sample:
     def mean_image(self) -> np.ndarray:
         """(y, x) f8 mean dark-subtracted image, ADU."""
         total = np.zeros(self.good.shape)
-        for start in range(0, len(self.use), 64):  # a block at a time, so that no float copy of the sample arises
+        for start in range(
+            0, len(self.use), 64
+        ):  # a block at a time, so that no float copy of the sample arises
             total += self.raw[self.use[start : start + 64]].sum(axis=0, dtype=np.uint64)
         share = np.bincount(self.cell, minlength=len(self.dark_mean)) / len(self.use)
         seen = share > 0
@@ -74,6 +76,13 @@ class Sample:
         good = np.where(self.good, np.uint16(0xFFFF), np.uint16(0))
         hit: np.ndarray = saturated_pixels(self.raw, self.use, good, self.corners, saturation) > 0
         return hit
+
+    def dark_doubt(self) -> float:
+        """Variance of the dark level over that of a dark frame, as it scatters from cell to cell around its mean."""
+        counts = np.bincount(self.cell, minlength=len(self.dark_frames))
+        seen = counts > 0
+        share, n = counts[seen] / len(self.cell), self.dark_frames[seen]
+        return float((share * (1 - share) / n).sum())
 
     def offset_sigma(self, group: np.ndarray, n_groups: int) -> np.ndarray:
         """(group,) f8 ADU by which the finite dark run leaves the mean of group sums uncertain."""
@@ -113,7 +122,9 @@ def _extended(at: np.ndarray, adu: np.ndarray, table: np.ndarray) -> np.ndarray:
     return np.interp(at, adu, table) + np.minimum(at, 0.0) * (table[1] - table[0])
 
 
-def flat_sample(frames: xr.Dataset, dark: xr.Dataset, beams: xr.Dataset, *, bad: xr.DataArray | None = None) -> Sample:
+def flat_sample(
+    frames: xr.Dataset, dark: xr.Dataset, beams: xr.Dataset, *, bad: xr.DataArray | None = None
+) -> Sample:
     """Check that frames, dark and beams belong together and lay them out for the kernels.
 
     Raises

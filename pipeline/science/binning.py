@@ -54,7 +54,7 @@ def step_centres(values: np.ndarray, *, resolution: float = 0.0) -> np.ndarray |
         return _cut(order, resolution)
     noise = np.quantile(np.abs(np.diff(taken)), 0.25) / (0.3186 * np.sqrt(2))
     dwelling = _cut(order, max(6 * noise, resolution))
-    if _stays(taken, dwelling) >= 0.4 and _spread(taken, dwelling) <= max(3 * noise, resolution):
+    if _stays(taken, dwelling) >= 0.4 and not _wanders(taken, dwelling):
         return dwelling
     return _revisited(taken, visits=8, resolution=resolution)
 
@@ -84,10 +84,16 @@ def _stays(taken: np.ndarray, centres: np.ndarray) -> float:
     return float(np.mean(step[1:] == step[:-1]))
 
 
-def _spread(taken: np.ndarray, centres: np.ndarray) -> float:
-    # a slow sweep also stays near where it is, but it wanders through its "steps" from end to end
+def _wanders(taken: np.ndarray, centres: np.ndarray) -> bool:
+    """Return whether readings move through their "steps" from end to end, as a slow sweep does.
+
+    Neighbours in time are then much closer than readings of a step at large (von Neumann's ratio, 1 for noise).
+    """
     step = _nearest(taken, centres)
-    return float(max(np.std(taken[step == k]) for k in np.unique(step)))
+    inside = step[1:] == step[:-1]
+    moves = np.diff(taken)[inside]
+    scatter = taken - centres[step]
+    return bool(np.mean(moves**2) < 0.5 * 2 * np.mean(scatter**2)) if inside.any() else False
 
 
 def centred_edges(centres: np.ndarray, *, outer: float) -> np.ndarray:
@@ -160,8 +166,10 @@ def energy_edges(scans: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _is_regular(values: np.ndarray) -> bool:
+    """Return whether values lie on a regular grid, of which some places may be missing."""
     steps = np.diff(np.sort(values))
-    return len(steps) > 1 and bool((np.abs(steps - np.median(steps)) < 0.3 * np.median(steps)).all())
+    ratio = steps / np.median(steps) if len(steps) > 1 and np.median(steps) > 0 else np.zeros(1)
+    return bool((np.round(ratio) >= 1).all() and (np.abs(ratio - np.round(ratio)) < 0.3).all())
 
 
 def step_centres_of_all(steps: Sequence[np.ndarray], *, resolution: float = 0.0) -> np.ndarray:

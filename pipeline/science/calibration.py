@@ -11,7 +11,13 @@ import xarray as xr
 from pipeline.errors import ConfigError
 from pipeline.science._sample import N_ADU, Sample, expected_dark, flat_sample
 from pipeline.science.detector import find_unresponsive_pixels, with_bad_pixel_attrs
-from pipeline.science.flat_field import FlatField, beam_moments, fit_flat_field, flat_field_weight, ratio_noise
+from pipeline.science.flat_field import (
+    FlatField,
+    beam_moments,
+    fit_flat_field,
+    flat_field_weight,
+    ratio_noise,
+)
 from pipeline.science.linearity import calibrate_linearity, fit_gain, linear_table, polynomial_of_table
 from pipeline.science.reduce import prepare, reduce_block
 
@@ -56,7 +62,9 @@ def build_calibration(
         Dark, beams and flat-field frames do not belong together, or the gain cannot be fitted.
     """
     if flat is None and gain is None:
-        raise ConfigError("detector: gain: auto needs a flat-field run; name one in runs: flat_field, or give the gain")
+        raise ConfigError(
+            "detector: gain: auto needs a flat-field run; name one in runs: flat_field, or give the gain"
+        )
     bad = _all_bad_pixels(dark, beams, flat)
     linear = _linearity(dark, beams, flat, bad, nonlinearity, saturation)
     gain_fit = _gain(dark, beams, flat, bad, linear, gain, saturation)
@@ -66,7 +74,9 @@ def build_calibration(
     image, flat_field = None, _no_flat_field(len(corners), "no flat-field run")
     if flat is not None:
         sample = flat_sample(flat, dark, beams, bad=bad)
-        flat_field = _flat_field(sample, linear["linear_adu"].values, per_photon, flat_field_order, saturation)
+        flat_field = _flat_field(
+            sample, linear["linear_adu"].values, per_photon, flat_field_order, saturation
+        )
         image = _on_grid(sample, dark)
     weight, shot_factor = _weights(corners, good, flat_field, image)
     calibration = _assemble(dark, beams, bad, linear, gain_fit, weight, shot_factor, corners, saturation)
@@ -83,7 +93,7 @@ def build_calibration(
     plain_weight, plain_factor = _weights(corners, good, _no_flat_field(len(corners), ""), image)
     identity = _table_only(np.arange(N_ADU, dtype=float), "", applied=0)
     plain = _assemble(dark, beams, bad, identity, gain_fit, plain_weight, plain_factor, corners, saturation)
-    return _judged(calibration, plain, flat)
+    return _judged(calibration, plain, flat, flat_field)
 
 
 def _all_bad_pixels(dark: xr.Dataset, beams: xr.Dataset, flat: xr.Dataset | None) -> xr.DataArray:
@@ -169,7 +179,9 @@ def _no_flat_field(n_beams: int, reason: str) -> FlatField:
     return FlatField(np.zeros((n_beams, 0)), 0, np.nan, np.nan, np.nan, reason)
 
 
-def _flat_field(sample: Sample, table: np.ndarray, gain: float, order: int | None, saturation: int) -> FlatField:
+def _flat_field(
+    sample: Sample, table: np.ndarray, gain: float, order: int | None, saturation: int
+) -> FlatField:
     moments = beam_moments(sample, table, gain, order=order)
     keep = ~sample.saturated(saturation) & _lit(moments[..., 0])
     return fit_flat_field(
@@ -215,7 +227,8 @@ def _filled(image: np.ndarray, good: np.ndarray) -> np.ndarray:
     from scipy import ndimage
 
     light, share = (
-        ndimage.gaussian_filter(a, 1.5, mode="nearest") for a in (np.where(good, image, 0.0), good.astype(float))
+        ndimage.gaussian_filter(a, 1.5, mode="nearest")
+        for a in (np.where(good, image, 0.0), good.astype(float))
     )
     filled = np.where(good, image, light / np.maximum(share, 1e-3))
     return np.maximum(filled, 0.0)
@@ -235,15 +248,20 @@ def _assemble(
     table, gain = linear["linear_adu"].values, float(gain_fit["gain"])
     poly = polynomial_of_table(table)
     stored = weight.astype(np.float32).astype(float)  # what the kernel multiplies with
+    known = dark["n_frames"].values > 0
     sigma = dark["read_noise"].values.astype(float)
+    level = dark["dark_mean"].values[known].mean(axis=0, dtype=float)
+    linear_sigma = sigma * np.interp(level, np.arange(N_ADU), np.gradient(table))
     dark_adu = np.full((dark.sizes["cell"], len(corners)), np.nan)
     read_variance = np.zeros(len(corners))
     for b, (y0, y1, x0, x1) in enumerate(corners):
         box = np.s_[y0:y1, x0:x1]
-        read_variance[b] = np.nansum((stored[box] * sigma[box] / gain) ** 2)
-        for cell in np.flatnonzero(dark["n_frames"].values):
+        read_variance[b] = np.nansum((stored[box] * linear_sigma[box] / gain) ** 2)
+        for cell in np.flatnonzero(known):
             level = expected_dark(table, dark["dark_mean"].values[cell][box], sigma[box])
-            constant = np.nan_to_num(poly[0]) * stored[box].sum()  # the kernel's polynomial starts at its linear term
+            constant = (
+                np.nan_to_num(poly[0]) * stored[box].sum()
+            )  # the kernel's polynomial starts at its linear term
             dark_adu[cell, b] = (stored[box] * np.where(stored[box] > 0, level, 0.0)).sum() - constant
     adu, one = {"units": "ADU"}, {"units": "1"}
     in_beam = [int((stored[y0:y1, x0:x1] > 0).sum()) for y0, y1, x0, x1 in corners]
@@ -251,12 +269,24 @@ def _assemble(
     per_photon = {"units": "ADU/photon"}
     data = {
         **{name: beams[name] for name in ("x0", "x1", "y0", "y1")},
-        "weight": (("y", "x"), weight.astype(np.float32), one | {"long_name": "weight of a pixel in its beam"}),
+        "weight": (
+            ("y", "x"),
+            weight.astype(np.float32),
+            one | {"long_name": "weight of a pixel in its beam"},
+        ),
         "bad_pixel": bad,
         "dark_adu": (("cell", "beam"), dark_adu, adu | {"long_name": "weighted dark sum of the beam"}),
         "linear_adu": ("adu", table, adu | {"long_name": "linearised signal"}),
-        "linear_adu_stderr": ("adu", linear["linear_adu_stderr"].values, adu | {"long_name": "sigma of linear_adu"}),
-        "linear_poly": ("power", poly, {"units": "ADU^(1-power)", "long_name": "linear_adu as a cubic; NaN: no cubic"}),
+        "linear_adu_stderr": (
+            "adu",
+            linear["linear_adu_stderr"].values,
+            adu | {"long_name": "sigma of linear_adu"},
+        ),
+        "linear_poly": (
+            "power",
+            poly,
+            {"units": "ADU^(1-power)", "long_name": "linear_adu as a cubic; NaN: no cubic"},
+        ),
         "read_variance": (
             "beam",
             read_variance,
@@ -280,13 +310,23 @@ def _assemble(
     return xr.Dataset(data, coords=coords)
 
 
-def _judged(calibration: xr.Dataset, plain: xr.Dataset, flat: xr.Dataset) -> xr.Dataset:
+def _judged(
+    calibration: xr.Dataset, plain: xr.Dataset, flat: xr.Dataset, flat_field: FlatField
+) -> xr.Dataset:
     """With the noise of the beam ratios over photon noise in the odd trains of the flat-field run."""
     noise, stderr = flat_field_noise(flat, calibration)
+    if (
+        flat_field.applied
+    ):  # the final weights have seen the odd trains; the figure is from those that had not
+        noise = flat_field.noise_after
     raw, _ = flat_field_noise(flat, plain)
     one = {"units": "1"}
     return calibration.assign(
-        noise_over_shot=((), noise, one | {"long_name": "noise of beam ratios over photon noise, held-out half"}),
+        noise_over_shot=(
+            (),
+            noise,
+            one | {"long_name": "noise of beam ratios over photon noise, held-out half"},
+        ),
         noise_over_shot_stderr=((), stderr, one | {"long_name": "sigma of noise_over_shot"}),
         noise_over_shot_raw=((), raw, one | {"long_name": "the same without non-linearity and flat field"}),
     )

@@ -55,7 +55,9 @@ class DarkSums:
         return len(self.count)
 
 
-def dark_sums(frames: np.ndarray, cell_index: np.ndarray, n_cells: int, out: DarkSums | None = None) -> DarkSums:
+def dark_sums(
+    frames: np.ndarray, cell_index: np.ndarray, n_cells: int, out: DarkSums | None = None
+) -> DarkSums:
     """Add up dark frames per memory cell in one pass, without a floating-point copy.
 
     Parameters
@@ -80,10 +82,14 @@ def dark_sums(frames: np.ndarray, cell_index: np.ndarray, n_cells: int, out: Dar
         raise DataError(f"dark frames must be uint16 (n, y, x), got {frames.dtype} {frames.shape}")
     if cells.shape != frames.shape[:1]:
         raise DataError(f"{frames.shape[0]} dark frames but {cells.size} cell numbers")
-    if cells.size and not (0 <= cells.min() and cells.max() < n_cells):
-        raise DataError(f"memory cell {cells.max()} is outside the {n_cells} cells of the dark run; raise n_cells")
+    if cells.size and not (cells.min() >= 0 and cells.max() < n_cells):
+        raise DataError(
+            f"memory cell {cells.max()} is outside the {n_cells} cells of the dark run; raise n_cells"
+        )
     if frames.size and frames.max() > _MAX_ADU:
-        raise DataError(f"dark frames hold {frames.max()} ADU, above the {_MAX_ADU} of a 9-bit ADC: not raw data")
+        raise DataError(
+            f"dark frames hold {frames.max()} ADU, above the {_MAX_ADU} of a 9-bit ADC: not raw data"
+        )
     shape = (n_cells, *frames.shape[1:])
     if out is None:
         out = DarkSums(np.zeros(n_cells, np.int64), np.zeros(shape, np.uint32), np.zeros(shape, np.uint32))
@@ -102,7 +108,9 @@ def merge_dark_sums(a: DarkSums, b: DarkSums) -> DarkSums:
         raise DataError(f"dark sums of shapes {a.total.shape} and {b.total.shape} do not belong together")
     count = a.count + b.count
     a = _widened(a, count)
-    return DarkSums(count, a.total + b.total.astype(a.total.dtype), a.total_sq + b.total_sq.astype(a.total_sq.dtype))
+    return DarkSums(
+        count, a.total + b.total.astype(a.total.dtype), a.total_sq + b.total_sq.astype(a.total_sq.dtype)
+    )
 
 
 def dark_calibration(
@@ -157,8 +165,16 @@ def dark_calibration(
         },
         coords={
             "cell_id": ("cell", cell_ids.astype(np.uint16), {"units": "1", "long_name": "memory cell"}),
-            "y": ("y", np.arange(ny) if y is None else np.asarray(y), {"units": "pixel", "long_name": "module row"}),
-            "x": ("x", np.arange(nx) if x is None else np.asarray(x), {"units": "pixel", "long_name": "module column"}),
+            "y": (
+                "y",
+                np.arange(ny) if y is None else np.asarray(y),
+                {"units": "pixel", "long_name": "module row"},
+            ),
+            "x": (
+                "x",
+                np.arange(nx) if x is None else np.asarray(x),
+                {"units": "pixel", "long_name": "module column"},
+            ),
         },
     )
     return dark.assign(bad_pixel=find_bad_pixels(dark))
@@ -227,7 +243,9 @@ def find_unresponsive_pixels(
         lit = local > 0.2 * np.percentile(local, 90)
         odd = lit & ((signal < low * local) | (signal > high * local))
         flags[box] = np.where(odd, UNRESPONSIVE, np.uint8(0))
-    return with_bad_pixel_attrs(xr.DataArray(flags, dims=("y", "x"), coords={"y": image["y"], "x": image["x"]}))
+    return with_bad_pixel_attrs(
+        xr.DataArray(flags, dims=("y", "x"), coords={"y": image["y"], "x": image["x"]})
+    )
 
 
 def with_bad_pixel_attrs(flags: xr.DataArray) -> xr.DataArray:

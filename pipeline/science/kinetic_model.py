@@ -1,16 +1,16 @@
-"""The three-exponential kinetics of a difference signal, convolved in closed form with a Gaussian response.
+r"""The three-exponential kinetics of a difference signal, convolved in closed form with a Gaussian response.
 
 .. math::
 
-    y(t) = s\\,\\bigl[\\Theta(x)\\,(1 - e^{-x/\\tau_1})\\,(A_1 + A_2 e^{-x/\\tau_2} + A_3 e^{-x/\\tau_3})\\bigr]^{p}
-           \\otimes G(\\sigma), \\qquad x = t - t_d
+    y(t) = s\,\bigl[\Theta(x)\,(1 - e^{-x/\tau_1})\,(A_1 + A_2 e^{-x/\tau_2} + A_3 e^{-x/\tau_3})\bigr]^{p}
+           \otimes G(\sigma), \qquad x = t - t_d
 
 with p = 2 as printed (after Mitrano et al., Sci. Adv. 5, eaax3346, 2019) or p = 1. Expanded, it is a sum of
 exponentials, and each of them has the closed form
 
 .. math::
 
-    E(x; k, \\sigma) = \\tfrac12 e^{-x^2/2\\sigma^2}\\,\\mathrm{erfcx}\\!\\left(\\frac{k\\sigma - x/\\sigma}{\\sqrt2}\\right),
+    E(x; k, \sigma) = \tfrac12 e^{-x^2/2\sigma^2}\,\mathrm{erfcx}\!\left(\frac{k\sigma - x/\sigma}{\sqrt2}\right),
 
 which does not overflow where the product exp x erfc does (large k sigma, large k x).
 """

@@ -43,8 +43,9 @@ def polynomial_of_table(table: np.ndarray, *, upto: int = 255, tolerance: float 
     coefficients[: len(poly.coef)] = poly.coef
     if np.abs(poly(adu) - table[: upto + 1]).max() > tolerance:
         return np.full(4, np.nan)
-    coefficients[np.abs(coefficients) * upto ** np.arange(4) < 1e-9] = 0.0
-    return coefficients
+    identity = np.array([0.0, 1.0, 0.0, 0.0])
+    rounding = np.abs(coefficients - identity) * float(upto) ** np.arange(4) < 1e-9
+    return np.where(rounding, identity, coefficients)
 
 
 def calibrate_linearity(
@@ -79,7 +80,9 @@ def calibrate_linearity(
     group = _classes(sample)
     sums, used = _class_sums(sample, group, level, orders, saturation)
     if used.sum() < 4 * _BLOCKS:
-        return _linearity_dataset(np.zeros(0), np.zeros((0, 0)), level, f"only {used.sum()} unsaturated frames", {})
+        return _linearity_dataset(
+            np.zeros(0), np.zeros((0, 0)), level, f"only {used.sum()} unsaturated frames", {}
+        )
     problem = _Proportions(sums[used], sample.blocks(_BLOCKS)[used])
     fits = [problem.fit(n) for n in range(len(orders) + 1)]
     best = 0
@@ -149,7 +152,9 @@ def fit_gain(
     lit = (totals > 0.05 * np.median(totals, axis=0)).all(axis=1)
     sample, totals = sample.taking(lit), totals[lit]
     if len(sample.use) < 2 * _BLOCKS:
-        raise DataError(f"only {len(sample.use)} flat-field frames with light: give detector: gain: in the config")
+        raise DataError(
+            f"only {len(sample.use)} flat-field frames with light: give detector: gain: in the config"
+        )
     profile = _profile(sample, table, linear_dark, totals, beam_of)
     pair, below, group, beam_of_group = _pixel_pairs(sample, profile, beam_of, table, saturation)
     totals = totals[:, beam_of_group]
@@ -158,8 +163,13 @@ def fit_gain(
         sample.raw, sample.use, sample.cell, linear_dark, pair, below, group, n_groups, profile, totals, table
     )
     y, x = pair.T
-    noise = sample.read_noise.astype(float) ** 2
-    count, crossed = np.bincount(group, minlength=n_groups), np.bincount(group[below >= 0], minlength=n_groups)
+    # the dark run shows the read noise after the converter, the table undoes that
+    slope = np.interp(np.nanmean(linear_dark[np.unique(sample.cell)], axis=0), table, np.gradient(table))
+    noise = (slope * sample.read_noise) ** 2 * (1 + sample.dark_doubt())
+    count, crossed = (
+        np.bincount(group, minlength=n_groups),
+        np.bincount(group[below >= 0], minlength=n_groups),
+    )
     read = np.bincount(group, noise[y, x] + noise[y, x + 1], minlength=n_groups) / count
     signal = np.bincount(group, profile[y, x] + profile[y, x + 1], minlength=n_groups) / count * totals
     square, cross = moments[..., 0] / count, moments[..., 1] / np.maximum(crossed, 1)
@@ -169,7 +179,10 @@ def fit_gain(
     scatter = np.sqrt(2 / count + 1 / np.maximum(crossed, 1))
     fit = _photon_transfer(signal, (square - cross) / taken - read, read, scatter, use, sample)
     fit["motion"] = ((), float(cross[use].mean() / (square / taken - read)[use].mean()))
-    fit["motion"].attrs = {"units": "1", "long_name": "variance from beam motion over photon variance, taken out"}
+    fit["motion"].attrs = {
+        "units": "1",
+        "long_name": "variance from beam motion over photon variance, taken out",
+    }
     return fit.assign_attrs(n_pairs=len(pair), n_frames=int(use.any(axis=1).sum()))
 
 
@@ -197,7 +210,8 @@ class _Proportions:
             z = (total[:, third] / scale)[:, None] ** np.arange(4)
             weight = 1 / np.clip(total[:, third] / scale, 0.1, None)
             data = np.concatenate(
-                [sums[:, (third + 1) % _THIRDS], sums[:, (third + 2) % _THIRDS].sum(axis=1, keepdims=True)], axis=1
+                [sums[:, (third + 1) % _THIRDS], sums[:, (third + 2) % _THIRDS].sum(axis=1, keepdims=True)],
+                axis=1,
             )
             wz = weight[:, None] * z
             self.gram.append(np.stack([wz[block == b].T @ z[block == b] for b in range(_BLOCKS)]))
@@ -241,7 +255,9 @@ class _Proportions:
         if offset is not None:
             own, other = offset[(third + 1) % _THIRDS], offset[(third + 2) % _THIRDS]
             cross = cross.copy()
-            cross[..., 0] += gram[:, :1] * np.append(own, other.sum())  # the first instrument is the constant 1
+            cross[..., 0] += gram[:, :1] * np.append(
+                own, other.sum()
+            )  # the first instrument is the constant 1
         return np.linalg.solve(np.linalg.cholesky(gram), cross.reshape(len(gram), -1)).reshape(cross.shape)
 
     def jackknife(self, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -299,7 +315,9 @@ def _to_origin(c: np.ndarray, u: float) -> np.ndarray:
 def _to_origin_jacobian(c: np.ndarray, u: float) -> np.ndarray:
     """Derivatives of `_to_origin`, by central differences."""
     step = 1e-5
-    columns = [(_to_origin(c + step * e, u) - _to_origin(c - step * e, u)) / (2 * step) for e in np.eye(len(c))]
+    columns = [
+        (_to_origin(c + step * e, u) - _to_origin(c - step * e, u)) / (2 * step) for e in np.eye(len(c))
+    ]
     return np.stack(columns, axis=1)
 
 
@@ -316,7 +334,11 @@ def _linearity_dataset(
             "linear_adu_stderr": ("adu", error, units | {"long_name": "sigma of the linearised signal"}),
             "coefficient": ("power", c, {"units": "1", "long_name": f"c_k, at {LENGTH:g} ADU"}),
             "covariance": (("power", "power2"), covariance, {"units": "1", "long_name": "covariance of c_k"}),
-            "coefficient_stderr": ("power", np.sqrt(np.diag(covariance)), {"units": "1", "long_name": "sigma of c_k"}),
+            "coefficient_stderr": (
+                "power",
+                np.sqrt(np.diag(covariance)),
+                {"units": "1", "long_name": "sigma of c_k"},
+            ),
         },
         coords={
             "adu": ("adu", adu, units | {"long_name": "raw signal"}),
@@ -375,7 +397,9 @@ def _pixel_pairs(
         groups.append(level + 3 * len(beams))
         beams.append(beam)
     if not pairs:
-        raise DataError("the beams have too few evenly lit pixels for a photon-transfer curve; give detector: gain:")
+        raise DataError(
+            "the beams have too few evenly lit pixels for a photon-transfer curve; give detector: gain:"
+        )
     pair, group = np.concatenate(pairs), np.concatenate(groups)
     number = np.full((profile.shape[0] + 1, profile.shape[1]), -1)
     number[pair[:, 0], pair[:, 1]] = np.arange(len(pair))
@@ -385,7 +409,9 @@ def _pixel_pairs(
 
 def _room(sample: Sample, table: np.ndarray, saturation: int) -> np.ndarray:
     """(y, x) f8 ADU between the highest dark level of a pixel and saturation."""
-    room: np.ndarray = table[min(saturation, N_ADU - 1)] - sample.dark_mean[np.unique(sample.cell)].max(axis=0)
+    room: np.ndarray = table[min(saturation, N_ADU - 1)] - sample.dark_mean[np.unique(sample.cell)].max(
+        axis=0
+    )
     return room
 
 
@@ -403,19 +429,28 @@ def _ceiling(
     ceiling = np.full(n_groups, np.inf)
     for column in (pair[:, 1], pair[:, 1] + 1):
         # three quarters of 200 ADU leave 50: four sigma even at 1 photon per ADU
-        np.minimum.at(ceiling, group, 0.75 * room[pair[:, 0], column] / np.maximum(profile[pair[:, 0], column], 1e-12))
+        np.minimum.at(
+            ceiling, group, 0.75 * room[pair[:, 0], column] / np.maximum(profile[pair[:, 0], column], 1e-12)
+        )
     return ceiling
 
 
 def _photon_transfer(
-    signal: np.ndarray, excess: np.ndarray, read: np.ndarray, scatter: np.ndarray, use: np.ndarray, sample: Sample
+    signal: np.ndarray,
+    excess: np.ndarray,
+    read: np.ndarray,
+    scatter: np.ndarray,
+    use: np.ndarray,
+    sample: Sample,
 ) -> xr.Dataset:
     """Fit excess variance = g m + offset by weighted least squares, errors by jackknife.
 
     signal, excess, use : (n, group);  read, scatter : (group,), ADU^2 and relative sigma of a variance
     """
     if use.sum() < 2 * _BLOCKS:
-        raise DataError("nearly all flat-field frames are close to saturation; give detector: gain: in the config")
+        raise DataError(
+            "nearly all flat-field frames are close to saturation; give detector: gain: in the config"
+        )
     gain = float(excess[use].sum() / signal[use].sum())
     if not gain > 0:
         raise DataError(
@@ -454,4 +489,4 @@ def _rounding_doubt(read: np.ndarray) -> float:
     Rounding adds 1/12 to each pixel once the noise exceeds half an ADU; in quieter pixels it depends on the offset.
     """
     quiet = float(np.median(read)) / 2 < 0.3
-    return 1 / 6 if quiet else 0.02
+    return 1 / 6 if quiet else 0.03

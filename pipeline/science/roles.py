@@ -1,14 +1,16 @@
 """Which patch is which beam, told by the data.
 
-The reference beam passes no sample: its ratio to the two others follows the absorption edge, while the ratio of the two
-sample beams does not. Of those two, the pumped one is the one whose transmission answers to the pump. Where the data
-cannot tell (no edge in the scan, no effect), the usual order is kept.
+At a fixed energy only the pumped beam answers to the pump: of the three ratios of two beams, the one without it stays
+the same at all delays and fluences. Of the two others, the unpumped beam follows the pumped one through the spectrum,
+while the reference beam, which passes no sample, does not. Where nothing answers to the pump, the reference is told by
+the absorption alone, and what the data cannot tell keeps the usual order.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
@@ -16,10 +18,11 @@ import xarray as xr
 from pipeline.science.accumulate import accumulate, log_ratio, merge_sums
 from pipeline.science.binning import assign, step_edges
 from pipeline.science.spectra import nominal_edges
-from pipeline.science.uncertainty import moderated_variance
 
 __all__ = ["assign_roles"]
 
+FLOOR = 5e-4
+"""Variation of a ratio [OD] that tells nothing: drifts of the optics."""
 SIGNIFICANT = 6.0
 """Difference of χ² in units of its own standard deviation above which the data overrule the usual order."""
 
@@ -38,42 +41,55 @@ def assign_roles(
     default
         Usual order of the roles.
     """
-    roles = list(default)
-    if len(roles) != 3 or not runs:
-        return roles, []
+    usual = list(default)
+    if len(usual) != 3 or not runs:
+        return usual, []
     names = [str(b) for b in runs[0]["beam"].values]
+    response = _spread(_sums([*runs, *([flat] if flat is not None else [])], energy_only=False), names, along="condition")
+    spectrum = _spread(_sums(runs, energy_only=True), names, along="cell")
+    pumped, reference = _stands_out(response), _stands_out(spectrum)
     notes: list[str] = []
-    energies = _sums(runs, energy_only=True)
-    pairs = list(itertools.combinations(range(3), 2))
-    spread = [_chi2(energies, names[a], names[b], along="cell") for a, b in pairs]
-    chi2 = np.array([s[0] for s in spread])
-    dof = max(spread[0][1], 1)
-    quietest = int(np.argmin(chi2))
-    others = np.delete(chi2, quietest)
-    usual_reference = roles.index("reference")
-    if others.min() - chi2[quietest] > SIGNIFICANT * np.sqrt(2 * (dof + 2 * others.min())):
-        reference = ({0, 1, 2} - set(pairs[quietest])).pop()
-        if reference != usual_reference:
-            notes.append(f"beam {reference} from the left is the reference: it does not follow the absorption")
-    else:
-        reference = usual_reference
-        notes.append("no absorption edge in the scans: the reference beam is taken from the usual order")
-    sample = [i for i in range(3) if i != reference]
-    usual = [r for r in roles if r != "reference"]
-    answer = _sums([*runs, *([flat] if flat is not None else [])], energy_only=False)
-    response = [_chi2(answer, names[i], names[reference], along="condition") for i in sample]
-    gap = response[0][0] - response[1][0]
-    noise = np.sqrt(2 * (response[0][1] + 2 * max(response[0][0], response[1][0])))
-    pumped_first = usual[0] == "pumped"
-    if abs(gap) > SIGNIFICANT * noise:
-        if (gap > 0) != pumped_first:
-            notes.append("the beams are mirrored: the pumped beam is the one that answers to the pump")
-        pumped_first = gap > 0
-    else:
+    if pumped is not None:
+        first, second = (k for k in range(3) if k != pumped)
+        follows_first = spectrum.chi2[frozenset((pumped, first))] < spectrum.chi2[frozenset((pumped, second))]
+        found = {pumped: "pumped", first: "unpumped" if follows_first else "reference"}
+        found[second] = "reference" if follows_first else "unpumped"
+        if reference is None:
+            notes.append("no absorption edge in the scans: unpumped and reference beam are told by a small difference")
+    elif reference is not None:
+        sample = [r for r in usual if r != "reference"]
+        found = {reference: "reference"} | dict(zip((k for k in range(3) if k != reference), sample, strict=True))
         notes.append("no beam answers clearly to the pump: pumped and unpumped are taken from the usual order")
-    result = ["reference"] * 3
-    result[sample[0]], result[sample[1]] = ("pumped", "unpumped") if pumped_first else ("unpumped", "pumped")
-    return result, notes
+    else:
+        return usual, ["neither edge nor pump effect tells the beams apart: they are taken from the usual order"]
+    roles = [found[k] for k in range(3)]
+    if roles != usual:
+        notes.append(f"the beams from low to high x are {', '.join(roles)}, as the data say")
+    return roles, notes
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """How much the ratio of each pair of beams varies: χ² against a constant, and its degrees of freedom."""
+
+    chi2: dict[frozenset[int], float]
+    dof: int
+
+
+def _spread(sums: xr.Dataset, names: list[str], *, along: str) -> _Spread:
+    pairs = list(itertools.combinations(range(3), 2))
+    found = {frozenset(p): _chi2(sums, names[p[0]], names[p[1]], along=along) for p in pairs}
+    return _Spread({p: chi2 for p, (chi2, _) in found.items()}, max(dof for _, dof in found.values()))
+
+
+def _stands_out(spread: _Spread) -> int | None:
+    """Return the beam whose ratios to both others vary while theirs does not, or None if none stands out."""
+    quiet = min(spread.chi2, key=lambda p: spread.chi2[p])
+    loud = min(v for p, v in spread.chi2.items() if p != quiet)
+    noise = np.sqrt(2 * (spread.dof + 2 * loud))
+    if spread.dof < 1 or loud < 1.5 * spread.chi2[quiet] or loud - spread.chi2[quiet] < SIGNIFICANT * noise:
+        return None
+    return next(iter({0, 1, 2} - quiet))
 
 
 def _sums(runs: Sequence[xr.Dataset], *, energy_only: bool) -> xr.Dataset:
@@ -115,10 +131,10 @@ def _delay_edges(runs: Sequence[xr.Dataset]) -> np.ndarray:
 
 def _chi2(sums: xr.Dataset, a: str, b: str, *, along: str) -> tuple[float, int]:
     """Return χ² of ln(S_a / S_b) against a constant along a dim, and its degrees of freedom."""
-    value, scatter, shot = log_ratio(sums, a, b)
-    variance = moderated_variance(scatter, shot, sums["n_trains"])
-    weight = (1.0 / variance).where(np.isfinite(value) & np.isfinite(variance), 0.0)
+    value, _, shot = log_ratio(sums, a, b)
+    weight = (1.0 / (shot + FLOOR**2)).where(np.isfinite(value), 0.0)
     value = value.fillna(0.0)
-    mean = (weight * value).sum(along) / weight.sum(along).where(weight.sum(along) > 0)
-    chi2 = float((weight * (value - mean.fillna(0.0)) ** 2).sum())
-    return chi2, int((weight > 0).sum()) - int((weight.sum(along) > 0).sum())
+    total = weight.sum(along)
+    mean = ((weight * value).sum(along) / total.where(total > 0)).fillna(0.0)
+    chi2 = float((weight * (value - mean) ** 2).sum())
+    return chi2, int((weight > 0).sum()) - int((total > 0).sum())

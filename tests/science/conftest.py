@@ -33,7 +33,9 @@ class DetectorTruth:
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
         self.offset = (
-            40 + 3 * self.rng.standard_normal((1, *self.shape)) + self.rng.standard_normal((self.n_cells, *self.shape))
+            40
+            + 3 * self.rng.standard_normal((1, *self.shape))
+            + self.rng.standard_normal((self.n_cells, *self.shape))
         )
         self.sensitivity = 1 + self.response * self.rng.standard_normal(self.shape)
         for y, x in self.blind:
@@ -55,7 +57,10 @@ class DetectorTruth:
         y, x = np.indices(self.shape)
         light = np.zeros((len(self.regions), *self.shape))
         for b, (x0, x1, y0, y1) in enumerate(self.regions):
-            u, v = (x - shift - (x0 + x1 - 1) / 2) / ((x1 - x0) / 2 - 3), (y - (y0 + y1 - 1) / 2) / ((y1 - y0) / 2 - 3)
+            u, v = (
+                (x - shift - (x0 + x1 - 1) / 2) / ((x1 - x0) / 2 - 3),
+                (y - (y0 + y1 - 1) / 2) / ((y1 - y0) / 2 - 3),
+            )
             edge = 1 / (1 + np.exp(12 * (np.abs(u) - 0.85))) / (1 + np.exp(12 * (np.abs(v) - 0.85)))
             uneven = (1 + (0.3, -0.2, 0.1)[b % 3] * u) * (1 + 0.25 * np.sin(2 * u + b) * np.cos(2 * v))
             light[b] = self.photons[b] * edge * np.clip(uneven, 0.1, None) * (1 + lean * u)
@@ -63,7 +68,11 @@ class DetectorTruth:
 
     def read_out(self, photons: np.ndarray, cell: np.ndarray) -> np.ndarray:
         """(n, y, x) u2 raw frames from detected photons."""
-        signal = self.gain * photons + self._pedestal[cell] + self.read_noise * self.rng.standard_normal(photons.shape)
+        signal = (
+            self.gain * photons
+            + self._pedestal[cell]
+            + self.read_noise * self.rng.standard_normal(photons.shape)
+        )
         raw = np.clip(np.round(np.interp(signal, self._linear, self._adu)), 0, 255).astype(np.uint16)
         for y, x in self.dead:
             raw[:, y, x] = 3

@@ -117,13 +117,13 @@ def test_builtin_peaks_follow_the_spectra():
     data = spectra(np.random.default_rng(5))
     before = data.copy(deep=True)
     ground, excited = builtin_dos(data, window=(928.0, 934.0))
-    peak = [float(d.energy[int(d.argmax())]) for d in (ground, excited)]
+    peak = [float(d.energy[int(d.values.argmax())]) for d in (ground, excited)]
     assert peak[0] == pytest.approx(931.0, abs=0.05)
     assert peak[1] == pytest.approx(930.0, abs=0.1)
     assert area(ground) == pytest.approx(area(excited), rel=1e-6) == pytest.approx(1.0, rel=1e-6)
     xr.testing.assert_identical(data, before)
     _, given = builtin_dos(data, window=(928.0, 934.0), separation=-1.5)
-    assert float(given.energy[int(given.argmax())]) == pytest.approx(932.5, abs=0.05)
+    assert float(given.energy[int(given.values.argmax())]) == pytest.approx(932.5, abs=0.05)
 
 
 def test_builtin_peaks_need_something_to_go_by():

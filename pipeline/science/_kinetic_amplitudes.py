@@ -1,0 +1,226 @@
+"""Compiled amplitudes of one kinetic trace: the linear (power 1) or quartic (power 2) problem inside the fit.
+
+Power 2 minimises q(A)' M q(A) - 2 b' q(A) over A, where q holds the products A_i A_j (i <= j), M is the 6 x 6 moment
+matrix of the basis and b its overlap with the data. The problem has a minimum per sign pattern of A.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+__all__ = ["product_jacobian", "products", "quartic_global", "quartic_newton", "solve_ridged"]
+
+FloatArray = NDArray[np.float64]
+
+
+@njit(cache=True)
+def _solve(matrix: FloatArray, vector: FloatArray, n: int, out: FloatArray) -> bool:
+    """Cholesky solution of the leading n x n block; False if it is not positive definite."""
+    factor = np.empty((n, n))
+    for i in range(n):
+        for j in range(i + 1):
+            s = matrix[i, j]
+            for k in range(j):
+                s -= factor[i, k] * factor[j, k]
+            if i == j:
+                if not s > 1e-15 * abs(matrix[i, i]) or not s > 0.0:
+                    return False
+                factor[i, i] = math.sqrt(s)
+            else:
+                factor[i, j] = s / factor[j, j]
+    for i in range(n):
+        s = vector[i]
+        for k in range(i):
+            s -= factor[i, k] * out[k]
+        out[i] = s / factor[i, i]
+    for i in range(n - 1, -1, -1):
+        s = out[i]
+        for k in range(i + 1, n):
+            s -= factor[k, i] * out[k]
+        out[i] = s / factor[i, i]
+    return True
+
+
+@njit(cache=True)
+def solve_ridged(matrix: FloatArray, vector: FloatArray, n: int, out: FloatArray) -> None:
+    """As `_solve`, with the smallest relative diagonal shift that makes it solvable."""
+    scale = 0.0
+    for i in range(n):
+        scale = max(scale, matrix[i, i])
+    shift = 0.0
+    work = matrix.copy()
+    while not _solve(work, vector, n, out):
+        shift = max(10.0 * shift, 1e-14 * scale, 1e-300)
+        for i in range(n):
+            work[i, i] = matrix[i, i] + shift
+
+
+@njit(cache=True)
+def products(a: FloatArray, power: int, q: FloatArray) -> None:
+    if power == 1:
+        q[:] = a
+        return
+    c = 0
+    for i in range(a.size):
+        for j in range(i, a.size):
+            q[c] = a[i] * a[j]
+            c += 1
+
+
+@njit(cache=True)
+def product_jacobian(a: FloatArray, power: int, jac: FloatArray) -> None:
+    """jac[term, column] = d q / d A."""
+    jac[:] = 0.0
+    if power == 1:
+        for i in range(a.size):
+            jac[i, i] = 1.0
+        return
+    c = 0
+    for i in range(a.size):
+        for j in range(i, a.size):
+            jac[i, c] += a[j]
+            jac[j, c] += a[i]
+            c += 1
+
+
+@njit(cache=True)
+def _quartic_value(moment: FloatArray, b: FloatArray, q: FloatArray) -> float:
+    f = 0.0
+    for i in range(q.size):
+        row = 0.0
+        for j in range(q.size):
+            row += moment[i, j] * q[j]
+        f += q[i] * (row - 2.0 * b[i])
+    return f
+
+
+@njit(cache=True)
+def quartic_newton(moment: FloatArray, b: FloatArray, a: FloatArray) -> float:
+    """Nearest minimum over A of q(A)' M q(A) - 2 b' q(A), in place; returns the value there."""
+    n, n_col = a.size, b.size
+    q, trial_q = np.empty(n_col), np.empty(n_col)
+    jac, gradient = np.empty((n, n_col)), np.empty(n)
+    residual, hessian, step, trial = np.empty(n_col), np.empty((n, n)), np.empty(n), np.empty(n)
+    mj = np.empty((n, n_col))
+    products(a, 2, q)
+    f = _quartic_value(moment, b, q)
+    damping = 0.0
+    for _ in range(60):
+        product_jacobian(a, 2, jac)
+        for c in range(n_col):
+            s = -b[c]
+            for d in range(n_col):
+                s += moment[c, d] * q[d]
+            residual[c] = s
+        for i in range(n):
+            for c in range(n_col):
+                s = 0.0
+                for d in range(n_col):
+                    s += moment[c, d] * jac[i, d]
+                mj[i, c] = s
+        c = 0
+        for i in range(n):
+            s = 0.0
+            for d in range(n_col):
+                s -= jac[i, d] * residual[d]
+            gradient[i] = s
+            for j in range(n):
+                s = 0.0
+                for d in range(n_col):
+                    s += jac[i, d] * mj[j, d]
+                hessian[i, j] = s
+        for i in range(n):
+            for j in range(i, n):
+                hessian[i, j] += residual[c] * (2.0 if i == j else 1.0)
+                if i != j:
+                    hessian[j, i] += residual[c]
+                c += 1
+        scale = 0.0
+        for i in range(n):
+            scale = max(scale, abs(hessian[i, i]))
+        accepted = False
+        while damping < 1e6:
+            work = hessian.copy()
+            for i in range(n):
+                work[i, i] += damping * scale
+            if _solve(work, gradient, n, step):
+                predicted = 0.0
+                for i in range(n):
+                    trial[i] = a[i] + step[i]
+                    predicted += step[i] * gradient[i]
+                products(trial, 2, trial_q)
+                f_trial = _quartic_value(moment, b, trial_q)
+                if f_trial <= f or predicted < 1e-13 * abs(f):
+                    accepted = True
+                    break
+            damping = max(4.0 * damping, 1e-3)
+        if not accepted:
+            break
+        a[:] = trial
+        q[:] = trial_q
+        f = f_trial
+        damping = damping * 0.1 if damping > 1e-6 else 0.0
+        if predicted < 1e-14 * abs(f) + 1e-300:
+            break
+    return f
+
+
+@njit(cache=True)
+def _scaled_start(moment: FloatArray, b: FloatArray, a: FloatArray, q: FloatArray) -> bool:
+    """Scale a direction to the lowest value along it; False if that is A = 0."""
+    products(a, 2, q)
+    linear, square = 0.0, 0.0
+    for i in range(q.size):
+        linear += b[i] * q[i]
+        for j in range(q.size):
+            square += q[i] * moment[i, j] * q[j]
+    if not linear > 0.0 or not square > 0.0:
+        return False
+    a *= math.sqrt(linear / square)
+    return True
+
+
+@njit(cache=True)
+def quartic_global(moment: FloatArray, b: FloatArray, a: FloatArray, best: float) -> float:
+    """Improve A and the value `best` from the sign patterns, the axes and the relaxed linear solution."""
+    n, n_col = a.size, b.size
+    q, relaxed, trial = np.empty(n_col), np.empty(n_col), np.empty(n)
+    for start in range(8):
+        trial[:] = 0.0
+        if start < 4:
+            for i in range(n):
+                trial[i] = -1.0 if i > 0 and (start >> (i - 1)) & 1 else 1.0
+            if start >= 1 << (n - 1):
+                continue
+        elif start < 7:
+            if start - 4 >= n:
+                continue
+            trial[start - 4] = 1.0
+        else:
+            # leading eigenvector of the relaxed solution, read as the matrix A A'
+            solve_ridged(moment, b, n_col, relaxed)
+            square = np.empty((n, n))
+            c = 0
+            for i in range(n):
+                for j in range(i, n):
+                    square[i, j] = square[j, i] = relaxed[c]
+                    c += 1
+            shift = 0.0
+            for i in range(n):
+                trial[i] = math.sqrt(max(square[i, i], 0.0)) + 1e-3
+                for j in range(n):
+                    shift = max(shift, abs(square[i, j]))
+            for _ in range(12):
+                trial = square @ trial + shift * trial
+                trial /= np.abs(trial).max() + 1e-300
+        if not _scaled_start(moment, b, trial, q):
+            continue
+        f = quartic_newton(moment, b, trial)
+        if f < best - 1e-9 * abs(best):
+            best = f
+            a[:] = trial
+    return best
