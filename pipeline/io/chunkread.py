@@ -9,6 +9,7 @@ import os
 import threading
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import h5py
 import numpy as np
@@ -68,9 +69,7 @@ class FrameReader:
         """Whether the frames are read past the HDF5 library."""
         return self._offsets is not None
 
-    def read(
-        self, first: int, count: int, out: np.ndarray | None = None, rows: slice | None = None
-    ) -> np.ndarray:
+    def read(self, first: int, count: int, out: np.ndarray | None = None, rows: slice | None = None) -> np.ndarray:
         """Read `count` frames from number `first` on.
 
         Parameters
@@ -97,18 +96,13 @@ class FrameReader:
             )
         if out is None:
             out = np.empty(shape, self.dtype)
-        if (
-            out.dtype != self.dtype
-            or out.shape[1:] != shape[1:]
-            or len(out) < count
-            or not out.flags.c_contiguous
-        ):
+        if out.dtype != self.dtype or out.shape[1:] != shape[1:] or len(out) < count or not out.flags.c_contiguous:
             raise ValueError(
                 f"out must be a C-contiguous {self.dtype} array of shape {shape}, got {out.dtype} {out.shape}"
             )
         out = out[:count]
         if count and self._offsets is not None:
-            self._read_direct(first, out, y0)
+            self._read_direct(self._offsets[first : first + count], first, out, y0)
         elif count:
             self._read_h5py(first, out, y0, y1)
         return out
@@ -129,7 +123,7 @@ class FrameReader:
         with _h5_lock:
             self._file.close()
 
-    def __enter__(self) -> "FrameReader":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -139,15 +133,13 @@ class FrameReader:
 
     # -- how
 
-    def _read_direct(self, first: int, out: np.ndarray, y0: int) -> None:
+    def _read_direct(self, offsets: np.ndarray, first: int, out: np.ndarray, y0: int) -> None:
         row_bytes = self.frame_shape[1] * self.dtype.itemsize
         frame_bytes = self.frame_shape[0] * row_bytes
         wanted = out[0].nbytes
-        offsets = self._offsets[first : first + len(out)]
-        memory = memoryview(out.reshape(-1).view(np.uint8))
+        memory = out.reshape(-1).view(np.uint8).data
         whole = wanted == frame_bytes
         per_call = max(1, _GIL_FREE_BYTES // frame_bytes) if whole else 1
-        i = 0
         for i, n in _runs(offsets, frame_bytes, per_call):
             if offsets[i] == _MISSING:
                 out[i : i + n] = self._dataset.fillvalue
@@ -167,9 +159,7 @@ class FrameReader:
 
     def _read_h5py(self, first: int, out: np.ndarray, y0: int, y1: int) -> None:
         source = (
-            np.s_[first : first + len(out), 0, y0:y1]
-            if self._extra_axis
-            else np.s_[first : first + len(out), y0:y1]
+            np.s_[first : first + len(out), 0, y0:y1] if self._extra_axis else np.s_[first : first + len(out), y0:y1]
         )
         with _h5_lock:
             try:
@@ -210,9 +200,7 @@ class FrameReader:
         dataset = self._dataset
         if dataset.chunks is None:
             return np.ones(self.n_frames, bool)
-        per_frame = int(
-            np.prod([-(-s // c) for s, c in zip(dataset.shape[1:], dataset.chunks[1:], strict=True)])
-        )
+        per_frame = int(np.prod([-(-s // c) for s, c in zip(dataset.shape[1:], dataset.chunks[1:], strict=True)]))
         seen = np.zeros(self.n_frames, np.int64)
 
         def note(chunk: h5py.h5d.StoreInfo) -> None:

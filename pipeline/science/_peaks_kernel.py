@@ -78,7 +78,7 @@ def aicc(chi2: Floats, n_parameters: int, n_points: NDArray[np.int_]) -> Floats:
 
 
 def fit_line_model(
-    energy: Floats, values: Floats, weights: Floats, model: LineModel, first: Floats | None = None
+    energy: Floats, values: Floats, weights: Floats, model: LineModel, first: Floats | None = None, *, search: bool = True
 ) -> LineFit:
     """Global weighted least squares of `model` to each row of `values`.
 

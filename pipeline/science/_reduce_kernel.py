@@ -115,7 +115,7 @@ def _total(values: np.ndarray) -> float:
 
 
 @numba.njit(nogil=True, cache=True)
-def _maximum(values: np.ndarray) -> int:
+def _maximum(values: np.ndarray) -> np.uint16:
     top = np.uint16(0)
     for j in range(values.size):
         top = max(top, values[j])
@@ -148,9 +148,7 @@ def saturated_pixels(
 
 
 @numba.njit(nogil=True, cache=True)
-def group_sums(
-    raw: np.ndarray, use: np.ndarray, group: np.ndarray, n_groups: int, tables: np.ndarray
-) -> np.ndarray:
+def group_sums(raw: np.ndarray, use: np.ndarray, group: np.ndarray, n_groups: int, tables: np.ndarray) -> np.ndarray:
     """Sum of each table over the pixels of each group: (n, group, table) f8.
 
     raw : (n, y, x) u2;  use : (m,) indices into raw;  group : (y, x) i4, -1 for none;  tables : (512, table) f8

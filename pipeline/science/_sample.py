@@ -63,9 +63,7 @@ class Sample:
     def mean_image(self) -> np.ndarray:
         """(y, x) f8 mean dark-subtracted image, ADU."""
         total = np.zeros(self.good.shape)
-        for start in range(
-            0, len(self.use), 64
-        ):  # a block at a time, so that no float copy of the sample arises
+        for start in range(0, len(self.use), 64):  # a block at a time, so that no float copy of the sample arises
             total += self.raw[self.use[start : start + 64]].sum(axis=0, dtype=np.uint64)
         share = np.bincount(self.cell, minlength=len(self.dark_mean)) / len(self.use)
         seen = share > 0
@@ -122,9 +120,7 @@ def _extended(at: np.ndarray, adu: np.ndarray, table: np.ndarray) -> np.ndarray:
     return np.interp(at, adu, table) + np.minimum(at, 0.0) * (table[1] - table[0])
 
 
-def flat_sample(
-    frames: xr.Dataset, dark: xr.Dataset, beams: xr.Dataset, *, bad: xr.DataArray | None = None
-) -> Sample:
+def flat_sample(frames: xr.Dataset, dark: xr.Dataset, beams: xr.Dataset, *, bad: xr.DataArray | None = None) -> Sample:
     """Check that frames, dark and beams belong together and lay them out for the kernels.
 
     Raises

@@ -14,9 +14,7 @@ _LEVELS_PER_DECADE = 16
 _STAND_OUT = 0.6  # structure inside beams has at most this share of the (logarithmic) depth of the beams
 _EDGE = 0.04  # of a patch's level: where it ends
 _MARGIN = 2  # pixels added around it
-_DISTINCT = (
-    1.7  # two patches are two when the valley between them is lower than the weaker one by this factor
-)
+_DISTINCT = 1.7  # two patches are two when the valley between them is lower than the weaker one by this factor
 
 
 def find_beams(image: xr.DataArray, *, bad: xr.DataArray | None = None, count: int = 3) -> xr.Dataset:
@@ -66,15 +64,11 @@ def beam_dataset(regions: list[tuple[int, int, int, int]], *, level: np.ndarray 
     for rank, i in enumerate(order):
         x0, x1, y0, y1 = regions[i]
         if not (0 <= x0 < x1 and 0 <= y0 < y1):
-            raise ConfigError(
-                f"beams: region {list(regions[i])} is empty; give [x0, x1, y0, y1] with x0 < x1, y0 < y1"
-            )
+            raise ConfigError(f"beams: region {list(regions[i])} is empty; give [x0, x1, y0, y1] with x0 < x1, y0 < y1")
         for j in order[:rank]:
             u0, u1, v0, v1 = regions[j]
             if x0 < u1 and u0 < x1 and y0 < v1 and v0 < y1:
-                raise ConfigError(
-                    f"beams: regions {list(regions[j])} and {list(regions[i])} overlap; draw them apart"
-                )
+                raise ConfigError(f"beams: regions {list(regions[j])} and {list(regions[i])} overlap; draw them apart")
     beams = xr.Dataset()
     for k, (name, text) in enumerate(
         [
@@ -114,9 +108,7 @@ def _cleaned(image: xr.DataArray, bad: xr.DataArray | None) -> tuple[np.ndarray,
     if bad is not None:
         good &= bad.values == 0
     if good.mean() < 0.5:
-        raise DataError(
-            f"only {good.mean():.0%} of the pixels are good: no beams can be found; check the dark run"
-        )
+        raise DataError(f"only {good.mean():.0%} of the pixels are good: no beams can be found; check the dark run")
     nearest = ndimage.distance_transform_edt(~good, return_distances=False, return_indices=True)
     filled = ndimage.median_filter(values[tuple(nearest)], size=3, mode="nearest")
     smooth = ndimage.gaussian_filter(filled, _SMOOTHING, mode="nearest")

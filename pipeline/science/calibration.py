@@ -18,7 +18,8 @@ from pipeline.science.flat_field import (
     flat_field_weight,
     ratio_noise,
 )
-from pipeline.science.linearity import calibrate_linearity, fit_gain, linear_table, polynomial_of_table
+from pipeline.science.gain import fit_gain
+from pipeline.science.linearity import calibrate_linearity, linear_table, polynomial_of_table
 from pipeline.science.reduce import prepare, reduce_block
 
 __all__ = ["build_calibration", "flat_field_noise"]
@@ -61,10 +62,6 @@ def build_calibration(
     DataError
         Dark, beams and flat-field frames do not belong together, or the gain cannot be fitted.
     """
-    if flat is None and gain is None:
-        raise ConfigError(
-            "detector: gain: auto needs a flat-field run; name one in runs: flat_field, or give the gain"
-        )
     bad = _all_bad_pixels(dark, beams, flat)
     linear = _linearity(dark, beams, flat, bad, nonlinearity, saturation)
     gain_fit = _gain(dark, beams, flat, bad, linear, gain, saturation)
@@ -74,9 +71,7 @@ def build_calibration(
     image, flat_field = None, _no_flat_field(len(corners), "no flat-field run")
     if flat is not None:
         sample = flat_sample(flat, dark, beams, bad=bad)
-        flat_field = _flat_field(
-            sample, linear["linear_adu"].values, per_photon, flat_field_order, saturation
-        )
+        flat_field = _flat_field(sample, linear["linear_adu"].values, per_photon, flat_field_order, saturation)
         image = _on_grid(sample, dark)
     weight, shot_factor = _weights(corners, good, flat_field, image)
     calibration = _assemble(dark, beams, bad, linear, gain_fit, weight, shot_factor, corners, saturation)
@@ -154,7 +149,8 @@ def _gain(
         if not gain > 0:
             raise ConfigError(f"detector: gain: {gain} is not a positive number of ADU per photon")
         return xr.Dataset({"gain": float(gain), "gain_stderr": np.nan})
-    assert flat is not None  # checked by the caller
+    if flat is None:
+        raise ConfigError("detector: gain: auto needs a flat-field run; name one in runs: flat_field, or give the gain")
 
     def fit(table: np.ndarray) -> xr.Dataset:
         return fit_gain(flat, dark, beams, bad=bad, table=table, saturation=saturation)
@@ -179,9 +175,7 @@ def _no_flat_field(n_beams: int, reason: str) -> FlatField:
     return FlatField(np.zeros((n_beams, 0)), 0, np.nan, np.nan, np.nan, reason)
 
 
-def _flat_field(
-    sample: Sample, table: np.ndarray, gain: float, order: int | None, saturation: int
-) -> FlatField:
+def _flat_field(sample: Sample, table: np.ndarray, gain: float, order: int | None, saturation: int) -> FlatField:
     moments = beam_moments(sample, table, gain, order=order)
     keep = ~sample.saturated(saturation) & _lit(moments[..., 0])
     return fit_flat_field(
@@ -227,8 +221,7 @@ def _filled(image: np.ndarray, good: np.ndarray) -> np.ndarray:
     from scipy import ndimage
 
     light, share = (
-        ndimage.gaussian_filter(a, 1.5, mode="nearest")
-        for a in (np.where(good, image, 0.0), good.astype(float))
+        ndimage.gaussian_filter(a, 1.5, mode="nearest") for a in (np.where(good, image, 0.0), good.astype(float))
     )
     filled = np.where(good, image, light / np.maximum(share, 1e-3))
     return np.maximum(filled, 0.0)
@@ -259,9 +252,7 @@ def _assemble(
         read_variance[b] = np.nansum((stored[box] * linear_sigma[box] / gain) ** 2)
         for cell in np.flatnonzero(known):
             level = expected_dark(table, dark["dark_mean"].values[cell][box], sigma[box])
-            constant = (
-                np.nan_to_num(poly[0]) * stored[box].sum()
-            )  # the kernel's polynomial starts at its linear term
+            constant = np.nan_to_num(poly[0]) * stored[box].sum()  # the kernel's polynomial starts at its linear term
             dark_adu[cell, b] = (stored[box] * np.where(stored[box] > 0, level, 0.0)).sum() - constant
     adu, one = {"units": "ADU"}, {"units": "1"}
     in_beam = [int((stored[y0:y1, x0:x1] > 0).sum()) for y0, y1, x0, x1 in corners]
@@ -310,14 +301,10 @@ def _assemble(
     return xr.Dataset(data, coords=coords)
 
 
-def _judged(
-    calibration: xr.Dataset, plain: xr.Dataset, flat: xr.Dataset, flat_field: FlatField
-) -> xr.Dataset:
+def _judged(calibration: xr.Dataset, plain: xr.Dataset, flat: xr.Dataset, flat_field: FlatField) -> xr.Dataset:
     """With the noise of the beam ratios over photon noise in the odd trains of the flat-field run."""
     noise, stderr = flat_field_noise(flat, calibration)
-    if (
-        flat_field.applied
-    ):  # the final weights have seen the odd trains; the figure is from those that had not
+    if flat_field.applied:  # the final weights have seen the odd trains; the figure is from those that had not
         noise = flat_field.noise_after
     raw, _ = flat_field_noise(flat, plain)
     one = {"units": "1"}
@@ -336,7 +323,7 @@ def flat_field_noise(flat: xr.Dataset, calibration: xr.Dataset) -> tuple[float, 
     """Scatter of the beam ratios of unsaturated pulses of the odd trains over photon and read noise, and its sigma."""
     kernel = prepare(calibration)
     data = flat["frames"].transpose("train", "pulse", "y", "x").values
-    n_trains, n_pulses, ny, nx = data.shape
+    n_trains = len(data)
     part = slice(1, None, 2) if n_trains >= 4 else slice(None)
     cells = flat["cell_id"].values
     results = [

@@ -55,9 +55,7 @@ class DarkSums:
         return len(self.count)
 
 
-def dark_sums(
-    frames: np.ndarray, cell_index: np.ndarray, n_cells: int, out: DarkSums | None = None
-) -> DarkSums:
+def dark_sums(frames: np.ndarray, cell_index: np.ndarray, n_cells: int, out: DarkSums | None = None) -> DarkSums:
     """Add up dark frames per memory cell in one pass, without a floating-point copy.
 
     Parameters
@@ -83,13 +81,9 @@ def dark_sums(
     if cells.shape != frames.shape[:1]:
         raise DataError(f"{frames.shape[0]} dark frames but {cells.size} cell numbers")
     if cells.size and not (cells.min() >= 0 and cells.max() < n_cells):
-        raise DataError(
-            f"memory cell {cells.max()} is outside the {n_cells} cells of the dark run; raise n_cells"
-        )
+        raise DataError(f"memory cell {cells.max()} is outside the {n_cells} cells of the dark run; raise n_cells")
     if frames.size and frames.max() > _MAX_ADU:
-        raise DataError(
-            f"dark frames hold {frames.max()} ADU, above the {_MAX_ADU} of a 9-bit ADC: not raw data"
-        )
+        raise DataError(f"dark frames hold {frames.max()} ADU, above the {_MAX_ADU} of a 9-bit ADC: not raw data")
     shape = (n_cells, *frames.shape[1:])
     if out is None:
         out = DarkSums(np.zeros(n_cells, np.int64), np.zeros(shape, np.uint32), np.zeros(shape, np.uint32))
@@ -108,9 +102,7 @@ def merge_dark_sums(a: DarkSums, b: DarkSums) -> DarkSums:
         raise DataError(f"dark sums of shapes {a.total.shape} and {b.total.shape} do not belong together")
     count = a.count + b.count
     a = _widened(a, count)
-    return DarkSums(
-        count, a.total + b.total.astype(a.total.dtype), a.total_sq + b.total_sq.astype(a.total_sq.dtype)
-    )
+    return DarkSums(count, a.total + b.total.astype(a.total.dtype), a.total_sq + b.total_sq.astype(a.total_sq.dtype))
 
 
 def dark_calibration(
@@ -243,9 +235,7 @@ def find_unresponsive_pixels(
         lit = local > 0.2 * np.percentile(local, 90)
         odd = lit & ((signal < low * local) | (signal > high * local))
         flags[box] = np.where(odd, UNRESPONSIVE, np.uint8(0))
-    return with_bad_pixel_attrs(
-        xr.DataArray(flags, dims=("y", "x"), coords={"y": image["y"], "x": image["x"]})
-    )
+    return with_bad_pixel_attrs(xr.DataArray(flags, dims=("y", "x"), coords={"y": image["y"], "x": image["x"]}))
 
 
 def with_bad_pixel_attrs(flags: xr.DataArray) -> xr.DataArray:

@@ -169,9 +169,7 @@ def _solve(moments: np.ndarray, variance: np.ndarray) -> np.ndarray:
             design[:, p, c] = -slope[:, c]
         design = design.reshape(n, len(first), -1)
         weight = root**2
-        design = (design - (weight[..., None] * design).sum(axis=0) / weight.sum(axis=0)[:, None]) * root[
-            ..., None
-        ]
+        design = (design - (weight[..., None] * design).sum(axis=0) / weight.sum(axis=0)[:, None]) * root[..., None]
         flat = design.reshape(-1, n_beams * n_terms)
         residual = _pulls(moments, variance, a).ravel()
         step = np.linalg.solve(flat.T @ flat + prior, -flat.T @ residual - prior @ a.ravel())

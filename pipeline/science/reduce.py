@@ -53,17 +53,13 @@ class Reducer:
     @property
     def rows(self) -> slice:
         """Module rows that hold all beams: more need not be read."""
-        return slice(
-            self.origin[0] + int(self.corners[:, 0].min()), self.origin[0] + int(self.corners[:, 1].max())
-        )
+        return slice(self.origin[0] + int(self.corners[:, 0].min()), self.origin[0] + int(self.corners[:, 1].max()))
 
 
 def prepare(calibration: xr.Dataset) -> Reducer:
     """Lay a calibration out for the kernel."""
     y, x = calibration["y"].values, calibration["x"].values
-    corners = np.stack(
-        [calibration[name].values.astype(np.int64) for name in ("y0", "y1", "x0", "x1")], axis=1
-    )
+    corners = np.stack([calibration[name].values.astype(np.int64) for name in ("y0", "y1", "x0", "x1")], axis=1)
     corners -= np.array([y[0], y[0], x[0], x[0]], np.int64)
     table = calibration["linear_adu"].values
     poly = calibration["linear_poly"].values
@@ -125,9 +121,7 @@ def reduce_block(
     shift = (kernel.origin[0] - y0, kernel.origin[1] - x0)
     low = kernel.corners + np.array([shift[0], shift[0], shift[1], shift[1]])
     if low.min() < 0 or low[:, 1].max() > raw.shape[1] or low[:, 3].max() > raw.shape[2]:
-        raise DataError(
-            f"a beam reaches outside the frames (rows from {y0}, columns from {x0}, shape {raw.shape[1:]})"
-        )
+        raise DataError(f"a beam reaches outside the frames (rows from {y0}, columns from {x0}, shape {raw.shape[1:]})")
     sums = np.empty((len(raw), kernel.n_beams))
     n_saturated = np.empty((len(raw), kernel.n_beams), np.int32)
     fixed = (raw, kernel.weight, kernel.good, kernel.corners, shift)
@@ -141,9 +135,7 @@ def reduce_block(
     return photons, np.sqrt(variance), n_saturated
 
 
-def reduce_frames(
-    frames: xr.Dataset, calibration: "xr.Dataset | Reducer", *, trains_per_block: int = 1
-) -> xr.Dataset:
+def reduce_frames(frames: xr.Dataset, calibration: "xr.Dataset | Reducer", *, trains_per_block: int = 1) -> xr.Dataset:
     """Photons per pulse and beam of a frames dataset, a few trains at a time.
 
     Parameters

@@ -5,6 +5,7 @@ import threading
 import h5py
 import numpy as np
 import pytest
+
 from pipeline.errors import DataError
 from pipeline.io.chunkread import FrameReader
 
@@ -67,9 +68,7 @@ def test_a_buffer_that_does_not_fit_is_refused(tmp_path):
                 reader.read(0, 5, out=out)
 
 
-@pytest.mark.parametrize(
-    "options", [{"chunks": (1, 1, *SHAPE)}, {"chunks": (1, 1, *SHAPE), "compression": "gzip"}]
-)
+@pytest.mark.parametrize("options", [{"chunks": (1, 1, *SHAPE)}, {"chunks": (1, 1, *SHAPE), "compression": "gzip"}])
 def test_frames_never_written_are_reported(tmp_path, options):
     frames = _write(tmp_path / "a.h5", options | {"fillvalue": 3}, written=30)
     with FrameReader(tmp_path / "a.h5", "group/data") as reader:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import xarray as xr
+
 from pipeline.science.beams import beam_dataset
 from pipeline.science.detector import dark_calibration, dark_sums
 
@@ -33,9 +34,7 @@ class DetectorTruth:
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
         self.offset = (
-            40
-            + 3 * self.rng.standard_normal((1, *self.shape))
-            + self.rng.standard_normal((self.n_cells, *self.shape))
+            40 + 3 * self.rng.standard_normal((1, *self.shape)) + self.rng.standard_normal((self.n_cells, *self.shape))
         )
         self.sensitivity = 1 + self.response * self.rng.standard_normal(self.shape)
         for y, x in self.blind:
@@ -68,11 +67,7 @@ class DetectorTruth:
 
     def read_out(self, photons: np.ndarray, cell: np.ndarray) -> np.ndarray:
         """(n, y, x) u2 raw frames from detected photons."""
-        signal = (
-            self.gain * photons
-            + self._pedestal[cell]
-            + self.read_noise * self.rng.standard_normal(photons.shape)
-        )
+        signal = self.gain * photons + self._pedestal[cell] + self.read_noise * self.rng.standard_normal(photons.shape)
         raw = np.clip(np.round(np.interp(signal, self._linear, self._adu)), 0, 255).astype(np.uint16)
         for y, x in self.dead:
             raw[:, y, x] = 3

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import xarray as xr
-from pipeline.errors import ConfigError, DataError
-from pipeline.science.beams import beam_dataset, find_beams
 from scipy.ndimage import gaussian_filter
 from scipy.special import ndtr
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.science.beams import beam_dataset, find_beams
 
 APART = [(40, 130, 9, 119), (190, 280, 9, 119), (340, 430, 9, 119)]
 
@@ -17,9 +18,7 @@ def image(regions, levels, *, sigma=2.0, noise=0.05, hot=40, tilt=0.0, speckle=0
     light = np.zeros((128, 512))
     for (x0, x1, y0, y1), level in zip(regions, levels, strict=True):
         u = x + tilt * (y - (y0 + y1) / 2)
-        patch = (
-            ndtr((u - x0) / sigma) * ndtr((x1 - u) / sigma) * ndtr((y - y0) / sigma) * ndtr((y1 - y) / sigma)
-        )
+        patch = ndtr((u - x0) / sigma) * ndtr((x1 - u) / sigma) * ndtr((y - y0) / sigma) * ndtr((y1 - y) / sigma)
         rough = gaussian_filter(rng.standard_normal(light.shape), 10)
         light += level * patch * np.exp(speckle * rough / rough.std())
     light += noise * rng.standard_normal(light.shape)

@@ -1,10 +1,13 @@
 """Dark statistics: exact sums, robust bad pixels."""
 
+import itertools
+
 import numpy as np
 import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pipeline.errors import DataError
 from pipeline.science import detector
 from pipeline.science.detector import (
@@ -34,7 +37,7 @@ def test_any_split_into_blocks_in_any_order_gives_the_same_sums(seed, cuts, orde
     frames, cells = _frames(seed)
     whole = dark_sums(frames, cells, 4)
     edges = [0, *sorted(cuts), 60]
-    parts = list(zip(edges[:-1], edges[1:], strict=True))
+    parts = list(itertools.pairwise(edges))
     order.shuffle(parts)
     merged = dark_sums(frames[:0], cells[:0], 4)
     for start, stop in parts:
@@ -79,9 +82,7 @@ def test_bad_pixels_are_found_and_no_good_one_is_lost():
     sigma = np.full((128, 128), 0.8)
     offset[5, 6], offset[70, 80] = 180, 130
     sigma[9, 9], sigma[100, 3] = 6.0, 9.0
-    frames = np.clip(np.round(offset + sigma * rng.standard_normal((200, 128, 128))), 0, 255).astype(
-        np.uint16
-    )
+    frames = np.clip(np.round(offset + sigma * rng.standard_normal((200, 128, 128))), 0, 255).astype(np.uint16)
     frames[:, 30, 31] = 0
     frames[:, 90, 91] = 44
     flags = dark_calibration(dark_sums(frames, np.arange(200) % 4, 4))["bad_pixel"]

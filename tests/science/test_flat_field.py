@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from pipeline.errors import ConfigError
 from pipeline.science.calibration import build_calibration, flat_field_noise
 from pipeline.science.flat_field import fit_flat_field, flat_field_weight, polynomial_maps, ratio_noise
@@ -73,6 +74,6 @@ def test_on_frames_it_reaches_the_shot_noise_limit_also_in_another_run(detector_
     assert calibration.attrs["flat_field_applied"] == 1
     assert float(calibration["noise_over_shot_raw"]) > 1.2
     assert float(calibration["noise_over_shot"]) < 1.05 + 2 * float(calibration["noise_over_shot_stderr"])
-    other, photons = truth.flat(60)
+    other, _photons = truth.flat(60)
     noise, stderr = flat_field_noise(other, calibration)
     assert noise < 1.05 + 2 * stderr

@@ -1,10 +1,13 @@
 """The fused reduction: right numbers, the same bits however it is cut."""
 
+import itertools
+
 import numpy as np
 import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pipeline.errors import ConfigError, DataError
 from pipeline.science.calibration import build_calibration
 from pipeline.science.linearity import linear_table
@@ -28,9 +31,7 @@ def run(truth, dark):
 
 @pytest.fixture(scope="module")
 def calibration(truth, dark, run):
-    return build_calibration(
-        dark, truth.beams, run[0], gain=truth.gain, nonlinearity=linear_table(np.array([0.05]))
-    )
+    return build_calibration(dark, truth.beams, run[0], gain=truth.gain, nonlinearity=linear_table(np.array([0.05])))
 
 
 def _raw(seed=0, n=24):
@@ -64,10 +65,7 @@ def test_any_split_and_any_crop_gives_the_same_bits(calibration, cuts, top, left
     kernel = prepare(calibration)
     edges = [0, *sorted(cuts), 24]
     crop = np.ascontiguousarray(raw[:, top:60, left:190])
-    parts = [
-        reduce_block(crop[a:b], cell[a:b], kernel, y0=top, x0=left)
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    parts = [reduce_block(crop[a:b], cell[a:b], kernel, y0=top, x0=left) for a, b in itertools.pairwise(edges)]
     for k in range(3):
         np.testing.assert_array_equal(np.concatenate([part[k] for part in parts]), whole[k])
 
@@ -89,15 +87,11 @@ def test_an_offset_on_dark_and_frames_changes_nothing(truth, dark, offset):
 def test_a_masked_pixel_and_one_outside_the_beams_do_not_matter(truth, dark, y, x, value):
     flags = dark["bad_pixel"].copy(deep=True)
     flags[y, x] = 2
-    calibration = build_calibration(
-        dark.assign(bad_pixel=flags), truth.beams, None, gain=1.0, nonlinearity="none"
-    )
+    calibration = build_calibration(dark.assign(bad_pixel=flags), truth.beams, None, gain=1.0, nonlinearity="none")
     raw, cell = _raw(3, n=4)
     changed = raw.copy()
     changed[:, y, x] = value
-    for a, b in zip(
-        reduce_block(raw, cell, calibration), reduce_block(changed, cell, calibration), strict=True
-    ):
+    for a, b in zip(reduce_block(raw, cell, calibration), reduce_block(changed, cell, calibration), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -126,9 +120,7 @@ def test_photons_and_their_noise_are_those_of_the_truth(truth, calibration, dark
     shot = np.sqrt(np.maximum(photons, 1))
     read = np.sqrt(plain["read_variance"].values)
     away = (pulses["photons"].values - photons * ratio)[keep]
-    assert (
-        0.8 < away.std(axis=0)[0] / np.hypot(read, 0)[0] < 8
-    )  # filled-in bad pixels and response scatter with light
+    assert 0.8 < away.std(axis=0)[0] / np.hypot(read, 0)[0] < 8  # filled-in bad pixels and response scatter with light
     np.testing.assert_allclose(pulses["photons_stderr"].values[keep], shot[keep], rtol=0.05)
     assert float(plain["noise_over_shot"]) < 1.05 + 3 * float(plain["noise_over_shot_stderr"])
 
@@ -162,9 +154,7 @@ def test_missing_frames_and_cells_are_nan_and_counted(truth, calibration, run):
 
 def test_lazy_frames_give_the_same(calibration, run):
     frames = run[0].isel(train=slice(0, 4))
-    xr.testing.assert_identical(
-        reduce_frames(frames.chunk(train=1), calibration), reduce_frames(frames, calibration)
-    )
+    xr.testing.assert_identical(reduce_frames(frames.chunk(train=1), calibration), reduce_frames(frames, calibration))
 
 
 def test_saturation_is_counted_on_good_pixels_only(truth, calibration):

@@ -1,18 +1,24 @@
-"""Two simulated experiments, written once per session."""
+"""Simulated experiments, written once per session, and copies of them to damage."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from flows import settings
+
+settings.apply("ERROR")
+
 from extra_data import RunDirectory
 from extra_data.reader import DataCollection
 
 from pipeline.simulate import load_scenario, simulate_scenario
 from schemas.scenario import Scenario
 
-SAMPLE_RUNS = Path(__file__).parents[2] / "sample_runs"
+SAMPLE_RUNS = Path(__file__).parents[1] / "sample_runs"
 
 
 @dataclass
@@ -47,3 +53,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
 @pytest.fixture(scope="session")
 def faults(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
     return simulated("faults", tmp_path_factory.mktemp("faults"))
+
+
+def copy_of(simulated: Simulated, target: Path) -> Path:
+    """Return a copy of a simulated experiment whose files may be damaged; files are linked until they are written."""
+    shutil.copytree(simulated.out, target)
+    return target
