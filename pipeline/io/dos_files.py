@@ -1,8 +1,8 @@
 """Calculated densities of states from text files: two columns (energy in eV, DOS) or any number of named columns.
 
-    # energy_eV  dos_total  dos_O2p          a header, in a comment or bare, names the columns
-    520.00  0.000  0.000                     space, tab, comma or semicolon; with a semicolon the decimal mark may be a comma
-    520.02  0.013  0.002  ! remark           #, % and ! start a comment
+# energy_eV  dos_total  dos_O2p          a header, in a comment or bare, names the columns
+520.00  0.000  0.000                     space, tab, comma or semicolon; with a semicolon the decimal mark may be a comma
+520.02  0.013  0.002  ! remark           #, % and ! start a comment
 """
 
 import re
@@ -75,7 +75,9 @@ def _parse(file: Path) -> _Table:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
-        msg = f"{file}: cannot read the DOS file ({error.strerror}); expected a text file with columns energy_eV and dos"
+        msg = (
+            f"{file}: cannot read the DOS file ({error.strerror}); expected a text file with columns energy_eV and dos"
+        )
         raise DataError(msg) from error
     except UnicodeDecodeError as error:
         msg = f"{file}: byte {error.start} is not text; expected a UTF-8 text file with columns energy_eV and dos"
@@ -99,7 +101,12 @@ def _parse(file: Path) -> _Table:
     if len(rows) < 2:
         msg = f"{file}: {len(rows)} rows of numbers; expected at least two rows of energy_eV and dos"
         raise DataError(msg)
-    if names is None and remark is not None and len(remark) == len(rows[0]) and not any(_is_number(field) for field in remark):
+    if (
+        names is None
+        and remark is not None
+        and len(remark) == len(rows[0])
+        and not any(_is_number(field) for field in remark)
+    ):
         names = remark
     if names is not None and len(names) != len(rows[0]):
         msg = f"{file}, line {lines[0]}: {len(rows[0])} numbers under a header of {len(names)} names ({', '.join(names)}); expected one name per column"
@@ -157,7 +164,9 @@ def _value_column(file: Path, names: list[str] | None, width: int, energy_at: in
     if column is None:
         if len(others) == 1:
             return others[0]
-        known = ", ".join(names[place] for place in others) if names else f"{len(others)} without names: add a header line"
+        known = (
+            ", ".join(names[place] for place in others) if names else f"{len(others)} without names: add a header line"
+        )
         msg = f"{file}: several DOS columns ({known}); name the one to use"
         raise ConfigError(msg)
     if names is None:

@@ -65,9 +65,9 @@ class LineFit(NamedTuple):
     free: Bools  # no parameter sits at its limit: what was fitted is a line, not an edge or a background
 
 
-def gaussian(energy: Floats, position: Floats, fwhm: Floats) -> Floats:
+def gaussian(energy: Floats, position: Floats | float, fwhm: Floats | float) -> Floats:
     """Gaussian of unit height; arguments broadcast."""
-    return np.exp(-_LN16 * ((energy - position) / fwhm) ** 2)
+    return np.asarray(np.exp(-_LN16 * ((energy - position) / fwhm) ** 2))
 
 
 def aicc(chi2: Floats, n_parameters: int, n_points: NDArray[np.int_]) -> Floats:
@@ -78,7 +78,13 @@ def aicc(chi2: Floats, n_parameters: int, n_points: NDArray[np.int_]) -> Floats:
 
 
 def fit_line_model(
-    energy: Floats, values: Floats, weights: Floats, model: LineModel, first: Floats | None = None, *, search: bool = True
+    energy: Floats,
+    values: Floats,
+    weights: Floats,
+    model: LineModel,
+    first: Floats | None = None,
+    *,
+    search: bool = True,
 ) -> LineFit:
     """Global weighted least squares of `model` to each row of `values`.
 
@@ -102,9 +108,14 @@ def fit_line_model(
     count, size = len(starts), len(values)
     tiled = tuple(np.tile(limit, (count, 1)) for limit in limits)
     start = np.clip(np.concatenate(starts), *tiled)
-    fit = _minimise(energy, np.tile(values, (count, 1)), np.tile(weights, (count, 1)), model, start, (tiled[0], tiled[1]))
-    blocks = [LineFit(*(column[k * size : (k + 1) * size] for column in fit)) for k in range(count)]
-    return reduce(_better, blocks)
+    fit = _minimise(
+        energy, np.tile(values, (count, 1)), np.tile(weights, (count, 1)), model, start, (tiled[0], tiled[1])
+    )
+    return reduce(_better, [_rows(fit, slice(k * size, (k + 1) * size)) for k in range(count)])
+
+
+def _rows(fit: LineFit, rows: slice) -> LineFit:
+    return LineFit(fit.theta[rows], fit.covariance[rows], fit.chi2[rows], fit.objective[rows], fit.free[rows])
 
 
 def _limits(energy: Floats, values: Floats, weights: Floats, model: LineModel) -> tuple[Floats, Floats]:
@@ -273,8 +284,8 @@ def _minimise(
         _levenberg_marquardt(equations, theta, limits)
     objective, _, curvature = equations(np.arange(len(theta)), theta)
     chi2 = objective - np.sum(_height_prior(values, weights, model) * theta**2, axis=1)
-    inside = (theta > limits[0]) & (theta < limits[1])
-    return LineFit(theta, _inverse(curvature), chi2, objective, inside.all(axis=1))
+    inside = np.asarray((theta > limits[0]) & (theta < limits[1]))
+    return LineFit(theta, _inverse(curvature), chi2, objective, np.asarray(inside.all(axis=1)))
 
 
 def _levenberg_marquardt(
@@ -328,7 +339,7 @@ def _inverse(curvature: Floats) -> Floats:
     if curvature.shape[1]:
         good = np.isfinite(scaled).all(axis=(1, 2)) & (np.linalg.cond(np.nan_to_num(scaled)) < 1e12)
         covariance[good] = np.linalg.inv(scaled[good])
-    return covariance / (scale[:, :, None] * scale[:, None, :])
+    return np.asarray(covariance / (scale[:, :, None] * scale[:, None, :]))
 
 
 def _better(a: LineFit, b: LineFit) -> LineFit:

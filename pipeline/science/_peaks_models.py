@@ -86,7 +86,8 @@ def best_candidate(
 def _shows_both(pair: LineFit, simpler: list[LineFit], min_delta_chi2: float) -> NDArray[np.bool_]:
     """Spectra in which two lines beat anything simpler and all their parameters are determined."""
     gain = np.min([fit.chi2 for fit in simpler], axis=0) - pair.chi2
-    return pair.free & (gain > min_delta_chi2) & np.isfinite(pair.covariance).all(axis=(1, 2))
+    determined = np.isfinite(pair.covariance).all(axis=(1, 2))
+    return np.asarray(pair.free & (gain > min_delta_chi2) & determined)
 
 
 def _summed_aicc(lines: Lines, n_bins: Ints) -> float:

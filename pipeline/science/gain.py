@@ -121,7 +121,9 @@ def _pixel_pairs(
     roomy = sample.good & (room > 0.8 * np.median(room[sample.good]))
     same = (beam_of[:, :-1] >= 0) & (beam_of[:, :-1] == beam_of[:, 1:]) & roomy[:, :-1] & roomy[:, 1:]
     like = np.abs(left - right) < 0.15 * (left + right)
-    pairs, groups, beams = [], [], []
+    pairs: list[np.ndarray] = []
+    groups: list[np.ndarray] = []
+    beams: list[int] = []
     for beam in range(len(sample.corners)):
         inside = same & (beam_of[:, :-1] == beam)
         if not inside.any():

@@ -14,7 +14,9 @@ WIDTHS = st.floats(0.0, 1.5).map(lambda w: 0.0 if w < 0.02 else w)
 
 
 def curve(energy, values) -> xr.DataArray:
-    return xr.DataArray(np.asarray(values, float), dims="energy", coords={"energy": np.asarray(energy, float)}, name="dos")
+    return xr.DataArray(
+        np.asarray(values, float), dims="energy", coords={"energy": np.asarray(energy, float)}, name="dos"
+    )
 
 
 def area(dos: xr.DataArray) -> float:

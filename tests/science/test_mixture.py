@@ -21,7 +21,9 @@ def dos(peak: float, fwhm: float, *, low: float = 515.0, high: float = 550.0, or
     def line(position, width):
         return np.exp(-4 * np.log(2) * ((where - position) / width) ** 2)
 
-    values = 0.3 * line(peak, fwhm) + 0.25 * line(532.0, 1.6) + 0.6 * line(534.0, 2.2) + 0.3 / (1 + np.exp(-(where - 536.0)))
+    values = (
+        0.3 * line(peak, fwhm) + 0.25 * line(532.0, 1.6) + 0.6 * line(534.0, 2.2) + 0.3 / (1 + np.exp(-(where - 536.0)))
+    )
     return xr.DataArray(values, dims="energy", coords={"energy": energy}, name="dos")
 
 
@@ -61,14 +63,22 @@ def simulate(
     return xr.Dataset(variables, coords={"fluence": fluence, "delay": delay, "energy": energy})
 
 
-def many(n: int, seed: int, alpha: np.ndarray, truths: dict[str, float], **options) -> tuple[dict[str, np.ndarray], list[xr.Dataset]]:
+def many(
+    n: int, seed: int, alpha: np.ndarray, truths: dict[str, float], **options
+) -> tuple[dict[str, np.ndarray], list[xr.Dataset]]:
     """Pulls of scalars and of every alpha over n simulated experiments."""
     names = [key for key in ("excited_shift", "min_delay") if key in options]
     fit_options = {key: options.pop(key) for key in names}
     results = [
-        fit_mixture(simulate(np.random.default_rng([seed, k]), alpha, **options), GROUND, EXCITED, window=WINDOW, **fit_options) for k in range(n)
+        fit_mixture(
+            simulate(np.random.default_rng([seed, k]), alpha, **options), GROUND, EXCITED, window=WINDOW, **fit_options
+        )
+        for k in range(n)
     ]
-    pulls = {name: np.array([float((r[name] - truth) / r[f"{name}_stderr"]) for r in results]) for name, truth in truths.items()}
+    pulls = {
+        name: np.array([float((r[name] - truth) / r[f"{name}_stderr"]) for r in results])
+        for name, truth in truths.items()
+    }
     pulls["alpha"] = np.array([((r["alpha"] - alpha) / r["alpha_stderr"]).values for r in results])
     return pulls, results
 
@@ -80,7 +90,14 @@ def assert_calibrated(pull: np.ndarray) -> None:
 
 
 def test_errors_of_everything_are_true():
-    truths = {"scale": 1.3, "ground_shift": SHIFT, "excited_shift": SHIFT, "extra_fwhm": EXTRA, "slope": 0.0085, "intercept": 0.0}
+    truths = {
+        "scale": 1.3,
+        "ground_shift": SHIFT,
+        "excited_shift": SHIFT,
+        "extra_fwhm": EXTRA,
+        "slope": 0.0085,
+        "intercept": 0.0,
+    }
     pulls, results = many(120, 1, ALPHA, truths)
     for name in truths:
         assert_calibrated(pulls[name])
@@ -139,7 +156,9 @@ def test_an_excited_dos_off_its_place_is_found():
     result = fit_mixture(simulate(np.random.default_rng(5), ALPHA), GROUND, moved, window=WINDOW)
     assert float(result["excited_shift"]) == pytest.approx(SHIFT - 0.4, abs=5 * float(result["excited_shift_stderr"]))
     np.testing.assert_allclose(result["alpha"], ALPHA, atol=0.02)
-    fixed = fit_mixture(simulate(np.random.default_rng(5), ALPHA), GROUND, moved, window=WINDOW, excited_shift=SHIFT - 0.4)
+    fixed = fit_mixture(
+        simulate(np.random.default_rng(5), ALPHA), GROUND, moved, window=WINDOW, excited_shift=SHIFT - 0.4
+    )
     assert fixed.attrs["excited_shift"] == "fixed"
     assert float(fixed["excited_shift_stderr"]) == 0.0
 

@@ -1,0 +1,222 @@
+"""Kinetics of the difference signal: shared time constants over all traces, with intervals that can be believed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from pipeline.errors import DataError
+from pipeline.science.kinetic_fit import Problem, Solution, build_problem, model_traces, solve
+from pipeline.science.kinetic_intervals import (
+    Covariance,
+    bootstrap_parameters,
+    chi_square,
+    covariance,
+    design_bound,
+    profile_intervals,
+    stderr_from_interval,
+)
+from pipeline.science.kinetic_report import numbers_from_fit, systematic_shifts, verdicts
+
+__all__ = ["fit_kinetics"]
+
+FloatArray = NDArray[np.float64]
+_FACTOR = 3.0
+"""A tau whose 95 % interval spans more than this factor is called not identifiable."""
+
+
+def fit_kinetics(
+    traces: xr.Dataset,
+    *,
+    power: int = 2,
+    irf_sigma: str | float | tuple[float, float] = "fit",
+    t_d: str | float | tuple[float, float] = "fit",
+    n_exponentials: int = 3,
+    amplitude_prior: float | None = 3.0,
+    tau_bounds: tuple[float, float] | None = None,
+    start: Sequence[float] | None = None,
+    systematics: bool = True,
+    n_bootstrap: int = 0,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Fit the time constants shared by all traces, each trace with its own amplitudes and sign.
+
+    Parameters
+    ----------
+    traces
+        Dims (trace, delay): delta_xas and delta_xas_stderr [OD], NaN where a trace lacks a delay; coordinates
+        delay(delay) [ps] and, if known, energy(trace) [eV].
+    power
+        2 as printed (squared form), 1 without the square.
+    irf_sigma, t_d
+        Gaussian response and time zero [ps]: "fit", a number (fixed), or (value, standard error) as a measured prior.
+    n_exponentials
+        3; or 2 (rise and one decay) or 1 (rise only).
+    amplitude_prior
+        Standard deviation of the amplitudes' prior in units of the largest signal (for the squared form, of their
+        products A_i A_j its square); None switches it off.
+    tau_bounds
+        Search range of the taus [ps]; from the delays unless given: a fifth of a step to four times the range.
+    start
+        Taus [ps] of an additional start; the result is the same from any.
+    systematics
+        Refit with t_d and irf_sigma moved by 10 fs where they are fixed.
+    n_bootstrap, seed
+        Number of parametric bootstrap draws, and the seed of their generator.
+
+    Returns
+    -------
+    Dataset with, over parameter (t_d, irf_sigma, tau1, ...) [ps]: value, stderr, ci68, ci95 (bound: lower, upper; open
+    ends are 0 or +-inf), at_bound, identifiable, fixed, crb (bound of the design without prior), systematic,
+    correlation (parameter, parameter2; of the log taus); over term and trace: amplitude, amplitude_stderr; sign;
+    fit and residual (trace, delay) [OD]; redchi, chi2, dof; log_tau_sd and log_tau_direction (the principal
+    directions); t50 (strongest trace) and signal (time, trace). attrs["verdict"] is a JSON list, a sentence per tau.
+
+    Raises
+    ------
+    DataError
+        If there are fewer points than parameters, or a standard error is not positive.
+    ConfigError
+        For a setting that is none of the above.
+
+    References
+    ----------
+    Mitrano et al., Sci. Adv. 5, eaax3346 (2019); Golub and Pereyra, SIAM J. Numer. Anal. 10, 413 (1973).
+    """
+    ordered = traces.transpose("trace", "delay").sortby("delay")
+    delay = ordered["delay"].values.astype(np.float64)
+    if delay.size < 2 or delay[-1] == delay[0]:
+        raise DataError(f"kinetics need several delays, got {delay.size}")
+    arguments = {
+        "power": power,
+        "n_exponentials": n_exponentials,
+        "amplitude_prior": amplitude_prior,
+        "tau_bounds": tau_bounds,
+    }
+    signal = np.asarray(ordered["delta_xas"].values, dtype=np.float64)
+    stderr = np.asarray(ordered["delta_xas_stderr"].values, dtype=np.float64)
+    problem = build_problem(delay, signal, stderr, irf_sigma=irf_sigma, t_d=t_d, **arguments)  # type: ignore[arg-type]
+    minima = solve(problem, start=start)
+    intervals, minima, scale, spread = _intervals(problem, minima)
+    best = minima[0]
+    result = _parameters(problem, best, intervals, scale, spread)
+    result = result.merge(_amplitudes(problem, best, scale, spread, power))
+    result = result.merge(numbers_from_fit(problem, best, spread, scale, delay))
+    if systematics:
+        result["systematic"] = systematic_shifts(problem, best)
+    if n_bootstrap:
+        rng = np.random.default_rng(seed)
+        draws = _linear(bootstrap_parameters(problem, minima, n_draws=n_bootstrap, rng=rng, scale=scale))
+        result["bootstrap"] = (("draw", "parameter"), draws, _attrs("ps", "parametric bootstrap of the parameters"))
+    model = model_traces(problem, best)
+    result["fit"] = (("trace", "delay"), model, _attrs("1", "fitted difference, optical density"))
+    result["residual"] = (("trace", "delay"), signal - model, _attrs("1", "data minus fit, optical density"))
+    result = result.assign_coords(delay=("delay", delay, _attrs("ps", "delay")))
+    if "energy" in traces.coords:
+        result = result.assign_coords(energy=ordered["energy"])
+    result.attrs = {
+        "power": power,
+        "n_exponentials": n_exponentials,
+        "amplitude_prior": "none" if amplitude_prior is None else amplitude_prior,
+        "n_minima": sum(m.cost - best.cost < 4.0 * scale for m in minima),
+        "n_points": problem.n_points,
+        "verdict": json.dumps(verdicts(problem, best, result), ensure_ascii=False),
+    }
+    return result.sel(delay=traces["delay"].values) if not np.array_equal(delay, traces["delay"]) else result
+
+
+def _intervals(problem: Problem, minima: list[Solution]) -> tuple[FloatArray, list[Solution], float, Covariance]:
+    """Profile intervals; started again where the profile itself meets a lower minimum."""
+    for _ in range(4):
+        scale = chi_square(problem, minima[0]) / problem.dof
+        spread = covariance(problem, minima[0])
+        errors = np.sqrt(scale * np.diag(spread.theta))
+        intervals, lower = profile_intervals(problem, minima, scale, errors)
+        if lower is None:
+            break
+        minima = sorted([*solve(problem, start=np.exp(lower.theta[2:])), *minima], key=lambda m: m.cost)
+        minima = [m for i, m in enumerate(minima) if i == 0 or m.cost - minima[0].cost > 0.05]
+    return intervals, minima, scale, spread
+
+
+def _parameters(
+    problem: Problem, best: Solution, intervals: FloatArray, scale: float, spread: Covariance
+) -> xr.Dataset:
+    names, free = list(problem.names), problem.free
+    value = _linear(best.theta)
+    ends = intervals.copy()
+    ends[..., 2:, :] = np.exp(ends[..., 2:, :])
+    # an IRF that may be zero has an interval that is open towards zero
+    ends[:, 1, 0] = np.where(np.isneginf(ends[:, 1, 0]), 0.0, ends[:, 1, 0])
+    limits = _linear(problem.data.bounds)
+    reach = np.where(np.isfinite(limits), limits, np.array([value - 10 * problem.spacing, value + 10 * problem.spacing]))
+    closed = np.clip(ends, np.minimum(reach[0], value)[:, None], np.maximum(reach[1], value)[:, None])
+    jacobian = np.concatenate([[1.0, 1.0], value[2:]])
+    wald = np.sqrt(scale * np.diag(spread.theta)) * jacobian
+    # a linear error beyond the search range says no more than the range does
+    wald = np.where(free, np.minimum(wald, reach[1] - reach[0]), 0.0)
+    stderr = np.array([stderr_from_interval(v, *closed[:, p], w) for p, (v, w) in enumerate(zip(value, wald, strict=True))])
+    margin = 1e-6
+    at_bound = free & ((best.theta <= problem.data.bounds[0] + margin) | (best.theta >= problem.data.bounds[1] - margin))
+    identifiable = ~at_bound | ~free
+    with np.errstate(divide="ignore"):
+        identifiable[2:] &= ends[1, 2:, 1] <= _FACTOR * ends[1, 2:, 0]
+    identifiable[:2] &= np.isfinite(ends[1, :2]).all(axis=-1)
+    identifiable[1] &= not free[1] or bool(ends[1, 1, 0] > 0)
+    bound, sd, directions = design_bound(problem, best)
+    deviations = np.sqrt(np.diag(spread.theta))
+    correlation = spread.theta / np.where(np.outer(deviations, deviations) > 0, np.outer(deviations, deviations), 1.0)
+    np.fill_diagonal(correlation, 1.0)
+    pair = ("parameter", "bound")
+    taus = names[2:]
+    return xr.Dataset(
+        {
+            "value": ("parameter", value, _attrs("ps", "parameter value")),
+            "stderr": ("parameter", stderr, _attrs("ps", "standard error, widened to the intervals")),
+            "ci68": (pair, ends[0], _attrs("ps", "68 % profile-likelihood interval")),
+            "ci95": (pair, ends[1], _attrs("ps", "95 % profile-likelihood interval")),
+            "at_bound": ("parameter", at_bound, _attrs("1", "value lies on a bound of the search")),
+            "identifiable": ("parameter", identifiable, _attrs("1", "95 % interval closed and, for a tau, within 3x")),
+            "fixed": ("parameter", ~free, _attrs("1", "parameter was given, not fitted")),
+            "crb": ("parameter", bound * jacobian, _attrs("ps", "Cramer-Rao bound of the design at the fit, no prior")),
+            "correlation": (("parameter", "parameter2"), correlation, _attrs("1", "correlation of t_d, sigma, log tau")),
+            "log_tau_sd": ("direction", np.sqrt(scale) * sd, _attrs("1", "sd along the principal directions of log tau")),
+            "log_tau_direction": (("parameter_tau", "direction"), directions, _attrs("1", "principal directions")),
+            "chi2": ((), scale * problem.dof, _attrs("1", "chi-square of the data")),
+            "dof": ((), problem.dof, _attrs("1", "degrees of freedom")),
+            "redchi": ((), scale, _attrs("1", "reduced chi-square")),
+        },
+        coords={"parameter": names, "parameter2": names, "parameter_tau": taus, "bound": ["lower", "upper"]},
+    )
+
+
+def _amplitudes(problem: Problem, best: Solution, scale: float, spread: Covariance, power: int) -> xr.Dataset:
+    unit = "1" if power == 1 else "1^(1/2)"
+    factor = problem.peak ** (1.0 / power)
+    n_par = best.theta.size
+    variances = np.diagonal(spread.traces, axis1=1, axis2=2)[:, n_par:]
+    measured = (problem.data.weight > 0).any(axis=1)[:, None]
+    amplitude = np.where(measured, best.amplitudes, np.nan).T * factor
+    stderr = np.where(measured, np.sqrt(scale * variances), np.nan).T * factor
+    return xr.Dataset(
+        {
+            "amplitude": (("term", "trace"), amplitude, _attrs(unit, "amplitude of the kinetic term")),
+            "amplitude_stderr": (("term", "trace"), stderr, _attrs(unit, "standard error of the amplitude")),
+            "sign": ("trace", best.signs, _attrs("1", "sign of the trace in the squared form")),
+        },
+        coords={"term": [f"A{i + 1}" for i in range(best.amplitudes.shape[1])]},
+    )
+
+
+def _linear(theta: FloatArray) -> FloatArray:
+    out = np.array(theta, dtype=np.float64)
+    out[..., 2:] = np.exp(out[..., 2:])
+    return out
+
+
+def _attrs(units: str, long_name: str) -> dict[str, str]:
+    return {"units": units, "long_name": long_name}
