@@ -47,7 +47,7 @@ Json = Annotated[bool, Parameter(name="--json", negative="")]
 
 
 @app.command
-def demo(*, out: Path = Path("demo"), common: Common = Common()) -> None:  # noqa: B008 (frozen)
+def demo(*, out: Path = Path("demo"), common: Common = Common()) -> None:
     """Simulate the seed experiment small, process it, and print the summary beside the simulated truth.
 
     Parameters
@@ -62,7 +62,7 @@ def demo(*, out: Path = Path("demo"), common: Common = Common()) -> None:  # noq
 
 
 @app.command
-def simulate(scenario: str, *, out: Path, seed: int | None = None, common: Common = Common()) -> None:  # noqa: B008
+def simulate(scenario: str, *, out: Path, seed: int | None = None, common: Common = Common()) -> None:
     """Write a scenario as EuXFEL runs, with a config to process them and the truth.
 
     Parameters
@@ -86,7 +86,7 @@ def inspect(
     *,
     instrument: str = "scs-dssc-boz",
     as_json: Json = False,
-    common: Common = Common(),  # noqa: B008
+    common: Common = Common(),
 ) -> None:
     """Show what is in a raw run, what moved, and what is wrong with it.
 
@@ -112,7 +112,7 @@ def init(
     *,
     output: Annotated[Path, Parameter(name=["-o", "--output"])] = Path("config.yaml"),
     instrument: str = "scs-dssc-boz",
-    common: Common = Common(),  # noqa: B008
+    common: Common = Common(),
 ) -> None:
     """Inspect every run of a folder, classify it, and write a config to edit.
 
@@ -144,8 +144,8 @@ def process(
     config: Path,
     *,
     out: Out = None,
-    changes: Annotated[list[str], Parameter(name="--set", consume_multiple=True, negative="")] = [],  # noqa: B006
-    common: Common = Common(),  # noqa: B008
+    changes: Annotated[list[str], Parameter(name="--set", consume_multiple=True, negative="")] = [],
+    common: Common = Common(),
 ) -> None:
     """Run the Prefect flow from raw runs to a published product; goes on where it stopped, skips what is current.
 
@@ -166,9 +166,9 @@ def reprocess(
     config: Path,
     *,
     stage: Annotated[str, Parameter(name="--from")],
-    changes: Annotated[list[str], Parameter(name="--set", consume_multiple=True, negative="")] = [],  # noqa: B006
+    changes: Annotated[list[str], Parameter(name="--set", consume_multiple=True, negative="")] = [],
     out: Out = None,
-    common: Common = Common(),  # noqa: B008
+    common: Common = Common(),
 ) -> None:
     """Process again from a stage on; what comes before is taken from the stores.
 
@@ -204,7 +204,7 @@ def _run_flow(config: Path, out: Path | None, changes: list[str], stage: str | N
 
 
 @app.command
-def validate(product: Path, *, common: Common = Common()) -> None:  # noqa: B008
+def validate(product: Path, *, common: Common = Common()) -> None:
     """Check a product against its schema; exit 1 and one line per fault.
 
     Parameters
@@ -224,7 +224,7 @@ def validate(product: Path, *, common: Common = Common()) -> None:  # noqa: B008
 
 
 @app.command
-def show(product: Path, *, as_json: Json = False, common: Common = Common()) -> None:  # noqa: B008
+def show(product: Path, *, as_json: Json = False, common: Common = Common()) -> None:
     """Print the summary of a product. Comparing two versions is not there yet.
 
     Parameters
@@ -257,7 +257,7 @@ def _print_summary(version: Path) -> None:
 
 
 @app.command
-def dashboard(out: Path, *, port: int = 8080, common: Common = Common()) -> None:  # noqa: B008
+def dashboard(out: Path, *, port: int = 8080, common: Common = Common()) -> None:
     """Serve a plain page per product on loopback: summary and figures. Linked, interactive views are not there yet.
 
     Parameters
@@ -284,7 +284,7 @@ def dashboard(out: Path, *, port: int = 8080, common: Common = Common()) -> None
 
 
 @app.command
-def plan(product: Path, *, common: Common = Common()) -> None:  # noqa: B008
+def plan(product: Path, *, common: Common = Common()) -> None:
     """Tell which errors on the times to expect for more shots at a product's delays. Better delays: not there yet.
 
     Parameters
@@ -293,9 +293,14 @@ def plan(product: Path, *, common: Common = Common()) -> None:  # noqa: B008
         A product, or a config that was processed.
     """
     common.start()
-    from flows.planning import plan_text
+    from pipeline.io import publish, store
+    from pipeline.job import load_job
+    from pipeline.planning import plan_text
 
-    print(plan_text(product))
+    if product.suffix in (".yaml", ".yml"):
+        product = load_job(product).product_dir
+    tree = store.open_tree(publish.resolve(product) / "product.zarr")
+    print(plan_text(tree["kinetics"].to_dataset().load()))
 
 
 @app.command
@@ -304,7 +309,7 @@ def export(
     *,
     format_name: Annotated[Literal["nexus", "xdi", "csv"], Parameter(name="--format")],
     out: Path | None = None,
-    common: Common = Common(),  # noqa: B008
+    common: Common = Common(),
 ) -> None:
     """Write a product for other programs.
 
@@ -327,7 +332,7 @@ def export(
 
 
 @app.command
-def doctor(*, common: Common = Common()) -> None:  # noqa: B008
+def doctor(*, common: Common = Common()) -> None:
     """Show versions, settings, disk and memory, and what would stop a run here."""
     common.start()
     from flows.doctor import examine
@@ -359,6 +364,10 @@ def main(arguments: list[str] | None = None) -> None:
         _fail("interrupted; the next run goes on from here", 130)
     except BrokenPipeError:
         sys.exit(0)
+    except Exception as error:
+        logging.getLogger("trxas").debug("traceback", exc_info=True)
+        text = str(error).splitlines()[0] if str(error) else ""
+        _fail(f"unexpected {type(error).__name__}: {text} (--log-level DEBUG shows where; this is a fault of trxas)", 1)
     sys.exit(0)
 
 

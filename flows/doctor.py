@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 from pipeline.provenance import code_version, environment
@@ -18,8 +17,6 @@ def examine() -> tuple[str, list[str]]:
     """Return a report and the faults, one line each."""
     faults = []
     lines = [f"trxas {code_version()}", *(f"  {name:12s} {version}" for name, version in environment().items())]
-    if sys.version_info < (3, 11):
-        faults.append(f"Python {sys.version.split()[0]} is too old; 3.11 or newer is needed")
     free = shutil.disk_usage(Path.cwd()).free
     lines.append(f"disk here     {free / 1e9:.0f} GB free")
     if free < LOW_DISK:
@@ -27,8 +24,8 @@ def examine() -> tuple[str, list[str]]:
     lines.append(f"processors    {len(os.sched_getaffinity(0))}")
     pages, size = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     lines.append(f"memory        {pages * size / 1e9:.1f} GB available")
-    for name in ("PREFECT_API_URL", "PREFECT_HOME", "HDF5_USE_FILE_LOCKING", "DO_NOT_TRACK"):
-        lines.append(f"{name:22s} {os.environ.get(name, '(not set)')}")
+    variables = ("PREFECT_API_URL", "PREFECT_HOME", "HDF5_USE_FILE_LOCKING", "DO_NOT_TRACK")
+    lines += [f"{name:22s} {os.environ.get(name, '(not set)')}" for name in variables]
     home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
     parent = next(p for p in (home, *home.parents) if p.exists())
     if not os.access(parent, os.W_OK):

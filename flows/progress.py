@@ -17,7 +17,7 @@ _tasks: dict[str, TaskID] = {}
 @contextmanager
 def shown(enabled: bool) -> Iterator[None]:
     """Show bars while the block runs; where stderr is not a terminal nothing is drawn."""
-    global _bars  # noqa: PLW0603 (one display per process)
+    global _bars
     console = Console(stderr=True)
     if not enabled or not console.is_terminal:
         yield

@@ -4,6 +4,8 @@ Whether there is anything to do is decided by the stage itself (same inputs, opt
 off: its keys know nothing of files on disk.
 """
 
+from typing import Any
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -21,7 +23,7 @@ __all__ = [
     "task_reduce_run",
 ]
 
-_OPTIONS = {"cache_policy": NO_CACHE, "persist_result": False, "log_prints": False}
+_OPTIONS: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
 
 
 @task(name="inventory", task_run_name="inventory-r{run:04d}", **_OPTIONS)
@@ -42,7 +44,7 @@ def task_reduce_run(job: Job, run: int, inputs: str) -> bool:
     return workflow.reduce_run(job, run, inputs, progress=tell)
 
 
-task_label = task(workflow.label, name="label", **_OPTIONS)
-task_bin_spectra = task(workflow.bin_spectra, name="spectra", **_OPTIONS)
-task_fit = task(workflow.fit, name="fits", **_OPTIONS)
-task_publish = task(workflow.publish_product, name="publish", **_OPTIONS)
+task_label = task(name="label", **_OPTIONS)(workflow.label)
+task_bin_spectra = task(name="spectra", **_OPTIONS)(workflow.bin_spectra)
+task_fit = task(name="fits", **_OPTIONS)(workflow.fit)
+task_publish = task(name="publish", **_OPTIONS)(workflow.publish_product)

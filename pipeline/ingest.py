@@ -10,10 +10,12 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import dask
 import numpy as np
 import xarray as xr
+from dask.base import compute
+from dask.delayed import delayed
 
 from pipeline.chunks import plan_blocks
 from pipeline.errors import DataError
@@ -41,7 +43,7 @@ class Crop:
         """Rows and columns kept."""
         return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
 
-    def coords(self) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:
+    def coords(self) -> dict[str, Any]:
         """Return the pixel numbers."""
         return {
             name: (
@@ -172,8 +174,7 @@ def reduce_raw(
     kernel = prepare(calibration)
     with FrameSource(run.number, index) as source:
         tasks = [
-            dask.delayed(_reduce_one, pure=False, traverse=False)(source, part, kernel, keep, cube)
-            for part in plan.slices()
+            delayed(_reduce_one, pure=False, traverse=False)(source, part, kernel, keep, cube) for part in plan.slices()
         ]
         results = _compute(tasks, scheduler, workers, progress, index.row.size)
     return _as_pulses(run.labels, results)
@@ -184,7 +185,7 @@ def _compute(tasks: list[object], scheduler: str, workers: int, progress: Progre
     results: list[tuple] = []
     batch = max(workers * 4, 1)
     for start in range(0, len(tasks), batch):
-        results += dask.compute(*tasks[start : start + batch], scheduler=scheduler, num_workers=workers)
+        results += compute(*tasks[start : start + batch], scheduler=scheduler, num_workers=workers)
         if progress is not None:
             progress(min(start + batch, len(tasks)) * total // len(tasks), total)
     return results
@@ -211,7 +212,7 @@ def reduce_stored(
         gap = ~real[:, :, None]
         return np.where(gap, np.nan, photons), np.where(gap, np.nan, stderr), np.where(gap, 0, saturated), real
 
-    tasks = [dask.delayed(reduce_part, pure=False)(start) for start in range(0, n, chunk)]
+    tasks = [delayed(reduce_part, pure=False)(start) for start in range(0, n, chunk)]
     return _as_pulses(labels, _compute(tasks, "threads", workers, progress, n * cube.sizes["pulse"]))
 
 

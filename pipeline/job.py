@@ -56,7 +56,11 @@ class Job:
     def reduced_runs(self) -> list[int]:
         """Runs that are reduced to pulses: the flat field, then the scans in the config's order; failed ones left out."""
         flat = self.config.runs.flat_field
-        return [*([flat] if flat is not None else []), *(s.run for s in [*self.energy_scans, *self.delay_scans])]
+        return [
+            *([flat] if flat is not None else []),
+            *(s.run for s in self.energy_scans),
+            *(s.run for s in self.delay_scans),
+        ]
 
     @property
     def energy_scans(self) -> list[EnergyScanRun]:

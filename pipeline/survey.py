@@ -132,7 +132,8 @@ def classify(folder: Path, instrument: Instrument) -> tuple[list[dict[str, Any]]
     A dark run is one without light; of the lit ones, an energy scan moves the monochromator, a delay scan the stage,
     and a flat field neither. A run that cannot be read is unknown, with the reason.
     """
-    found, overrides = [], {}
+    found: list[dict[str, Any]] = []
+    overrides: dict[str, Any] = {}
     for number in run_numbers(folder):
         try:
             files = open_files(run_folder(folder, number))

@@ -17,24 +17,19 @@ import numpy as np
 import xarray as xr
 
 from pipeline import fits, ingest
+from pipeline.calibrating import make_calibration, nonlinearity_of
 from pipeline.errors import ConfigError, DataError
 from pipeline.io import dos_files, manifest, publish, store
 from pipeline.io.euxfel import Run, open_run
-from pipeline.io.tables import read_nonlinearity
 from pipeline.job import Job
+from pipeline.labelling import fluence_of, labelled, quality_of, select
 from pipeline.plots import draw_beams, draw_product
 from pipeline.provenance import FileHashes, code_hash, code_version, digest, environment
-from pipeline.science import detector
-from pipeline.science.beams import beam_dataset, find_beams
-from pipeline.science.calibration import build_calibration
-from pipeline.science.quality import run_quality
 from pipeline.science.roles import assign_roles
-from pipeline.science.selection import count_reasons, select_pulses
-from pipeline.science.spectra import delay_scans, flat_constant, quality_cells, spectra
-from pipeline.science.timing import pulse_delay
+from pipeline.science.spectra import delay_scans, flat_constant, spectra
 from pipeline.summary import summarise
-from schemas.config import Beams, BinGrid, BinWidth, DelayScanRun
-from schemas.datasets import PULSES, QUALITY
+from schemas.config import BinGrid, BinWidth
+from schemas.datasets import PULSES
 from schemas.products import GROUPS, SCHEMA_VERSION
 
 __all__ = [
@@ -54,9 +49,6 @@ log = logging.getLogger("trxas")
 
 STAGES = ("frames", "pulses", "spectra", "fits")
 """Stages from which a dataset can be processed again."""
-
-FLAT_FRAMES = 4000
-"""Flat-field frames used for calibration: photon transfer and beam ratios are known to 0.1 % from these."""
 
 Progress = Callable[[str, int, int], None]
 """Called with a label, what was done and what there is to do."""
@@ -156,102 +148,27 @@ def _open(job: Job, number: int) -> Run:
 def calibrate(job: Job, inputs: dict[int, str], *, progress: Progress | None = None) -> str:
     """Make the calibration of the dataset from its dark and flat-field runs; returns its hash.
 
-    Without a flat-field run the beams are sought in the first scan, and gain and non-linearity must be given.
+    Without a flat-field run the beams are sought in the first scan, and the gain must be given.
     """
-    runs = job.config.runs
-    lit = job.reduced_runs[0]
-    nonlinearity = _nonlinearity(job)
+    dark, lit = job.config.runs.dark, job.reduced_runs[0]
+    nonlinearity = nonlinearity_of(job)
     key = digest(
         {
-            "inputs": [inputs[runs.dark], inputs[lit]],
+            "inputs": [inputs[dark], inputs[lit]],
             "options": job.options("detector", "beams"),
             "table": None if isinstance(nonlinearity, str) else nonlinearity.tolist(),
             "code": code_hash(_CODE["calibration"]),
         }
     )
     folder = job.calibrations / key
-    if manifest.is_current(folder, "calibration", key, "calibration.zarr"):
-        manifest.record(job.stage_dir, "calibration", key)
-        return key
-    dark = _dark(job, progress)
-    run = _open(job, lit)
-    image = _mean_image(run, dark, progress)
-    beams = _beams(job, image, dark, run.number)
-    crop = ingest.crop_to_beams(beams)
-    flat = ingest.sample_frames(run, crop, FLAT_FRAMES) if runs.flat_field is not None else None
-    settings = job.config.detector
-    try:
-        calibration = build_calibration(
-            dark,
-            beams,
-            flat,
-            gain=None if settings.gain == "auto" else settings.gain,
-            nonlinearity=nonlinearity,
-            flat_field_order=None if settings.flat_field == "none" else settings.flat_field.order,
-            saturation=settings.saturation,
-        )
-    except DataError as error:
-        raise DataError(f"calibration of runs {runs.dark} and {lit}: {error}") from None
-    rows, columns = run.index.frame_shape
-    calibration = calibration.assign_attrs(module_rows=rows, module_columns=columns)
-    store.write_dataset(folder / "calibration.zarr", calibration)
-    store.write_dataset(folder / "image.zarr", image.rename("image").to_dataset())
-    draw_beams(image, beams, job.roles, folder / "beams.png")
-    manifest.record(folder, "calibration", key, dark=runs.dark, flat_field=lit)
+    if not manifest.is_current(folder, "calibration", key, "calibration.zarr"):
+        calibration, image = make_calibration(job, nonlinearity, progress=progress)
+        store.write_dataset(folder / "calibration.zarr", calibration)
+        store.write_dataset(folder / "image.zarr", image.rename("image").to_dataset())
+        draw_beams(image, calibration, job.roles, folder / "beams.png")
+        manifest.record(folder, "calibration", key, dark=dark, flat_field=lit)
     manifest.record(job.stage_dir, "calibration", key)
     return key
-
-
-def _nonlinearity(job: Job) -> Any:
-    choice = job.config.detector.nonlinearity
-    return choice if choice in ("auto", "none") else read_nonlinearity(job.base / choice)
-
-
-def _dark(job: Job, progress: Progress | None) -> xr.Dataset:
-    run = _open(job, job.config.runs.dark)
-    cells = np.unique(run.index.cell_id[run.index.present])
-    sums = None
-    trains = list(range(len(run.index.train_id)))
-    for done, (block, cell) in enumerate(ingest.dark_blocks(run, trains)):
-        sums = detector.dark_sums(block, np.searchsorted(cells, cell), len(cells), out=sums)
-        _tell(progress, f"dark run {run.number}", done + 1, len(trains))
-    if sums is None:
-        raise DataError(f"run {run.number}: the dark run holds no frames; choose another dark run")
-    return detector.dark_calibration(sums, cell_id=cells)
-
-
-def _mean_image(run: Run, dark: xr.Dataset, progress: Progress | None) -> xr.DataArray:
-    """Return the mean dark-subtracted image of frames spread over a run, X-ray pulses only."""
-    cells = dark["cell_id"].values
-    lit = ~run.labels["dark_frame"].values
-    trains = ingest.spread_trains(run, 2000)
-    sums = None
-    for done, train in enumerate(trains):
-        for block, cell in ingest.dark_blocks(run, [train]):
-            shown = np.isin(cell, cells) & np.isin(cell, run.index.cell_id[train][lit[train]])
-            sums = detector.dark_sums(block[shown], np.searchsorted(cells, cell[shown]), len(cells), out=sums)
-        _tell(progress, f"image of run {run.number}", done + 1, len(trains))
-    if sums is None or not sums.count.any():
-        raise DataError(f"run {run.number}: no frame shares a memory cell with the dark run; record another dark run")
-    offset = np.einsum("c,cyx->yx", sums.count.astype(np.float64), np.nan_to_num(dark["dark_mean"].values))
-    mean = (sums.total.sum(axis=0, dtype=np.float64) - offset) / sums.count.sum()
-    attrs = {"units": "ADU", "long_name": "mean dark-subtracted image"}
-    return xr.DataArray(mean, dims=("y", "x"), coords={"y": dark["y"], "x": dark["x"]}, attrs=attrs)
-
-
-def _beams(job: Job, image: xr.DataArray, dark: xr.Dataset, run: int) -> xr.Dataset:
-    choice = job.config.beams
-    if isinstance(choice, Beams):
-        regions = choice.model_dump()
-        height, width = image.shape
-        for role, (_, x1, _, y1) in ((r, v) for r, v in regions.items() if v is not None):
-            if x1 > width or y1 > height:
-                raise ConfigError(f"beams.{role}: reaches beyond the module of {width} × {height} pixels")
-        return beam_dataset([tuple(regions[role]) for role in job.roles])
-    try:
-        return find_beams(image, bad=dark["bad_pixel"], count=len(job.roles))
-    except DataError as error:
-        raise DataError(f"run {run}: {error}") from None
 
 
 # --- frames and pulses -----------------------------------------------------------------------------------------------
@@ -308,17 +225,12 @@ def reduce_run(job: Job, number: int, inputs: str, *, progress: Progress | None 
         beam=("beam", np.array(job.roles[: pulses.sizes["beam"]])),
         delay=(("train", "pulse"), np.full(pulses["present"].shape, np.nan)),
         nominal_delay=("train", np.full(pulses.sizes["train"], np.nan)),
-        fluence=_fluence(job, number),
+        fluence=fluence_of(job, number),
     )
     store.write_dataset(folder / "pulses.zarr", PULSES.describe(pulses))
     manifest.forget(folder, "labels")
     manifest.record(folder, "pulses", key, n_blank=pulses.attrs["n_blank"])
     return True
-
-
-def _fluence(job: Job, number: int) -> float:
-    scan = job.config.run_of(number)
-    return scan.fluence if scan is not None else 0.0
 
 
 # --- labels ----------------------------------------------------------------------------------------------------------
@@ -340,7 +252,7 @@ def label(job: Job) -> bool:
     marked = all(manifest.read(job.run_dir(n)).get("labels", {}).get("key") == key for n in job.reduced_runs)
     if marked and manifest.is_current(job.stage_dir, "labels", key):
         return False
-    runs = {n: _labelled(job, n) for n in job.reduced_runs}
+    runs = {n: labelled(job, n) for n in job.reduced_runs}
     flat = job.config.runs.flat_field
     scans = [r for n, r in runs.items() if n != flat]
     roles, notes = job.roles, list[str]()
@@ -355,38 +267,6 @@ def label(job: Job) -> bool:
         manifest.record(folder, "labels", key)
     manifest.record(job.stage_dir, "labels", key, roles=roles, notes=notes)
     return True
-
-
-def _labelled(job: Job, number: int) -> xr.Dataset:
-    """Return a run's pulses with delay, fluence and the reason why a pulse does not count."""
-    pulses = store.open_dataset(job.run_dir(number) / "pulses.zarr").load()
-    scan = job.config.run_of(number)
-    options = job.config.delay
-    if scan is not None:
-        nominal = None if isinstance(scan, DelayScanRun) else scan.delay
-        common = {"t0": options.t0, "sign": options.sign, "nominal": nominal}
-        try:
-            delay = pulse_delay(pulses, **common, use_arrival=options.use_arrival)
-            base = pulse_delay(pulses, **common, use_arrival=False)[:, 0]
-        except DataError as error:
-            raise DataError(f"run {number}: {error}") from None
-        pulses = pulses.assign_coords(delay=delay, nominal_delay=base.variable)
-        if isinstance(scan, DelayScanRun) and scan.energy is not None:
-            pulses = pulses.assign_coords(energy=("train", np.full(pulses.sizes["train"], scan.energy)))
-    pulses = pulses.assign_coords(fluence=_fluence(job, number))
-    return pulses.assign(code=_select(job, pulses, scan is not None))
-
-
-def _select(job: Job, pulses: xr.Dataset, science: bool) -> xr.DataArray:
-    filters = job.config.filters
-    return select_pulses(
-        pulses,
-        min_intensity=filters.min_intensity,
-        max_saturated=filters.max_saturated,
-        exclude_pulses=filters.exclude_pulses,
-        need_delay=science,
-        need_energy=science,
-    )
 
 
 # --- spectra ---------------------------------------------------------------------------------------------------------
@@ -405,7 +285,7 @@ def bin_spectra(job: Job) -> bool:
         return False
     runs = {n: store.open_dataset(job.run_dir(n) / "pulses.zarr").load() for n in job.reduced_runs}
     flat_number = job.config.runs.flat_field
-    runs = {n: r.assign(code=_select(job, r, n != flat_number)) for n, r in runs.items()}
+    runs = {n: r.assign(code=select(job, r, n)) for n, r in runs.items()}
     constant, warnings = (0.0, 0.0), list[str]()
     if flat_number is not None:
         try:
@@ -420,7 +300,7 @@ def bin_spectra(job: Job) -> bool:
     tree = {
         "spectra": spectra(energy_runs, energy_bins=energy_bins, delay_bins=delay_bins, constant=constant),
         "delay_scan": delay_scans(delay_runs, delay_bins=delay_bins, constant=constant),
-        "quality": _quality(job, runs, energy_bins, delay_bins),
+        "quality": quality_of(job, runs, energy_bins, delay_bins),
     }
     described = {name: GROUPS[name].describe(ds) for name, ds in tree.items()}
     store.write_tree(job.stage_dir / "spectra.zarr", xr.DataTree.from_dict({"/": xr.Dataset(), **described}))
@@ -440,36 +320,6 @@ def _delay_bins(job: Job) -> Any:
     if isinstance(bins, BinWidth):
         return bins.width
     return None if bins == "auto" else bins
-
-
-def _quality(job: Job, runs: dict[int, xr.Dataset], energy_bins: Any, delay_bins: Any) -> xr.Dataset:
-    rows = []
-    for number, run in runs.items():
-        science = job.config.run_of(number)
-        kind = (
-            "flat_field" if science is None else ("delay_scan" if isinstance(science, DelayScanRun) else "energy_scan")
-        )
-        cell = quality_cells(run, kind=kind, energy_bins=energy_bins, delay_bins=delay_bins)
-        reasons = count_reasons(np.where((run["code"].values == 0) & (cell < 0), 9, run["code"].values))
-        counts = manifest.read(job.run_dir(number)).get("inventory", {}).get("counts", {})
-        blank = manifest.read(job.run_dir(number)).get("pulses", {}).get("n_blank", 0)
-        row = {
-            "frames_expected": (run.sizes["train"] + counts.get("missing", 0)) * run.sizes["pulse"],
-            "frames_read": int(run["present"].sum()),
-            "frames_blank": blank,
-            "pulses_used": reasons.pop("used"),
-            "trains_missing": counts.get("missing", 0),
-            "trains_partial": counts.get("partial", 0),
-            "trains_suspect": counts.get("suspect", 0),
-            "trains_damaged": sum(
-                counts.get(k, 0) for k in ("truncated", "misindexed", "duplicate", "duplicate_pulse")
-            ),
-            **{f"dropped_{reason}": n for reason, n in reasons.items()},
-            **run_quality(run, cell),
-        }
-        rows.append(row)
-    data = {name: ("run", np.array([row[name] for row in rows])) for name in rows[0]}
-    return QUALITY.describe(xr.Dataset(data, coords={"run": np.array(list(runs), np.int64)}))
 
 
 # --- fits and product ------------------------------------------------------------------------------------------------
@@ -556,8 +406,3 @@ def restart_from(job: Job, stage: str) -> None:
     for number in job.reduced_runs:
         manifest.forget(job.run_dir(number), *per_run)
     manifest.forget(job.stage_dir, *(s for s in later if s not in per_run))
-
-
-def _tell(progress: Progress | None, text: str, done: int, total: int) -> None:
-    if progress is not None:
-        progress(text, done, total)

@@ -7,6 +7,7 @@ changes of the command line, `describe_error` turns a validation error into one 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,7 +53,7 @@ Edges = Annotated[list[float], Field(min_length=2)]
 
 
 def _increasing(values: list[float]) -> list[float]:
-    if any(b <= a for a, b in zip(values, values[1:], strict=False)):
+    if any(b <= a for a, b in pairwise(values)):
         raise ValueError("bin edges must increase")
     return values
 
@@ -226,7 +227,7 @@ class Detector(Strict):
 
     gain: Positive | Literal["auto"] = "auto"
     """ADU per photon; auto: photon-transfer curve of the flat-field run."""
-    nonlinearity: Literal["auto", "none"] | str = "auto"
+    nonlinearity: str = "auto"
     """auto: self-calibrated on the flat-field run; none; or a file with columns adu, corrected_adu."""
     flat_field: FlatField | Literal["none"] = FlatField()
     """Order of the flat-field correction, or none."""

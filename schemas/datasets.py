@@ -77,9 +77,9 @@ class DatasetSpec:
                 if f"{name}_stderr" in result.variables:
                     attrs["ancillary_variables"] = f"{name}_stderr"
                 result[name].attrs = {**result[name].attrs, **attrs}
-        for name in result.variables:
-            result[name].attrs.setdefault("units", "1")
-            result[name].attrs.setdefault("long_name", str(name).replace("_", " "))
+        for other in result.variables:
+            result[other].attrs.setdefault("units", "1")
+            result[other].attrs.setdefault("long_name", str(other).replace("_", " "))
         return result
 
 
@@ -205,6 +205,7 @@ KINETICS = DatasetSpec(
         "term": Variable(("term",), "1", "amplitude of the fit", "str"),
         "energy": Variable(("energy",), "eV", "photon energy of the trace"),
         "delay": _DELAY,
+        "time": Variable(("time",), "ps", "delay at which the signal is quoted"),
     },
     {
         "value": Variable(_PARAMETER, "ps", "fitted value"),
@@ -219,6 +220,10 @@ KINETICS = DatasetSpec(
         "fit": Variable(_TRACE, "1", "fitted difference"),
         "residual": Variable(_TRACE, "1", "data minus fit"),
         "redchi": Variable(("fluence",), "1", "χ² per degree of freedom"),
+        "crb": Variable(_PARAMETER, "ps", "smallest standard error that these delays and errors allow (Cramér-Rao)"),
+        "systematic": Variable(_PARAMETER, "ps", "change if a fixed t_d or irf_sigma were wrong by 10 fs"),
+        "t50": Variable(("fluence",), "ps", "time of 50 % rise of the strongest trace", stderr=True),
+        "signal": Variable(("fluence", "time", "energy"), "1", "fitted difference at a few delays", stderr=True),
     },
 )
 

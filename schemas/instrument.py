@@ -92,7 +92,7 @@ class Instrument(_Strict):
         found: Role | None = getattr(self, name)
         return found
 
-    def with_sources(self, sources: Mapping[str, RoleOverride | str | None]) -> Instrument:
+    def with_sources(self, sources: Mapping[Any, RoleOverride | str | None]) -> Instrument:
         """Return the instrument with the config's overrides; null leaves an optional role out.
 
         Raises ValueError naming the role that is required, or that the profile lacks and the config only half gives.

@@ -81,7 +81,7 @@ def _nexus_group(group: h5py.Group, dataset: xr.Dataset) -> None:
     group.attrs.update(NX_class="NXdata", signal=str(main), axes=[str(d) for d in dataset[main].dims])
     for name, variable in dataset.variables.items():
         values = variable.values
-        item = group.create_dataset(str(name), data=values.astype("S") if values.dtype.kind in "UOT" else values)
+        item = group.create_dataset(str(name), data=[str(v) for v in values] if values.dtype.kind in "UOT" else values)
         item.attrs["units"] = variable.attrs.get("units", "1")
         item.attrs["long_name"] = variable.attrs.get("long_name", str(name))
         if f"{name}_stderr" in dataset:

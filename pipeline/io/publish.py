@@ -131,7 +131,7 @@ def publish(
         version = _claim(folder, partial, {**summary, **stamp})
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    pointer = Pointer(version=version.name, path=version.name, **stamp)
+    pointer = Pointer.model_validate({"version": version.name, "path": version.name, **stamp})
     write_json(folder / "latest.json", pointer.model_dump())
     return version
 

@@ -71,7 +71,7 @@ def _plain(dataset: xr.Dataset) -> xr.Dataset:
     return result
 
 
-def open_dataset(path: Path, *, chunks: Mapping[str, int] | None = None) -> xr.Dataset:
+def open_dataset(path: Path, *, chunks: dict[str, int] | None = None) -> xr.Dataset:
     """Open a dataset lazily; raises ProductError naming the path if there is none."""
     if not (path / "zarr.json").is_file():
         raise ProductError(f"{path}: no dataset there; process the run first")

@@ -185,8 +185,11 @@ def _scaled_start(moment: FloatArray, b: FloatArray, a: FloatArray, q: FloatArra
 
 
 @njit(cache=True)
-def quartic_global(moment: FloatArray, b: FloatArray, a: FloatArray, best: float) -> float:
-    """Improve A and the value `best` from the sign patterns, the axes and the relaxed linear solution."""
+def quartic_global(moment: FloatArray, b: FloatArray, a: FloatArray, best: float, decay: FloatArray) -> float:
+    """Improve A and the value `best` from the sign patterns, the axes, the relaxed linear solution and sign switches.
+
+    `decay` (time, term): e^{-x/tau_i} of each term (1 for the first) at a few ascending times.
+    """
     n, n_col = a.size, b.size
     q, relaxed, trial = np.empty(n_col), np.empty(n_col), np.empty(n)
     for start in range(8):
@@ -223,4 +226,37 @@ def quartic_global(moment: FloatArray, b: FloatArray, a: FloatArray, best: float
         if f < best - 1e-9 * abs(best):
             best = f
             a[:] = trial
+    return _switched(moment, b, a, best, decay)
+
+
+@njit(cache=True)
+def _switched(moment: FloatArray, b: FloatArray, a: FloatArray, best: float, decay: FloatArray) -> float:
+    """Improve A by changing the sign of the bracket before the square over an interval of time.
+
+    The minima differ in where the bracket changes sign, so each known one leads to the others.
+    """
+    n, n_times = a.size, decay.shape[0]
+    gram, right = decay.T @ decay, np.empty(n)
+    q, trial = np.empty(b.size), np.empty(n)
+    improved = n > 1
+    for _ in range(3):
+        if not improved:
+            break
+        improved = False
+        bracket = decay @ a
+        for first in range(n_times - 1):
+            for last in range(first + 1, n_times):
+                right[:] = 0.0
+                for k in range(n_times):
+                    flip = -1.0 if first < k <= last else 1.0
+                    for i in range(n):
+                        right[i] += decay[k, i] * flip * bracket[k]
+                solve_ridged(gram, right, n, trial)
+                if not _scaled_start(moment, b, trial, q):
+                    continue
+                f = quartic_newton(moment, b, trial)
+                if f < best - 1e-9 * abs(best):
+                    best = f
+                    a[:] = trial
+                    improved = True
     return best

@@ -48,6 +48,7 @@ class KineticData(NamedTuple):
 
 _DEGREE = 40
 _SCALE = 3.75
+_SWITCH_TIMES = 5
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
 
 
@@ -157,6 +158,20 @@ def _trace_cost(e: int, sign: int, q: FloatArray, phi: FloatArray, data: Kinetic
 
 
 @njit(cache=True)
+def _decays(theta: FloatArray) -> FloatArray:
+    """e^{-x / tau_i} (time, term) at times around tau2 and tau3; the first term does not decay."""
+    n_tau = theta.size - 2
+    out = np.ones((_SWITCH_TIMES, n_tau))
+    if n_tau > 1:
+        first, last = theta[3:].min() - 1.2, theta[3:].max() + 1.2
+        for k in range(_SWITCH_TIMES):
+            x = math.exp(first + (last - first) * k / (_SWITCH_TIMES - 1))
+            for i in range(1, n_tau):
+                out[k, i] = math.exp(-x * math.exp(-theta[2 + i]))
+    return out
+
+
+@njit(cache=True)
 def _project(
     theta: FloatArray,
     amplitudes: FloatArray,
@@ -173,6 +188,7 @@ def _project(
     for p in range(theta.size):
         pull = (theta[p] - data.prior[0, p]) * data.prior[1, p]
         cost += pull * pull
+    decay = _decays(theta)
     for e in range(amplitudes.shape[0]):
         _moments(e, phi, data, moment, b)
         if data.power == 1:
@@ -185,7 +201,7 @@ def _project(
                     if sign != signs[e] and data.allowed_sign[e] != 0:
                         continue
                     trial = amplitudes[e].copy()
-                    better = quartic_global(moment, sign * b, trial, f)
+                    better = quartic_global(moment, sign * b, trial, f, decay)
                     if better < f:
                         f = better
                         amplitudes[e] = trial

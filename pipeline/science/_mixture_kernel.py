@@ -167,7 +167,7 @@ def merge_scans(spectra: xr.Dataset, window: tuple[float, float]) -> Merged:
 
 
 def fit_ground(shape: GroundShape, merged: Merged, *, shifts: Floats, max_fwhm: float) -> GroundFit:
-    """scale x shape(E - shift; variance) + slope (E - mean E) + a constant per scan, shift inside the range of `shifts`."""
+    """Scale x shape(E - shift; variance) + slope (E - mean E) + a constant per scan, shift inside the range of `shifts`."""
     theta = _ground_start(shape, merged, shifts, max_fwhm)
     limits = np.array(
         [[-np.inf, shifts[0], 0.0, -np.inf], [np.inf, shifts[-1], max_fwhm**2 / _FWHM2_PER_VARIANCE, np.inf]]
@@ -190,11 +190,7 @@ def fit_ground(shape: GroundShape, merged: Merged, *, shifts: Floats, max_fwhm: 
             damping *= 5.0
         if moved < 1e-5 or damping > 1e12:
             break
-    covariance = (
-        np.linalg.pinv(curvature, rcond=1e-14, hermitian=True)
-        if np.linalg.cond(curvature) > 1e14
-        else np.linalg.inv(curvature)
-    )
+    covariance = _inverse_of_used(curvature)
     jacobian = _ground_jacobian(shape, merged.energy, theta)
     weights = merged.scans.weights
     total = weights.sum(axis=1)
@@ -228,7 +224,7 @@ def _ground_start(shape: GroundShape, merged: Merged, shifts: Floats, max_fwhm: 
 
 def ground_curve(shape: GroundShape, energy: Floats, theta: Floats) -> Floats:
     """The component without its background."""
-    return theta[0] * shape(energy - theta[1], theta[2])
+    return np.asarray(theta[0] * shape(energy - theta[1], theta[2]))
 
 
 def _ground_jacobian(shape: GroundShape, energy: Floats, theta: Floats) -> Floats:
@@ -258,7 +254,8 @@ class Components(NamedTuple):
     def template(self, energy: Floats, shift: float) -> Floats:
         """ΔXAS of a share of 1: scale [excited(E - shift) - ground(E - ground shift)]."""
         scale, ground_shift, variance, _ = self.fit.theta
-        return scale * (self.excited(energy - shift, variance) - self.ground(energy - ground_shift, variance))
+        difference = self.excited(energy - shift, variance) - self.ground(energy - ground_shift, variance)
+        return np.asarray(scale * difference)
 
     def ground_derivatives(self, energy: Floats, shift: float, *, tied: bool) -> Floats:
         """Derivative of the template with respect to scale, shift, variance, slope: (energy, 4); `tied`: the excited shift follows the ground's."""
@@ -292,9 +289,13 @@ def best_shift(
 def _shares(template: Floats, scans: Scans, group: NDArray[np.int_], n_groups: int) -> tuple[Floats, Floats]:
     """Share and its precision per group of scans; group -1 is left out."""
     used = group >= 0
-    normal = np.bincount(group[used], (scans.weights[used] * template**2).sum(axis=1), n_groups)
-    right = np.bincount(group[used], (scans.weights[used] * scans.values[used] * template).sum(axis=1), n_groups)
+    normal = _sum_by_group((scans.weights[used] * template**2).sum(axis=1), group[used], n_groups)
+    right = _sum_by_group((scans.weights[used] * scans.values[used] * template).sum(axis=1), group[used], n_groups)
     return np.where(normal > 0, right / np.where(normal > 0, normal, 1.0), np.nan), normal
+
+
+def _sum_by_group(values: Floats, group: NDArray[np.int_], n_groups: int) -> Floats:
+    return np.asarray(np.bincount(group, values, n_groups), dtype=np.float64)
 
 
 def fit_excited(
@@ -343,7 +344,7 @@ def fit_excited(
     if mode == "ground":
         covariance[-1, -1] = parts.fit.covariance[1, 1]
     misfit = scans.values[used] - known[:, None] * template
-    chi2 = np.bincount(group[used], (weights * misfit**2).sum(axis=1), n_groups)
+    chi2 = _sum_by_group((weights * misfit**2).sum(axis=1), group[used], n_groups)
     independent = np.where(precision > 0, 1.0 / np.where(precision > 0, precision, 1.0), np.nan)
     return ExcitedFit(alpha, shift, covariance, independent, chi2)
 

@@ -10,6 +10,8 @@ import numpy as np
 __all__ = ["beam_sums", "beam_sums_table", "group_sums", "pair_moments", "saturated_pixels", "weighted_sums"]
 
 _ZERO = np.float32(0)
+_FRAMES = 8
+_LANES = 16  # float32 in the longest vector register there is
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})
@@ -26,6 +28,10 @@ def beam_sums(
 ) -> None:
     """Sum of weight * (p1 r + p2 r^2 + p3 r^3) over each beam of each frame, and its saturated pixels.
 
+    Four rows at a time, so that the accumulators cost little; eight frames per row, so that the weights stay in the
+    first-level cache; whole vectors of columns (what a vector adds beyond the beam's edge is not used). The two
+    loops over columns are written out here because the compiler vectorises them worse as functions.
+
     Parameters
     ----------
     raw : (n, y, x) u2
@@ -35,38 +41,55 @@ def beam_sums(
     sums : (n, beam) f8, out;  n_saturated : (n, beam) i4, out
     """
     p1, p2, p3 = poly[0], poly[1], poly[2]
-    column = np.empty(raw.shape[2], np.float32)
-    highest = np.empty(raw.shape[2], np.uint16)
-    for i in range(raw.shape[0]):
+    column = np.empty((_FRAMES, weight.shape[1]), np.float32)
+    highest = np.empty((_FRAMES, weight.shape[1]), np.uint16)
+    for first in range(0, raw.shape[0], _FRAMES):
+        n = min(_FRAMES, raw.shape[0] - first)
         for b in range(corners.shape[0]):
             y0, y1, x0, x1 = corners[b, 0], corners[b, 1], corners[b, 2], corners[b, 3]
-            u0, u1, width = x0 + shift[1], x1 + shift[1], x1 - x0
-            acc, top = column[:width], highest[:width]
-            for j in range(width):
-                acc[j] = _ZERO
-                top[j] = 0
-            y = y0
-            while y + 1 < y1:  # two rows at a time: half the traffic of the accumulator
-                r, s = raw[i, y + shift[0], u0:u1], raw[i, y + shift[0] + 1, u0:u1]
-                w, v = weight[y, x0:x1], weight[y + 1, x0:x1]
+            width = (x1 - x0 + _LANES - 1) // _LANES * _LANES
+            if x0 + width > weight.shape[1] or x0 + shift[1] + width > raw.shape[2]:
+                width = x1 - x0
+            u0 = x0 + shift[1]
+            for i in range(n):
                 for j in range(width):
-                    a, c = np.float32(r[j]), np.float32(s[j])
-                    acc[j] += w[j] * (a * (p1 + a * (p2 + a * p3))) + v[j] * (c * (p1 + c * (p2 + c * p3)))
-                g, h = good[y, x0:x1], good[y + 1, x0:x1]
+                    column[i, j] = _ZERO
                 for j in range(width):
-                    top[j] = max(top[j], max(r[j] & g[j], s[j] & h[j]))
-                y += 2
-            if y < y1:
-                r, w, g = raw[i, y + shift[0], u0:u1], weight[y, x0:x1], good[y, x0:x1]
-                for j in range(width):
-                    a = np.float32(r[j])
-                    acc[j] += w[j] * (a * (p1 + a * (p2 + a * p3)))
-                for j in range(width):
-                    top[j] = max(top[j], r[j] & g[j])
-            sums[i, b] = _total(acc)
-            n_saturated[i, b] = 0
-            if _maximum(top) >= saturation:
-                n_saturated[i, b] = _count_saturated(raw[i], good, corners[b], shift, saturation)
+                    highest[i, j] = 0
+            for y in range(y0, y1 - 3, 4):
+                w0, w1 = weight[y, x0 : x0 + width], weight[y + 1, x0 : x0 + width]
+                w2, w3 = weight[y + 2, x0 : x0 + width], weight[y + 3, x0 : x0 + width]
+                g0, g1 = good[y, x0 : x0 + width], good[y + 1, x0 : x0 + width]
+                g2, g3 = good[y + 2, x0 : x0 + width], good[y + 3, x0 : x0 + width]
+                v = y + shift[0]
+                for i in range(n):
+                    frame = raw[first + i]
+                    r0, r1 = frame[v, u0 : u0 + width], frame[v + 1, u0 : u0 + width]
+                    r2, r3 = frame[v + 2, u0 : u0 + width], frame[v + 3, u0 : u0 + width]
+                    acc, top = column[i, :width], highest[i, :width]
+                    for j in range(width):
+                        a, c, d, e = np.float32(r0[j]), np.float32(r1[j]), np.float32(r2[j]), np.float32(r3[j])
+                        acc[j] += (w0[j] * (a * (p1 + a * (p2 + a * p3))) + w1[j] * (c * (p1 + c * (p2 + c * p3)))) + (
+                            w2[j] * (d * (p1 + d * (p2 + d * p3))) + w3[j] * (e * (p1 + e * (p2 + e * p3)))
+                        )
+                    for j in range(width):
+                        high = max(max(r0[j] & g0[j], r1[j] & g1[j]), max(r2[j] & g2[j], r3[j] & g3[j]))
+                        top[j] = max(top[j], high)
+            for y in range(y0 + (y1 - y0) // 4 * 4, y1):
+                w0, g0 = weight[y, x0 : x0 + width], good[y, x0 : x0 + width]
+                for i in range(n):
+                    r0 = raw[first + i, y + shift[0], u0 : u0 + width]
+                    acc, top = column[i, :width], highest[i, :width]
+                    for j in range(width):
+                        a = np.float32(r0[j])
+                        acc[j] += w0[j] * (a * (p1 + a * (p2 + a * p3)))
+                    for j in range(width):
+                        top[j] = max(top[j], r0[j] & g0[j])
+            for i in range(n):
+                sums[first + i, b] = _total(column[i, : x1 - x0])
+                n_saturated[first + i, b] = 0
+                if _maximum(highest[i, : x1 - x0]) >= saturation:
+                    n_saturated[first + i, b] = _count_saturated(raw[first + i], good, corners[b], shift, saturation)
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"contract"})

@@ -145,4 +145,4 @@ def log_ratio(
     n = sums["n_trains"].where(sums["n_trains"] > 1).astype(np.float64)
     scatter = (square.clip(min=0.0) * n / (n - 1)).where(good)
     shot = sums["shot_variance"].isel(beam=i, drop=True) / a**2 + sums["shot_variance"].isel(beam=j, drop=True) / b**2
-    return np.log(a / b), scatter, shot
+    return xr.ufuncs.log(a / b), scatter, shot

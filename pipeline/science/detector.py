@@ -202,7 +202,7 @@ def find_bad_pixels(dark: xr.Dataset, *, threshold: float = 10.0) -> xr.DataArra
         with np.errstate(divide="ignore"):
             log_sigma: np.ndarray = np.log(np.where(still, np.median(sigma), sigma))
         if np.isfinite(log_sigma).all():
-            flags[_robust_distance(log_sigma, floor=0.05) > threshold] |= NOISY
+            flags[_robust_distance(np.asarray(log_sigma), floor=0.05) > threshold] |= NOISY
     return with_bad_pixel_attrs(xr.DataArray(flags, dims=("y", "x"), coords={"y": dark["y"], "x": dark["x"]}))
 
 

@@ -85,7 +85,8 @@ def broaden(
     if edges == "hold":
         inside = slice(pad + 1, pad + 1 + count)
         grid, smooth = grid[inside], smooth[inside]
-    attrs = {"long_name": "broadened DOS", "units": "arbitrary"} | dict(dos.attrs)
+    attrs: dict[str, object] = {"long_name": "broadened DOS", "units": "arbitrary"}
+    attrs |= {str(key): value for key, value in dos.attrs.items()}
     attrs |= {"gaussian_fwhm_eV": float(gaussian_fwhm), "lorentzian_fwhm_eV": float(lorentzian_fwhm)}
     coord = ("energy", grid, {"units": "eV", "long_name": "photon energy"})
     return xr.DataArray(smooth, dims="energy", coords={"energy": coord}, attrs=attrs, name=dos.name)
@@ -127,7 +128,7 @@ def builtin_dos(
     span = window[1] - window[0]
     narrow = span / 40.0
     grid = np.arange(window[0] - 2.0 * span, window[1] + 2.0 * span, narrow / 4.0)
-    shape = GroundShape(grid, gaussian(grid, np.float64(window[0] + span / 2), np.float64(narrow)))
+    shape = GroundShape(grid, gaussian(grid, window[0] + span / 2, narrow))
     fit = fit_ground(shape, merged, shifts=np.linspace(-span / 2, span / 2, 61), max_fwhm=1.5 * span)
     if not fit.theta[0] > 5.0 * np.sqrt(fit.covariance[0, 0]):
         msg = f"no peak in the unpumped spectrum between {window[0]:g} and {window[1]:g} eV: move mixture.window to the pre-edge peak"
@@ -145,7 +146,7 @@ def _peak(position: float, fwhm: float, grid: Floats, name: str) -> xr.DataArray
     }
     area = fwhm * np.sqrt(np.pi / (4.0 * np.log(2.0)))
     coord = ("energy", grid, {"units": "eV", "long_name": "photon energy"})
-    values = gaussian(grid, np.float64(position), np.float64(fwhm)) / area
+    values = gaussian(grid, position, fwhm) / area
     return xr.DataArray(values, dims="energy", coords={"energy": coord}, attrs=attrs, name=f"dos_{name}")
 
 
@@ -186,4 +187,4 @@ def _cell_means(energy: Floats, values: Floats, grid: Floats, step: float, *, ho
     if hold:
         integral += np.where(border < energy[0], (border - energy[0]) * values[0], 0.0)
         integral += np.where(border > energy[-1], (border - energy[-1]) * values[-1], 0.0)
-    return np.diff(integral) / step
+    return np.asarray(np.diff(integral) / step)

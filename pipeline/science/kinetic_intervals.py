@@ -27,7 +27,10 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
-LEVELS = (0.6827, 0.95)
+LEVELS = (0.6827, 0.95, 0.9973)
+"""The last one only widens the standard error, so that three of them mean what they say."""
+_UNKNOWN = 1e12
+"""Variance of what the data do not touch, in scaled units."""
 _TOLERANCE = 0.03
 """Accuracy of a crossing in units of sqrt(delta cost), about 3 % of a standard error."""
 
@@ -77,9 +80,9 @@ def design_bound(problem: Problem, solution: Solution) -> tuple[FloatArray, Floa
 
 
 def profile_intervals(
-    problem: Problem, minima: list[Solution], scale: float, errors: FloatArray
+    problem: Problem, minima: list[Solution], scale: float, errors: FloatArray, *, accept_lower: bool = False
 ) -> tuple[FloatArray, Solution | None]:
-    """Confidence intervals of theta, dims (level, parameter, bound), open ends as +-inf.
+    """Confidence intervals of theta at 68.27, 95 and 99.73 %, dims (level, parameter, bound), open ends as +-inf.
 
     Parameters
     ----------
@@ -89,6 +92,8 @@ def profile_intervals(
         Reduced chi-square that multiplies the threshold.
     errors
         Rough standard deviations of theta, the first step outwards.
+    accept_lower
+        Go on where the profile meets a lower minimum (data without a signal have no lowest one).
 
     Returns
     -------
@@ -101,7 +106,7 @@ def profile_intervals(
     for p in np.flatnonzero(problem.free):
         for side in (0, 1):
             crossings, lower = _walk(problem, best, best.cost, int(p), 2 * side - 1, thresholds, float(errors[p]))
-            if lower is not None:
+            if lower is not None and not accept_lower:
                 return out, lower
             out[:, p, side] = crossings
     for other in minima[1:]:
@@ -119,13 +124,23 @@ def profile_intervals(
     return out, None
 
 
-def stderr_from_interval(value: float, interval68: FloatArray, interval95: FloatArray, wald: float) -> float:
-    """One number for the error: the widest of the linear estimate and the sides of both intervals (95 % halved).
+def stderr_from_interval(value: float, ends: FloatArray, wald: float, reach: FloatArray) -> float:
+    """One number for the error: the widest of the linear estimate and the sides of the intervals at 1, 2 and 3 sigma.
 
-    Open ends must have been replaced by the limits of the search.
+    Parameters
+    ----------
+    value, wald
+        The value and its linear standard error.
+    ends
+        Interval ends, dims (level, bound) as from `profile_intervals`, in the unit of the value.
+    reach
+        Lower and upper limit of the search, which stand for open ends.
     """
-    sides = np.concatenate([np.abs(interval68 - value), 0.5 * np.abs(interval95 - value)])
-    return float(max(wald, sides.max()))
+    closed = np.where(np.isneginf(ends) | (ends < reach[0]), reach[0], np.where(ends > reach[1], reach[1], ends))
+    sides = np.abs(closed - value)
+    # an end that is open at 99.7 % only would make the error as large as the search range
+    sides[2] = np.where(np.isfinite(ends[2]) | ~np.isfinite(ends[1]), sides[2], np.minimum(sides[2], 3.0 * sides[1]))
+    return float(max(wald, (sides / np.array([[1.0], [2.0], [3.0]])).max()))
 
 
 def bootstrap_parameters(
@@ -163,17 +178,25 @@ def _walk(
     stride = float(np.clip(step if np.isfinite(step) else width, 1e-6, 2.0 * width))
     known: list[tuple[float, float, Solution]] = [(float(begin.theta[p]), np.sqrt(max(begin.cost - base, 0.0)), begin)]
     crossings = np.full(len(thresholds), direction * np.inf)
+    lower: Solution | None = None
     for level, threshold in enumerate(thresholds):
-        while known[-1][1] < threshold and direction * (bound - known[-1][0]) > 1e-12 and len(known) < 60:
+        while (
+            known[-1][1] < threshold
+            and lower is None
+            and direction * (bound - known[-1][0]) > 1e-12
+            and len(known) < 60
+        ):
             x = _next(known, threshold, direction, stride, bound)
             found = _at(problem, known[-1][2], p, x)
             if found.cost < base - 1e-3 - 1e-9 * base:
-                return crossings, found
+                lower = found
             known.append((x, float(np.sqrt(max(found.cost - base, 0.0))), found))
         if known[-1][1] < threshold:
             break
+        if lower is not None:
+            break
         crossings[level] = _root(problem, known, p, threshold)
-    return crossings, None
+    return crossings, lower
 
 
 def _next(
@@ -246,10 +269,12 @@ def _normal(problem: Problem, solution: Solution) -> tuple[FloatArray, FloatArra
 def _inverse(matrix: FloatArray, free: NDArray[np.bool_]) -> FloatArray:
     """Inverse over the free parameters in a scaled basis, zero elsewhere; undetermined ones get a huge variance."""
     out = np.zeros_like(matrix)
-    index = np.flatnonzero(free)
-    block = matrix[np.ix_(index, index)]
-    scale = np.sqrt(np.maximum(np.diag(block), 1e-300))
-    values, vectors = np.linalg.eigh(block / np.outer(scale, scale))
+    diagonal = np.diag(matrix)
+    known = free & (diagonal > 1e-12)
+    out[free & ~known, free & ~known] = _UNKNOWN
+    index = np.flatnonzero(known)
+    scale = np.sqrt(diagonal[index])
+    values, vectors = np.linalg.eigh(matrix[np.ix_(index, index)] / np.outer(scale, scale))
     values = np.maximum(values, 1e-13)
     out[np.ix_(index, index)] = (vectors / values) @ vectors.T / np.outer(scale, scale)
     return out

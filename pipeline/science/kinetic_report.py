@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline.science._kinetic_kernel import trace_model
-from pipeline.science.kinetic_fit import Problem, Solution, refine
+from pipeline.science.kinetic_fit import Problem, Solution, canonical, refine
 from pipeline.science.kinetic_intervals import Covariance
 
-__all__ = ["numbers_from_fit", "systematic_shifts", "verdicts"]
+__all__ = ["numbers_from_fit", "systematic_shifts", "verdicts", "without_prior"]
 
 FloatArray = NDArray[np.float64]
 _TIMES = (0.3, 1.0, 60.0)
@@ -31,8 +33,7 @@ def numbers_from_fit(
     covered = [_covered(t, delay) for t in _TIMES]
     signal, error = np.full((2, len(_TIMES), n_trace), np.nan)
     strongest = _strongest(problem)
-    dense = np.linspace(delay[0], delay[0] + 1.0 * (delay[-1] - delay[0]), 5)
-    rise_times = np.unique(np.concatenate([dense, _fine_axis(delay)]))
+    rise_times = _fine_axis(delay)
     t50, t50_error = np.nan, np.nan
     for e in range(n_trace):
         if not (problem.data.weight[e] > 0).any():
@@ -75,15 +76,19 @@ def systematic_shifts(problem: Problem, best: Solution) -> xr.DataArray:
     return xr.DataArray(np.sqrt(total), dims="parameter", coords={"parameter": list(problem.names)}, attrs=attrs)
 
 
+def without_prior(problem: Problem, best: Solution) -> FloatArray:
+    """Parameters [ps] at the local minimum that the fit slides to when the amplitudes are left free."""
+    bare = problem._replace(data=problem.data._replace(ridge=np.zeros_like(problem.data.ridge)))
+    return _linear(canonical(refine(bare, best, tolerance=1e-6, max_iterations=100)).theta)
+
+
 def verdicts(problem: Problem, best: Solution, result: xr.Dataset) -> list[str]:
     """One sentence per tau: the value with its interval, or what is known instead and what would be needed."""
     strongest = _strongest(problem)
     data = problem.data
     curve = trace_model(best.theta, best.amplitudes, best.signs, data)[strongest]
     used = data.weight[strongest] > 0
-    ratio = float(np.max(np.abs(curve[used])) * np.median(data.weight[strongest][used])) / np.sqrt(
-        float(result["redchi"]) or 1.0
-    )
+    ratio = float(np.max(np.abs(curve[used])) * np.median(data.weight[strongest][used]))
     texts = []
     for p, name in enumerate(problem.names):
         if not name.startswith("tau"):
@@ -93,8 +98,7 @@ def verdicts(problem: Problem, best: Solution, result: xr.Dataset) -> list[str]:
         if bool(result["identifiable"][p]):
             texts.append(f"{name} = {value:.3g} ps, 95 % interval {low:.3g} to {high:.3g} ps")
             continue
-        relative = float(result["crb"][p]) / value * np.sqrt(float(result["redchi"]))
-        needed = ratio * relative / _WANTED
+        needed = ratio * float(result["crb"][p]) / value / _WANTED
         if np.isfinite(high) and low <= 0:
             known = f"{name} < {high:.2g} ps at 95 %, not determined below"
         elif low > 0 and not np.isfinite(high):
@@ -150,8 +154,8 @@ def _half_rise(times: FloatArray, curve: FloatArray) -> tuple[float, float]:
 
 
 def _fine_axis(delay: FloatArray) -> FloatArray:
-    steps = [np.linspace(a, b, 41) for a, b in zip(delay[:-1], delay[1:], strict=True)]
-    return np.concatenate(steps)
+    steps = [np.linspace(a, b, 41) for a, b in pairwise(delay)]
+    return np.unique(np.concatenate(steps))
 
 
 def _covered(time: float, delay: FloatArray) -> bool:

@@ -12,6 +12,8 @@ __all__ = ["MIN_SPECTRA_DELAYS", "PARAMETERS", "collect_traces", "gather_fits"]
 
 PARAMETERS = ("t_d", "irf_sigma", "tau1", "tau2", "tau3")
 TERMS = ("A1", "A2", "A3")
+TIMES = (0.3, 1.0, 60.0)
+_PER_PARAMETER = ("value", "stderr", "crb", "systematic")
 MIN_SPECTRA_DELAYS = 6
 """Delays a spectrum's energy needs to take part: with fewer its own amplitudes use up what it says about the times."""
 
@@ -44,7 +46,7 @@ def collect_traces(
         parts.append(chosen.rename(scan="trace"))
     if include_spectra and fluence in spectra["fluence"].values:
         chosen = spectra[names].sel(fluence=fluence, drop=True)
-        measured = np.isfinite(chosen["delta_xas"]).sum("delay").values
+        measured = chosen["delta_xas"].notnull().sum("delay").values
         enough = np.flatnonzero(measured >= MIN_SPECTRA_DELAYS)
         if len(enough):
             picked = chosen.isel(energy=enough)
@@ -56,7 +58,7 @@ def collect_traces(
     if not parts:
         return None
     traces = xr.concat(parts, dim="trace", join="outer", coords="minimal", compat="override")
-    used = np.isfinite(traces["delta_xas"]).any("trace")
+    used = traces["delta_xas"].notnull().any("trace")
     return traces.isel(delay=np.flatnonzero(used)).transpose("trace", "delay").sortby("energy")
 
 
@@ -76,11 +78,12 @@ def gather_fits(fitted: Mapping[float, xr.Dataset | None]) -> xr.Dataset:
             "parameter": np.array(PARAMETERS),
             "bound": np.array(["lower", "upper"]),
             "term": np.array(TERMS),
+            "time": np.array(TIMES),
             "energy": energy,
             "delay": delay,
         }
     )
-    for name in ("value", "stderr"):
+    for name in _PER_PARAMETER:
         out[name] = (("fluence", "parameter"), np.full((n, p), np.nan))
     for name in ("ci68", "ci95"):
         out[name] = (("fluence", "parameter", "bound"), np.full((n, p, 2), np.nan))
@@ -90,39 +93,39 @@ def gather_fits(fitted: Mapping[float, xr.Dataset | None]) -> xr.Dataset:
         out[name] = (("fluence", "term", "energy"), np.full((n, len(TERMS), len(energy)), np.nan))
     for name in ("fit", "residual"):
         out[name] = (("fluence", "energy", "delay"), np.full((n, len(energy), len(delay)), np.nan))
-    out["redchi"] = ("fluence", np.full(n, np.nan))
+    for name in _SCALARS:
+        out[name] = ("fluence", np.full(n, np.nan))
+    for name in ("signal", "signal_stderr"):
+        out[name] = (("fluence", "time", "energy"), np.full((n, len(TIMES), len(energy)), np.nan))
     for k, f in enumerate(fluence.tolist()):
         if f in done:
             _fill(out, k, done[f])
-    extra = [v for v in _COMMON if done and all(v in d for d in done.values())]
-    for name in extra:
-        out[name] = xr.concat(
-            [
-                done[f][name] if f in done else xr.full_like(next(iter(done.values()))[name], np.nan)
-                for f in fluence.tolist()
-            ],
-            dim="fluence",
-            join="outer",
-        )
     out.attrs["verdicts"] = json.dumps({f"{f:g}": _verdicts(d) for f, d in fitted.items()})
     return out
 
 
-_COMMON = ("t50", "t50_stderr", "chi2", "dof")
+_SCALARS = ("redchi", "chi2", "dof", "t50", "t50_stderr")
 
 
 def _fill(out: xr.Dataset, k: int, fit: xr.Dataset) -> None:
     here = [PARAMETERS.index(str(name)) for name in fit["parameter"].values]
-    for name in ("value", "stderr", "ci68", "ci95", "at_bound", "identifiable"):
-        out[name].values[k, here] = fit[name].values
+    for name in (*_PER_PARAMETER, "ci68", "ci95", "at_bound", "identifiable"):
+        if name in fit:
+            out[name].values[k, here] = fit[name].values
     e = np.searchsorted(out["energy"].values, fit["energy"].values)
     t = np.searchsorted(out["delay"].values, fit["delay"].values)
     terms = [TERMS.index(str(name)) for name in fit["term"].values]
     for name in ("amplitude", "amplitude_stderr"):
-        out[name].values[k][np.ix_(terms, e)] = fit[name].transpose("term", "trace").values
+        out[name].values[k][np.ix_(np.array(terms), e)] = fit[name].transpose("term", "trace").values
     for name in ("fit", "residual"):
         out[name].values[k][np.ix_(e, t)] = fit[name].transpose("trace", "delay").values
-    out["redchi"].values[k] = float(fit["redchi"])
+    for name in _SCALARS:
+        if name in fit:
+            out[name].values[k] = float(fit[name])
+    if "signal" in fit:
+        times = np.searchsorted(TIMES, fit["time"].values)
+        for name in ("signal", "signal_stderr"):
+            out[name].values[k][np.ix_(times, e)] = fit[name].transpose("time", "trace").values
 
 
 def _verdicts(fit: xr.Dataset | None) -> list[str]:

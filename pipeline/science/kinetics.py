@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.science.kinetic_compare import compare_models
 from pipeline.science.kinetic_fit import Problem, Solution, build_problem, model_traces, solve
 from pipeline.science.kinetic_intervals import (
     Covariance,
@@ -20,13 +21,16 @@ from pipeline.science.kinetic_intervals import (
     profile_intervals,
     stderr_from_interval,
 )
-from pipeline.science.kinetic_report import numbers_from_fit, systematic_shifts, verdicts
+from pipeline.science.kinetic_report import numbers_from_fit, systematic_shifts, verdicts, without_prior
 
-__all__ = ["fit_kinetics"]
+__all__ = ["compare_models", "fit_kinetics"]
 
 FloatArray = NDArray[np.float64]
 _FACTOR = 3.0
 """A tau whose 95 % interval spans more than this factor is called not identifiable."""
+_ATTEMPTS = 4
+_LARGEST_BOUND = 0.6
+"""So is one whose Cramer-Rao bound without the amplitude prior is a larger fraction than this."""
 
 
 def fit_kinetics(
@@ -72,6 +76,7 @@ def fit_kinetics(
     -------
     Dataset with, over parameter (t_d, irf_sigma, tau1, ...) [ps]: value, stderr, ci68, ci95 (bound: lower, upper; open
     ends are 0 or +-inf), at_bound, identifiable, fixed, crb (bound of the design without prior), systematic,
+    value_without_prior (the neighbouring minimum without the amplitude prior),
     correlation (parameter, parameter2; of the log taus); over term and trace: amplitude, amplitude_stderr; sign;
     fit and residual (trace, delay) [OD]; redchi, chi2, dof; log_tau_sd and log_tau_direction (the principal
     directions); t50 (strongest trace) and signal (time, trace). attrs["verdict"] is a JSON list, a sentence per tau.
@@ -87,25 +92,33 @@ def fit_kinetics(
     ----------
     Mitrano et al., Sci. Adv. 5, eaax3346 (2019); Golub and Pereyra, SIAM J. Numer. Anal. 10, 413 (1973).
     """
-    ordered = traces.transpose("trace", "delay").sortby("delay")
+    order = np.argsort(traces["delay"].values, kind="stable")
+    ordered = traces.transpose("trace", "delay").isel(delay=order)
     delay = ordered["delay"].values.astype(np.float64)
     if delay.size < 2 or delay[-1] == delay[0]:
         raise DataError(f"kinetics need several delays, got {delay.size}")
-    arguments = {
-        "power": power,
-        "n_exponentials": n_exponentials,
-        "amplitude_prior": amplitude_prior,
-        "tau_bounds": tau_bounds,
-    }
     signal = np.asarray(ordered["delta_xas"].values, dtype=np.float64)
     stderr = np.asarray(ordered["delta_xas_stderr"].values, dtype=np.float64)
-    problem = build_problem(delay, signal, stderr, irf_sigma=irf_sigma, t_d=t_d, **arguments)  # type: ignore[arg-type]
+    problem = build_problem(
+        delay,
+        signal,
+        stderr,
+        power=power,
+        n_exponentials=n_exponentials,
+        irf_sigma=irf_sigma,
+        t_d=t_d,
+        amplitude_prior=amplitude_prior,
+        tau_bounds=tau_bounds,
+    )
     minima = solve(problem, start=start)
     intervals, minima, scale, spread = _intervals(problem, minima)
     best = minima[0]
     result = _parameters(problem, best, intervals, scale, spread)
     result = result.merge(_amplitudes(problem, best, scale, spread, power))
     result = result.merge(numbers_from_fit(problem, best, spread, scale, delay))
+    if amplitude_prior is not None:
+        bare = without_prior(problem, best)
+        result["value_without_prior"] = ("parameter", bare, _attrs("ps", "local minimum without amplitude prior"))
     if systematics:
         result["systematic"] = systematic_shifts(problem, best)
     if n_bootstrap:
@@ -116,8 +129,7 @@ def fit_kinetics(
     result["fit"] = (("trace", "delay"), model, _attrs("1", "fitted difference, optical density"))
     result["residual"] = (("trace", "delay"), signal - model, _attrs("1", "data minus fit, optical density"))
     result = result.assign_coords(delay=("delay", delay, _attrs("ps", "delay")))
-    if "energy" in traces.coords:
-        result = result.assign_coords(energy=ordered["energy"])
+    result = result.assign_coords({name: c for name, c in ordered.coords.items() if c.dims == ("trace",)})
     result.attrs = {
         "power": power,
         "n_exponentials": n_exponentials,
@@ -126,19 +138,20 @@ def fit_kinetics(
         "n_points": problem.n_points,
         "verdict": json.dumps(verdicts(problem, best, result), ensure_ascii=False),
     }
-    return result.sel(delay=traces["delay"].values) if not np.array_equal(delay, traces["delay"]) else result
+    return result.isel(delay=np.argsort(order, kind="stable"))
 
 
 def _intervals(problem: Problem, minima: list[Solution]) -> tuple[FloatArray, list[Solution], float, Covariance]:
     """Profile intervals; started again where the profile itself meets a lower minimum."""
-    for _ in range(4):
+    for attempt in range(_ATTEMPTS):
         scale = chi_square(problem, minima[0]) / problem.dof
         spread = covariance(problem, minima[0])
         errors = np.sqrt(scale * np.diag(spread.theta))
-        intervals, lower = profile_intervals(problem, minima, scale, errors)
+        last = attempt == _ATTEMPTS - 1
+        intervals, lower = profile_intervals(problem, minima, scale, errors, accept_lower=last)
         if lower is None:
             break
-        minima = sorted([*solve(problem, start=np.exp(lower.theta[2:])), *minima], key=lambda m: m.cost)
+        minima = sorted([*solve(problem, start=np.exp(lower.theta[2:]).tolist()), *minima], key=lambda m: m.cost)
         minima = [m for i, m in enumerate(minima) if i == 0 or m.cost - minima[0].cost > 0.05]
     return intervals, minima, scale, spread
 
@@ -146,22 +159,25 @@ def _intervals(problem: Problem, minima: list[Solution]) -> tuple[FloatArray, li
 def _parameters(
     problem: Problem, best: Solution, intervals: FloatArray, scale: float, spread: Covariance
 ) -> xr.Dataset:
-    names, free = list(problem.names), problem.free
+    names, free = list(problem.names), np.asarray(problem.free)
     value = _linear(best.theta)
     ends = intervals.copy()
     ends[..., 2:, :] = np.exp(ends[..., 2:, :])
     # an IRF that may be zero has an interval that is open towards zero
     ends[:, 1, 0] = np.where(np.isneginf(ends[:, 1, 0]), 0.0, ends[:, 1, 0])
     limits = _linear(problem.data.bounds)
-    reach = np.where(np.isfinite(limits), limits, np.array([value - 10 * problem.spacing, value + 10 * problem.spacing]))
-    closed = np.clip(ends, np.minimum(reach[0], value)[:, None], np.maximum(reach[1], value)[:, None])
+    reach = np.where(
+        np.isfinite(limits), limits, np.array([value - 10 * problem.spacing, value + 10 * problem.spacing])
+    )
     jacobian = np.concatenate([[1.0, 1.0], value[2:]])
     wald = np.sqrt(scale * np.diag(spread.theta)) * jacobian
     # a linear error beyond the search range says no more than the range does
     wald = np.where(free, np.minimum(wald, reach[1] - reach[0]), 0.0)
-    stderr = np.array([stderr_from_interval(v, *closed[:, p], w) for p, (v, w) in enumerate(zip(value, wald, strict=True))])
-    margin = 1e-6
-    at_bound = free & ((best.theta <= problem.data.bounds[0] + margin) | (best.theta >= problem.data.bounds[1] - margin))
+    stderr = np.array([stderr_from_interval(value[p], ends[:, p], wald[p], reach[:, p]) for p in range(len(value))])
+    stderr = np.where(free, stderr, 0.0)
+    at_bound = free & (
+        (best.theta <= problem.data.bounds[0] + margin) | (best.theta >= problem.data.bounds[1] - margin)
+    )
     identifiable = ~at_bound | ~free
     with np.errstate(divide="ignore"):
         identifiable[2:] &= ends[1, 2:, 1] <= _FACTOR * ends[1, 2:, 0]
@@ -169,7 +185,7 @@ def _parameters(
     identifiable[1] &= not free[1] or bool(ends[1, 1, 0] > 0)
     bound, sd, directions = design_bound(problem, best)
     deviations = np.sqrt(np.diag(spread.theta))
-    correlation = spread.theta / np.where(np.outer(deviations, deviations) > 0, np.outer(deviations, deviations), 1.0)
+    correlation = spread.theta / np.outer(np.where(free, deviations, 1.0), np.where(free, deviations, 1.0))
     np.fill_diagonal(correlation, 1.0)
     pair = ("parameter", "bound")
     taus = names[2:]
@@ -180,11 +196,23 @@ def _parameters(
             "ci68": (pair, ends[0], _attrs("ps", "68 % profile-likelihood interval")),
             "ci95": (pair, ends[1], _attrs("ps", "95 % profile-likelihood interval")),
             "at_bound": ("parameter", at_bound, _attrs("1", "value lies on a bound of the search")),
-            "identifiable": ("parameter", identifiable, _attrs("1", "95 % interval closed and, for a tau, within 3x")),
+            "identifiable": (
+                "parameter",
+                identifiable,
+                _attrs("1", "95 % interval closed and narrow, data alone suffice"),
+            ),
             "fixed": ("parameter", ~free, _attrs("1", "parameter was given, not fitted")),
             "crb": ("parameter", bound * jacobian, _attrs("ps", "Cramer-Rao bound of the design at the fit, no prior")),
-            "correlation": (("parameter", "parameter2"), correlation, _attrs("1", "correlation of t_d, sigma, log tau")),
-            "log_tau_sd": ("direction", np.sqrt(scale) * sd, _attrs("1", "sd along the principal directions of log tau")),
+            "correlation": (
+                ("parameter", "parameter2"),
+                correlation,
+                _attrs("1", "correlation of t_d, sigma, log tau"),
+            ),
+            "log_tau_sd": (
+                "direction",
+                np.sqrt(scale) * sd,
+                _attrs("1", "sd along the principal directions of log tau"),
+            ),
             "log_tau_direction": (("parameter_tau", "direction"), directions, _attrs("1", "principal directions")),
             "chi2": ((), scale * problem.dof, _attrs("1", "chi-square of the data")),
             "dof": ((), problem.dof, _attrs("1", "degrees of freedom")),

@@ -220,7 +220,7 @@ def _excited_shift(
 def _add_shares(
     out: xr.Dataset, fit: ExcitedFit, single: ExcitedFit, measured: NDArray[np.bool_], scans: Scans
 ) -> xr.Dataset:
-    used = measured.any(axis=1)
+    used = np.asarray(measured.any(axis=1))
     n, shape = len(used), measured.shape
     covariance = np.where(used[:, None] & used[None, :], fit.covariance[:n, :n], np.nan)
     error = np.sqrt(np.diag(covariance))

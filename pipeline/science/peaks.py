@@ -84,7 +84,8 @@ def evaluate_peaks(peaks: xr.Dataset, energy: xr.DataArray) -> xr.DataArray:
     """The fitted curve of `fit_peaks` on photon energies [eV]; OD, dims (fluence, delay, energy). A line not detected adds nothing."""
     lines = peaks["amplitude"] * xr.apply_ufunc(gaussian, energy, peaks["position"], peaks["fwhm"])
     curve = lines.fillna(0.0).sum("peak") + peaks["offset"]
-    return curve.transpose("fluence", "delay", "energy").assign_attrs(units="OD", long_name="fitted lines A and B")
+    ordered: xr.DataArray = curve.transpose("fluence", "delay", "energy")
+    return ordered.assign_attrs(units="OD", long_name="fitted lines A and B")
 
 
 def mean_separation(peaks: xr.Dataset, *, min_delay: float = -np.inf) -> tuple[float, float]:

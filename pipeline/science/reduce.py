@@ -14,7 +14,7 @@ import xarray as xr
 from pipeline.errors import DataError
 from pipeline.science._reduce_kernel import beam_sums, beam_sums_table
 
-__all__ = ["Reducer", "prepare", "reduce_block", "reduce_frames"]
+__all__ = ["Reducer", "prepare", "reduce_block", "reduce_frames", "subtract_intra_train_dark"]
 
 
 @dataclass(frozen=True)
@@ -182,3 +182,39 @@ def reduce_frames(frames: xr.Dataset, calibration: "xr.Dataset | Reducer", *, tr
     )
     pulses.attrs["n_without_dark"] = int((present & (kernel.cell[cells.astype(np.int64)] < 0)).sum())
     return pulses
+
+
+def subtract_intra_train_dark(pulses: xr.Dataset, dark_frame: xr.DataArray) -> xr.Dataset:
+    """Take off what frames without X-rays inside the train show: offsets that drifted since the dark run.
+
+    N' = N - <N_dark>, the mean over the dark frames of the same train (over the run for a train that has none). Its
+    variance is added; it is shared by the pulses of a train, but small: read noise against photon noise.
+
+    Parameters
+    ----------
+    pulses : dims (train, pulse, beam): `photons`, `photons_stderr`, from `reduce_frames`
+    dark_frame : (train, pulse) bool, frames known to have no X-rays
+
+    Returns
+    -------
+    The same with `photons` and `photons_stderr` corrected, attrs `n_dark_frames` and, in photons, `dark_drift`
+    (beam), the mean that was taken off. Without usable dark frames everything stays as it is.
+    """
+    dark = pulses["photons"].where(dark_frame)
+    count = dark.notnull().sum("pulse")
+    n_dark = int(count.sum()) // max(pulses.sizes["beam"], 1)
+    if n_dark == 0:
+        return pulses.assign_attrs(n_dark_frames=0)
+    per_train, variance = dark.mean("pulse"), pulses["photons_stderr"].where(dark_frame) ** 2
+    offset = per_train.fillna(dark.mean(("train", "pulse")))
+    doubt = (variance.sum("pulse") / count.where(count > 0) ** 2).fillna(
+        variance.sum(("train", "pulse")) / count.sum("train") ** 2
+    )
+    corrected = pulses.assign(
+        photons=(pulses["photons"] - offset).transpose(*pulses["photons"].dims),
+        photons_stderr=np.sqrt(pulses["photons_stderr"] ** 2 + doubt).transpose(*pulses["photons"].dims),
+    )
+    for name in ("photons", "photons_stderr"):
+        corrected[name].attrs = dict(pulses[name].attrs)
+    drift = [float(v) for v in offset.mean("train").values]
+    return corrected.assign_attrs(n_dark_frames=n_dark, dark_drift=drift)

@@ -45,7 +45,9 @@ def assign_roles(
     if len(usual) != 3 or not runs:
         return usual, []
     names = [str(b) for b in runs[0]["beam"].values]
-    response = _spread(_sums([*runs, *([flat] if flat is not None else [])], energy_only=False), names, along="condition")
+    response = _spread(
+        _sums([*runs, *([flat] if flat is not None else [])], energy_only=False), names, along="condition"
+    )
     spectrum = _spread(_sums(runs, energy_only=True), names, along="cell")
     pumped, reference = _stands_out(response), _stands_out(spectrum)
     notes: list[str] = []

@@ -69,7 +69,7 @@ def test_faults_name_file_and_line(tmp_path, text, message):
 
 
 def test_unreadable_files(tmp_path):
-    with pytest.raises(DataError, match="absent.dat: cannot read"):
+    with pytest.raises(DataError, match=r"absent\.dat: cannot read"):
         read_dos(tmp_path / "absent.dat")
     binary = tmp_path / "binary.dat"
     binary.write_bytes(b"\x89HDF\r\n\xff\xfe")

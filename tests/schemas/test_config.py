@@ -85,7 +85,12 @@ def test_override_sets_nested_keys_and_names_unknown_ones():
 
 @given(st.floats(0.001, 10), st.integers(0, 300), st.sampled_from(["beams", "full", "none"]))
 def test_override_agrees_with_writing_it_into_the_file(width, saturation, keep):
-    data = {**MINIMAL, "delay": {"bin": {"width": width}}, "detector": {"saturation": saturation + 1}, "frames": {"keep": keep}}
+    data = {
+        **MINIMAL,
+        "delay": {"bin": {"width": width}},
+        "detector": {"saturation": saturation + 1},
+        "frames": {"keep": keep},
+    }
     words = [f"delay.bin.width={width!r}", f"detector.saturation={saturation + 1}", f"frames.keep={keep}"]
     assert override(parse_config(MINIMAL), words) == parse_config(data)
 
@@ -114,7 +119,9 @@ def test_every_field_says_what_it_means():
 
 def test_sources_override_a_role_in_part_or_whole():
     profile = load_instrument("scs-dssc-boz")
-    config = parse_config({**MINIMAL, "sources": {"energy": {"source": "A/B/C", "unit": "keV"}, "delay_stage": "D/E/F", "arrival": None}})
+    config = parse_config(
+        {**MINIMAL, "sources": {"energy": {"source": "A/B/C", "unit": "keV"}, "delay_stage": "D/E/F", "arrival": None}}
+    )
     changed = profile.with_sources(config.sources)
     assert (changed.energy.source, changed.energy.key, changed.energy.unit) == ("A/B/C", "actualEnergy", "keV")
     assert changed.delay_stage.source == "D/E/F"
@@ -124,5 +131,5 @@ def test_sources_override_a_role_in_part_or_whole():
 
 
 def test_an_unknown_instrument_lists_the_profiles():
-    with pytest.raises(ValueError, match="'moonbeam' is neither a profile .*scs-dssc-boz"):
+    with pytest.raises(ValueError, match=r"'moonbeam' is neither a profile .*scs-dssc-boz"):
         load_instrument("moonbeam")

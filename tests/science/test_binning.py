@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import DataError
-from pipeline.science.binning import assign, energy_edges, grid_edges, step_centres, step_centres_of_all, step_edges, sweep_edges
+from pipeline.science.binning import (
+    assign,
+    energy_edges,
+    grid_edges,
+    step_centres,
+    step_centres_of_all,
+    step_edges,
+    sweep_edges,
+)
 
 
 def noisy(values, sigma, seed=0):

@@ -24,7 +24,9 @@ def one_scan(rng, *, trains=4, **options):
 
 def test_ratio_of_sums_has_no_bias_where_mean_of_ratios_and_of_logs_have():
     rng = np.random.default_rng(1)
-    pulses = make_pulses(rng, np.full(4000, 528.0), delta=0.01, photons=60.0, read_variance=0.0, split=(1, 1, 1), od=0.0)
+    pulses = make_pulses(
+        rng, np.full(4000, 528.0), delta=0.01, photons=60.0, read_variance=0.0, split=(1, 1, 1), od=0.0
+    )
     p, u = pulses["photons"].values[..., 0], pulses["photons"].values[..., 1]
     sums = accumulate(pulses, np.zeros(p.shape, np.int64), 1)
     value, scatter, _ = (float(v[0]) for v in log_ratio(sums, "pumped", "unpumped"))

@@ -1,0 +1,97 @@
+"""Damaged and irregular data through the whole line: what is reported, and what the rest still gives."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from pipeline.errors import DataError
+from pipeline.io import publish
+from pipeline.job import load_job
+from pipeline.workflow import process
+from tests.end_to_end.conftest import trxas
+
+
+@pytest.fixture(scope="module")
+def irregular(faults, tmp_path_factory):
+    out = tmp_path_factory.mktemp("irregular")
+    version = process(load_job(faults.out / "config.yaml", out))
+    return version, xr.open_datatree(version / "product.zarr", engine="zarr")
+
+
+def test_other_sources_module_order_and_stage_direction(irregular, faults):
+    _, tree = irregular
+    expected = [b["role"] for b in sorted(faults.truth["beams"], key=lambda b: b["region"][0])]
+    assert tree.attrs["beam_order"] == expected
+    run = faults.run(23)
+    row = tree["spectra"].to_dataset().isel(fluence=0, delay=0)
+    assert float(row["delay"]) == pytest.approx(run["delays"][0], abs=0.05)
+    true = np.interp(row["energy"], run["energies"], run["delta_xas"][0])
+    inside = (row["energy"] > min(run["energies"])) & (row["energy"] < max(run["energies"]))
+    z = ((row["delta_xas"] - true) / row["delta_xas_stderr"]).where(inside)
+    assert np.nanmean(z.values**2) < 3
+
+
+def test_what_is_missing_is_counted_by_reason(irregular, faults):
+    quality = irregular[1]["quality"].to_dataset()
+    for number in (22, 23, 24):
+        truth = faults.run(number)
+        row = quality.sel(run=number)
+        assert int(row["trains_missing"]) == len(truth["missing_trains"])
+        assert int(row["trains_partial"]) == len(truth["partial_trains"])
+        assert int(row["frames_read"]) == truth["n_frames"]
+        lost = sum(int(row[n]) for n in row.data_vars if n.startswith("dropped_"))
+        grid = (truth["n_trains"] - len(truth["missing_trains"])) * len(truth["pulse_ids"])
+        assert int(row["pulses_used"]) + lost == grid
+        dark = np.isin(truth["pulse_ids"], truth["xray_pulse_ids"], invert=True).sum()
+        assert dark > 0
+        assert int(row["dropped_dark"]) > 0
+
+
+def test_a_broken_run_costs_no_other_run_its_result(tiny, tmp_path, prefect_home):
+    source = tmp_path / "broken"
+    shutil.copytree(tiny.out, source)
+    damaged = next((source / "raw" / "r0005").glob("*DSSC*"))
+    damaged.write_bytes(damaged.read_bytes()[:3000])
+    done = trxas("process", source / "config.yaml", "--out", tmp_path / "out", home=prefect_home)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "run 5 is left out" in done.stdout
+    version = publish.resolve(tmp_path / "out")
+    summary = json.loads((version / "summary.json").read_text())
+    assert any("run 5 is left out" in w for w in summary["warnings"])
+    whole = process(load_job(tiny.out / "config.yaml", tmp_path / "whole"))
+    left, right = (xr.open_datatree(v / "product.zarr")["spectra"].to_dataset() for v in (version, whole))
+    # the sweep of run 4 and the steps of run 3 at 32 mJ/cm² do not depend on the lost run at 16
+    assert left["fluence"].values.tolist() == [32.0]
+    np.testing.assert_array_equal(left["n_pulses"].sel(fluence=32.0), right["n_pulses"].sel(fluence=32.0))
+
+
+def test_a_broken_calibration_run_ends_it_with_one_line(tiny, tmp_path):
+    source = tmp_path / "broken"
+    shutil.copytree(tiny.out, source)
+    for file in (source / "raw" / "r0001").glob("*.h5"):
+        file.write_bytes(b"")
+    with pytest.raises(DataError, match="run 1: "):
+        process(load_job(source / "config.yaml", tmp_path / "out"))
+    assert not (tmp_path / "out" / "products").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "text"),
+    [
+        (["--set", "kinetics.power=3"], 2, "kinetics.power"),
+        (["--set", "runs.dark=77"], 1, "run 77: no folder r0077"),
+        (["--set", "sources.frames.module=4"], 1, "modules there: 15"),
+        (["--set", "detector.nonlinearity=missing.txt"], 1, "missing.txt cannot be read"),
+    ],
+)
+def test_errors_are_one_line_and_name_the_way_out(tiny, tmp_path, prefect_home, change, code, text):
+    done = trxas("process", tiny.out / "config.yaml", "--out", tmp_path, *change, home=prefect_home)
+    assert done.returncode == code, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("trxas:")]
+    assert len(lines) == 1
+    assert text in lines[0]
+    assert "Traceback" not in done.stderr

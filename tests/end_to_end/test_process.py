@@ -1,0 +1,140 @@
+"""From raw runs to the product through the real command, the real flow and real files, against the simulated truth."""
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy.interpolate import CubicSpline
+
+from pipeline.io import publish
+from pipeline.job import load_job
+from pipeline.simulate.compare import compare
+from pipeline.workflow import process
+from tests.end_to_end.conftest import trxas
+
+
+def product_of(out):
+    version = publish.resolve(out)
+    return version, xr.open_datatree(version / "product.zarr", engine="zarr")
+
+
+def test_every_number_is_within_four_errors_of_the_truth(processed, tiny):
+    version, _ = product_of(processed[0])
+    rows = compare(json.loads((version / "summary.json").read_text()), tiny.truth)
+    names = {row["name"].split(" at ")[0] for row in rows}
+    assert {"tau1", "tau2", "tau3", "alpha", "peak A", "peak B"} <= names
+    off = {row["name"]: (row["value"] - row["truth"]) / row["stderr"] for row in rows}
+    assert max(map(abs, off.values())) < 4, off
+    assert np.mean(np.square(list(off.values()))) < 2.5, off
+
+
+def test_difference_agrees_with_the_truth_within_its_errors(processed, tiny):
+    _, tree = product_of(processed[0])
+    spectra, scan = tree["spectra"].to_dataset(), tree["delay_scan"].to_dataset()
+    pulls = []
+    for run in tiny.truth["runs"]:
+        if run["kind"] == "energy_scan":
+            row = spectra.sel(fluence=run["fluence"]).sel(delay=run["delays"][0], method="nearest")
+            true = CubicSpline(run["energies"], run["delta_xas"][0])(row["energy"])
+            pulls.append(((row["delta_xas"] - true) / row["delta_xas_stderr"]).values)
+        if run["kind"] == "delay_scan":
+            row = scan.isel(scan=0)
+            true = np.array(run["delta_xas"])[:, 0]
+            np.testing.assert_allclose(row["delay"], run["delays"], atol=0.003)
+            pulls.append(((row["delta_xas"] - true) / row["delta_xas_stderr"]).values)
+    z = np.concatenate(pulls)
+    z = z[np.isfinite(z)]
+    assert len(z) > 80
+    assert 0.7 < np.mean(z**2) < 1.4
+
+
+def test_the_product_is_what_the_contract_says(processed):
+    version, tree = product_of(processed[0])
+    assert trxas("validate", version).returncode == 0
+    assert set(tree.children) == {"spectra", "delay_scan", "peaks", "kinetics", "mixture", "quality"}
+    assert tree["spectra/delta_xas"].dims == ("fluence", "delay", "energy")
+    assert tree["delay_scan/delta_xas"].dims == ("scan", "delay")
+    assert tree["peaks/position"].dims == ("peak", "fluence", "delay")
+    assert list(tree["kinetics/parameter"].values) == ["t_d", "irf_sigma", "tau1", "tau2", "tau3"]
+    assert float(tree["kinetics/value"].sel(fluence=32.0, parameter="tau3")) > 0
+    for node in tree.subtree:
+        for name, variable in node.to_dataset(inherit=False).variables.items():
+            assert "units" in variable.attrs, name
+            assert variable.attrs.get("long_name"), name
+    assert {"config", "inputs", "product_hash", "code_version", "created"} <= set(tree.attrs)
+    assert (version / "figures" / "delta_xas.png").stat().st_size > 10_000
+    assert json.loads((processed[0] / "products" / "tiny" / "latest.json").read_text())["path"] == version.name
+
+
+def test_frames_cube_holds_the_recorded_frames(processed, tiny):
+    cube = xr.open_zarr(processed[0] / "runs" / "r0003" / "frames.zarr")
+    raw = tiny.open(3)[tiny.frames_source(), "image.data"].ndarray()[:, 0]
+    y, x = cube["y"].values, cube["x"].values
+    expected = raw[:, y[0] : y[-1] + 1, x[0] : x[-1] + 1]
+    assert cube["frames"].dtype == np.uint16
+    assert cube["frames"].chunks is not None
+    assert {"train_id", "pulse_id", "cell_id", "energy", "delay"} <= set(cube.coords)
+    np.testing.assert_array_equal(cube["frames"].values.reshape(expected.shape), expected)
+
+
+def test_pulses_hold_the_photons_that_were_simulated(processed, tiny):
+    pulses = xr.open_zarr(processed[0] / "runs" / "r0002" / "pulses.zarr")
+    truth = {b["role"]: b["photons_per_pulse"] for b in tiny.truth["beams"]}
+    od = tiny.run(2)["od"]
+    for beam in ("pumped", "unpumped", "reference"):
+        mean = float(pulses["photons"].sel(beam=beam).mean())
+        expected = truth[beam] * (1.0 if beam == "reference" else np.exp(-od))
+        light = 0.4 / np.sqrt(pulses["photons"].sel(beam=beam).count())
+        assert mean == pytest.approx(expected, rel=0.015 + 4 * light)
+
+
+def test_a_second_run_does_nothing_and_a_changed_fit_runs_the_fits_only(processed, tiny, prefect_home):
+    out, _ = processed
+    config = tiny.out / "config.yaml"
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("zarr.json")}
+    again = trxas("process", config, "--out", out, home=prefect_home)
+    assert again.returncode == 0, again.stderr
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("zarr.json")} == before
+    changed = trxas("reprocess", config, "--from", "fits", "--set", "kinetics.power=1", "--out", out, home=prefect_home)
+    assert changed.returncode == 0, changed.stderr
+    after = {p: p.stat().st_mtime_ns for p in out.rglob("zarr.json")}
+    touched = {p.relative_to(out).parts[0] for p in after if after[p] != before.get(p)}
+    rewritten = {p.relative_to(out).parts[2] for p in after if after[p] != before.get(p) and "stages" in p.parts}
+    assert touched <= {"stages", "products"}
+    assert rewritten == {"fits.zarr"}
+    first, second = (xr.open_datatree(out / "products" / "tiny" / v / "product.zarr") for v in ("v0001", "v0002"))
+    xr.testing.assert_identical(first["spectra"].to_dataset(), second["spectra"].to_dataset())
+    assert not first["kinetics/value"].equals(second["kinetics/value"])
+    # later tests look at what `latest` was
+    (out / "products" / "tiny" / "latest.json").write_text(
+        json.dumps({"version": "v0001", "path": "v0001", "product_hash": "", "created": "", "schema_version": 1})
+    )
+
+
+def test_plain_python_other_workers_and_no_cube_give_the_same_product(processed, tiny, tmp_path):
+    _, tree = product_of(processed[0])
+    one = process(load_job(tiny.out / "config.yaml", tmp_path / "a", ["compute.workers=1", "compute.memory=40MiB"]))
+    two = process(load_job(tiny.out / "config.yaml", tmp_path / "b", ["frames.keep=none", "compute.workers=3"]))
+    for version in (one, two):
+        other = xr.open_datatree(version / "product.zarr", engine="zarr")
+        assert other.attrs["product_hash"] == tree.attrs["product_hash"]
+
+
+def test_pulses_from_the_cube_are_those_from_raw(processed, tiny, tmp_path):
+    import shutil
+
+    from pipeline.workflow import restart_from
+
+    out = tmp_path / "out"
+    shutil.copytree(processed[0], out)
+    job = load_job(tiny.out / "config.yaml", out)
+    for number in job.reduced_runs:
+        assert (out / "runs" / f"r{number:04d}" / "frames.zarr").exists()
+    restart_from(job, "pulses")
+    hidden = tiny.out / "raw" / "r0003" / "RAW-R0003-DSSC15-S00000.h5"
+    stamp = hidden.stat().st_atime_ns
+    version = process(job)
+    assert stamp is not None
+    tree = xr.open_datatree(version / "product.zarr", engine="zarr")
+    assert tree.attrs["product_hash"] == product_of(processed[0])[1].attrs["product_hash"]
