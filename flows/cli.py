@@ -38,7 +38,8 @@ class Common:
 
     def start(self) -> None:
         """Set up logging and Prefect's environment."""
-        settings.apply("ERROR" if self.log_level == "WARNING" else self.log_level)
+        # what goes wrong is told in one line of ours; Prefect would add a traceback per task
+        settings.apply("CRITICAL" if self.log_level in ("WARNING", "ERROR") else self.log_level)
         logging.basicConfig(level=self.log_level, format="%(levelname)s %(message)s", stream=sys.stderr)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-from prefect import flow, get_run_logger
+from prefect import flow
 
 from flows import tasks
 from pipeline.errors import DataError
@@ -12,6 +13,8 @@ from pipeline.job import Job, load_job
 from pipeline.workflow import restart_from
 
 __all__ = ["process"]
+
+log = logging.getLogger("trxas")
 
 
 @flow(name="trxas-process", flow_run_name="process-{config}", persist_result=False, validate_parameters=True)
@@ -65,5 +68,5 @@ def _reduce(job: Job, inputs: dict[int, str]) -> Job:
 
 
 def _leave_out(job: Job, run: int, error: DataError) -> Job:
-    get_run_logger().error("run %d is left out: %s", run, error)
+    log.error("run %d is left out: %s", run, error)
     return job.without(run, str(error))

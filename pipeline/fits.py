@@ -23,16 +23,16 @@ MODULES = tuple(
     for name in (
         "fits",
         "science.dos",
-        "science.kinetic_traces",
-        "science.kinetics",
-        "science.kinetic_model",
-        "science.kinetic_fit",
-        "science.kinetic_intervals",
-        "science.mixture",
-        "science.peaks",
         "science.windows",
+        *(f"science.{private}{topic}*" for topic in ("kinetic", "mixture", "peaks") for private in ("", "_")),
     )
 )
+"""Sources that shape the fits."""
+
+TOLERANCE = 0.01
+"""A measured delay counts as min_delay when it is this near below it [ps]."""
+GROUND_LIMIT = 3.0
+"""χ² per degree of freedom of the ground state above which the model is at fault."""
 
 
 def fit_all(
@@ -54,10 +54,24 @@ def fit_all(
     window = config.peaks.window
     if window == "auto":
         window = difference_window(spectra) if not empty else (0.0, 1.0)
-    peaks = fit_peaks(spectra, window=window)
+    try:
+        peaks = fit_peaks(spectra, window=window)
+    except DataError as error:
+        warnings.append(f"no peaks: {error}")
+        peaks = _no_peaks(spectra)
     kinetics = _kinetics(spectra, delay_scan, config, warnings)
     mixture = _mixture(spectra, config, curves, window, warnings)
     return {"peaks": peaks, "kinetics": kinetics, "mixture": mixture}, warnings
+
+
+def _no_peaks(spectra: xr.Dataset) -> xr.Dataset:
+    dims = ("peak", "fluence", "delay")
+    shape = (2, spectra.sizes["fluence"], spectra.sizes["delay"])
+    names = [f"{n}{s}" for n in ("position", "amplitude", "fwhm") for s in ("", "_stderr")]
+    peaks = xr.Dataset({n: (dims, np.full(shape, np.nan)) for n in names}).assign(
+        detected=(dims, np.zeros(shape, bool))
+    )
+    return peaks.assign_coords(peak=["A", "B"], fluence=spectra["fluence"].values, delay=spectra["delay"].values)
 
 
 def _kinetics(spectra: xr.Dataset, delay_scan: xr.Dataset, config: Config, warnings: list[str]) -> xr.Dataset:
@@ -102,7 +116,7 @@ def _mixture(
 ) -> xr.Dataset:
     options = config.mixture
     at = options.window if options.window != "auto" else window
-    late = spectra["delay"].values >= options.min_delay if spectra.sizes["energy"] else np.zeros(0, bool)
+    late = spectra["delay"].values >= options.min_delay - TOLERANCE if spectra.sizes["energy"] else np.zeros(0, bool)
     if not late.any():
         warnings.append(f"no mixture: no spectrum at delays of {options.min_delay:g} ps or later")
         return _empty_mixture(spectra)
@@ -110,9 +124,9 @@ def _mixture(
         if curves:
             ground, excited = curves["dos_ground"], curves["dos_excited"]
         else:
-            ground, excited = builtin_dos(spectra, window=at)
+            ground, excited = builtin_dos(spectra, window=at, min_delay=options.min_delay)
             warnings.append("mixture: built-in model peaks stand for the DOS; alpha depends on that model")
-        return fit_mixture(
+        mixture = fit_mixture(
             spectra,
             ground,
             excited,
@@ -121,6 +135,12 @@ def _mixture(
             gaussian_fwhm=options.gaussian_fwhm,
             lorentzian_fwhm=options.lorentzian_fwhm,
         )
+        if float(mixture["ground_redchi"]) > GROUND_LIMIT:
+            warnings.append(
+                f"mixture: the ground-state DOS does not describe the unpumped spectrum (χ²/dof "
+                f"{float(mixture['ground_redchi']):.1f}); alpha is less certain than its error says"
+            )
+        return mixture
     except DataError as error:
         warnings.append(f"no mixture: {error}")
         return _empty_mixture(spectra)

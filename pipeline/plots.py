@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter
 
 __all__ = ["draw_beams", "draw_product"]
 
@@ -87,19 +88,35 @@ def _draw_spectra(spectra: xr.Dataset, path: Path) -> None:
     _save(figure, path)
 
 
+def _delay_axis(axes: Axes) -> None:
+    """Linear around time zero, logarithmic beyond a picosecond."""
+    axes.set_xscale("symlog", linthresh=1.0, linscale=1.5)
+    axes.set_xticks([-1, -0.5, 0, 0.5, 1, 10, 100])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    low, high = axes.dataLim.intervalx
+    axes.set_xlim(low - 0.1 * abs(low) - 0.05, high * 1.3)
+
+
 def _draw_difference(spectra: xr.Dataset, path: Path) -> None:
     pairs = _measured(spectra)
-    figure, (axes,) = _figure(1, width=7, height=2.5 + 0.9 * len(pairs))
+    columns = 2 if len(pairs) > 4 else 1
+    rows = -(-len(pairs) // columns)
+    figure, panels = _figure(columns, width=4.5 * columns + 1, height=1.2 + 1.3 * rows, rows=rows)
     energy = spectra["energy"].values
-    values = 1e3 * spectra["delta_xas"].values
-    step = 0.9 * max(float(np.nanmax(values) - np.nanmin(values)), 1e-6)
-    for row, (f, d) in enumerate(pairs):
-        offset = -row * step
-        error = 1e3 * spectra["delta_xas_stderr"].values[f, d]
-        _band(axes, energy, values[f, d] + offset, error, _COLOURS[row % len(_COLOURS)])
-        axes.axhline(offset, color="0.7", lw=0.6, zorder=0)
-        axes.text(energy[-1], offset + 0.12 * step, _name(spectra, f, d), ha="right", fontsize=8)
-    axes.set(xlabel=_ENERGY, ylabel="ΔXAS (mOD), shifted")
+    for k, axes in enumerate(panels):
+        if k >= len(pairs):
+            axes.set_axis_off()
+            continue
+        f, d = pairs[k]
+        one = spectra.isel(fluence=f, delay=d)
+        _band(axes, energy, 1e3 * one["delta_xas"].values, 1e3 * one["delta_xas_stderr"].values, _COLOURS[0])
+        axes.axhline(0, color="0.7", lw=0.6, zorder=0)
+        axes.text(0.98, 0.93, _name(spectra, f, d), transform=axes.transAxes, ha="right", va="top", fontsize=8)
+        if k + columns < len(pairs):
+            axes.tick_params(labelbottom=False)
+        else:
+            axes.set_xlabel(_ENERGY)
+    figure.supylabel("ΔXAS (mOD)", fontsize=10)
     _save(figure, path)
 
 
@@ -124,7 +141,7 @@ def _draw_kinetics(scan: xr.Dataset, kinetics: xr.Dataset, summary: Mapping[str,
         below.axhline(0, color="0.6", lw=0.7)
         below.set(xlabel=_DELAY, ylabel="residual / σ")
         for a in (axes, below):
-            a.set_xscale("symlog", linthresh=1.0)
+            _delay_axis(a)
     _save(figure, path)
 
 
@@ -159,7 +176,7 @@ def _draw_peaks(peaks: xr.Dataset, path: Path) -> None:
                 label=f"{fluence:g} mJ/cm²",
             )
         axes.set(title=f"peak {peak}", xlabel=_DELAY, ylabel="position (eV)")
-        axes.set_xscale("symlog", linthresh=1.0)
+        _delay_axis(axes)
         axes.ticklabel_format(axis="y", useOffset=False)
     panels[0].legend(frameon=False, fontsize=8)
     _save(figure, path)

@@ -27,14 +27,20 @@ def digest(content: Any) -> str:
 
 
 def code_hash(modules: Iterable[str]) -> str:
-    """Return the hash of the sources of some modules."""
+    """Return the hash of the sources of some modules; `package.part*` stands for all modules whose names begin so."""
     state = hashlib.blake2b(digest_size=16)
-    for name in sorted(modules):
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
-            raise ModuleNotFoundError(name)
-        state.update(name.encode() + b"\0" + Path(spec.origin).read_bytes())
+    for path in sorted({p for name in modules for p in _sources(name)}):
+        state.update(path.name.encode() + b"\0" + path.read_bytes())
     return state.hexdigest()
+
+
+def _sources(name: str) -> list[Path]:
+    package, _, last = name.rpartition(".")
+    spec = importlib.util.find_spec(package if last.endswith("*") else name)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(name)
+    origin = Path(spec.origin)
+    return sorted(origin.parent.glob(f"{last}.py")) if last.endswith("*") else [origin]
 
 
 def code_version() -> str:

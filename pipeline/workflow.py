@@ -53,6 +53,7 @@ STAGES = ("frames", "pulses", "spectra", "fits")
 Progress = Callable[[str, int, int], None]
 """Called with a label, what was done and what there is to do."""
 
+_SCIENCE = "pipeline.science"
 _CODE = {
     "frames": (
         "pipeline.ingest",
@@ -62,26 +63,31 @@ _CODE = {
         "pipeline.io.store",
     ),
     "calibration": (
-        "pipeline.science.detector",
-        "pipeline.science.beams",
-        "pipeline.science.calibration",
-        "pipeline.science.linearity",
-        "pipeline.science.flat_field",
+        "pipeline.calibrating",
+        *(f"{_SCIENCE}.{m}" for m in ("detector", "beams", "calibration*", "linearity*", "flat_field*", "_sample")),
     ),
-    "pulses": ("pipeline.science.reduce", "pipeline.science._reduce_kernel"),
-    "labels": ("pipeline.science.timing", "pipeline.science.roles", "pipeline.science.selection"),
+    "pulses": ("pipeline.ingest", f"{_SCIENCE}.reduce", f"{_SCIENCE}._reduce*"),
+    "labels": ("pipeline.labelling", *(f"{_SCIENCE}.{m}" for m in ("timing", "roles", "selection"))),
     "spectra": (
-        "pipeline.science.spectra",
-        "pipeline.science.difference",
-        "pipeline.science.accumulate",
-        "pipeline.science._accumulate_kernel",
-        "pipeline.science.binning",
-        "pipeline.science.uncertainty",
-        "pipeline.science.quality",
+        "pipeline.labelling",
+        *(
+            f"{_SCIENCE}.{m}"
+            for m in (
+                "spectra",
+                "difference",
+                "accumulate",
+                "_accumulate*",
+                "binning",
+                "uncertainty",
+                "quality",
+                "selection",
+            )
+        ),
     ),
     "fits": fits.MODULES,
-    "product": ("pipeline.summary", "pipeline.io.publish", "schemas.products", "schemas.datasets"),
+    "product": ("pipeline.summary", "pipeline.plots", "pipeline.io.publish", "schemas.products", "schemas.datasets"),
 }
+"""Whose sources decide whether a stage is current."""
 
 
 def process(job: Job, *, progress: Progress | None = None) -> Path:

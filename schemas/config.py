@@ -445,14 +445,12 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
         if not equals or not key.strip():
             raise ValueError(f"--set {item}: expected key=value, e.g. kinetics.power=1")
         *parents, last = key.strip().split(".")
-        node = data
+        node: dict[str, Any] = data
         for part in parents:
-            child = node.get(part)
-            if part not in node or not (child is None or isinstance(child, str | dict)):
-                raise ValueError(f"--set {key}: unknown key {part!r}")
-            if not isinstance(child, dict):
-                child = node[part] = {}
-            node = child
+            # what cannot hold keys is replaced; whether the result makes sense, the schema says
+            if not isinstance(node.get(part), dict):
+                node[part] = {}
+            node = node[part]
         try:
             node[last] = yaml.safe_load(text)
         except yaml.YAMLError:

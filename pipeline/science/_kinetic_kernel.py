@@ -9,12 +9,10 @@ matrix. Everything is sequential and in fixed order, so a result is the same bit
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.special import erfcx
 
 from pipeline.science._kinetic_amplitudes import (
     product_jacobian,
@@ -23,105 +21,15 @@ from pipeline.science._kinetic_amplitudes import (
     quartic_newton,
     solve_ridged,
 )
+from pipeline.science._kinetic_basis import KineticData, fill_basis
 
-__all__ = ["KineticData", "minimise", "normal_matrix", "screen", "trace_model"]
+__all__ = ["minimise", "normal_matrix", "screen", "trace_model"]
 
 FloatArray = NDArray[np.float64]
 
 
-class KineticData(NamedTuple):
-    """Traces in units of their common peak, and the model: plain arrays only."""
-
-    delay: FloatArray
-    signal: FloatArray  # (trace, delay), 0 where missing
-    weight: FloatArray  # (trace, delay), 1 / stderr, 0 where missing
-    column: NDArray[np.int64]
-    row_weight: FloatArray
-    counts: FloatArray  # (row, tau)
-    power: int
-    ridge: FloatArray  # (column,) prior precision of the columns' coefficients
-    prior: FloatArray  # (2, parameter): centre and 1 / sd (0: none)
-    bounds: FloatArray  # (2, parameter)
-    max_step: FloatArray  # (parameter,)
-    allowed_sign: NDArray[np.int64]  # (trace,): +1, -1, or 0 for "try both"
-
-
-_DEGREE = 40
-_SCALE = 3.75
-_SWITCH_TIMES = 5
 _FAST = {"reassoc", "contract", "arcp", "nsz"}
-
-
-def _chebyshev_of_erfcx() -> FloatArray:
-    """(1 + 2 z) erfcx(z) over y = (z - 3.75) / (z + 3.75), which maps z = 0 .. inf to -1 .. 1."""
-    nodes = np.cos(np.pi * (np.arange(_DEGREE) + 0.5) / _DEGREE)
-    z = _SCALE * (1.0 + nodes) / (1.0 - nodes)
-    series = np.polynomial.chebyshev.chebfit(nodes, (1.0 + 2.0 * z) * erfcx(z), _DEGREE - 1)
-    return np.ascontiguousarray(series[:32])
-
-
-_CHEBYSHEV = _chebyshev_of_erfcx()
-
-
-@njit(cache=True)
-def _erfcx(z: float) -> float:
-    """exp(z^2) erfc(z) for z >= 0, relative error below 1e-14."""
-    y = (z - _SCALE) / (z + _SCALE)
-    b0, b1 = 0.0, 0.0
-    for i in range(_CHEBYSHEV.size - 1, 0, -1):
-        b0, b1 = 2.0 * y * b0 - b1 + _CHEBYSHEV[i], b0
-    return (y * b0 - b1 + _CHEBYSHEV[0]) / (1.0 + 2.0 * z)
-
-
-@njit(cache=True)
-def _basis(theta: FloatArray, data: KineticData, phi: FloatArray, d_phi: FloatArray, derivatives: bool) -> None:
-    """Fill the basis columns and their derivatives with respect to theta."""
-    n_tau = theta.size - 2
-    sigma = theta[1]
-    phi[:] = 0.0
-    if derivatives:
-        d_phi[:] = 0.0
-    n = data.delay.size
-    x = data.delay - theta[0]
-    gauss = np.zeros(n)
-    bell = np.zeros(n)
-    if sigma > 0.0:
-        for i in range(n):
-            u = x[i] / sigma
-            if abs(u) < 9.0:
-                bell[i] = math.exp(-0.5 * u * u)
-                gauss[i] = bell[i] / (sigma * math.sqrt(2.0 * math.pi))
-    rates = np.exp(-theta[2:])
-    for m in range(data.column.size):
-        k = 0.0
-        for j in range(n_tau):
-            k += data.counts[m, j] * rates[j]
-        w, c = data.row_weight[m], data.column[m]
-        late = 0.5 * k * k * sigma * sigma
-        for i in range(n):
-            if x[i] < -9.0 * sigma:
-                continue
-            if sigma > 0.0:
-                z = (k * sigma - x[i] / sigma) * math.sqrt(0.5)
-                if z < -6.0:
-                    e = math.exp(late - k * x[i])
-                elif z < 0.0:
-                    e = 0.5 * math.exp(late - k * x[i]) * math.erfc(z)
-                elif bell[i] > 0.0:
-                    e = 0.5 * bell[i] * _erfcx(z)
-                else:
-                    e = 0.0
-            else:
-                e = math.exp(-k * x[i])
-            phi[c, i] += w * e
-            if derivatives:
-                g = gauss[i]
-                d_phi[0, c, i] += w * (k * e - g)
-                if sigma > 0.0:
-                    d_phi[1, c, i] += w * (sigma * k * (k * e - g) - x[i] * g / sigma)
-                d_rate = w * ((k * sigma * sigma - x[i]) * e - sigma * sigma * g)
-                for j in range(n_tau):
-                    d_phi[2 + j, c, i] -= data.counts[m, j] * rates[j] * d_rate
+_SWITCH_TIMES = 5
 
 
 @njit(cache=True, fastmath=_FAST)
@@ -274,7 +182,7 @@ def normal_matrix(
 ) -> None:
     """Reduced normal matrix and gradient over theta; `trace_blocks` (trace or 0) keeps each trace's full block."""
     n_par, n_term, n_col = theta.size, amplitudes.shape[1], phi.shape[0]
-    _basis(theta, data, phi, d_phi, True)
+    fill_basis(theta, data, phi, d_phi, True)
     hessian[:] = 0.0
     for p in range(n_par):
         w2 = data.prior[1, p] * data.prior[1, p]
@@ -327,7 +235,7 @@ def minimise(
     no_blocks = np.empty((0, n_par + n_term + 1, n_par + n_term + 1))
     index = np.empty(n_par, dtype=np.int64)
     work, right, step = np.empty((n_par, n_par)), np.empty(n_par), np.empty(n_par)
-    _basis(theta, data, phi, d_phi, False)
+    fill_basis(theta, data, phi, d_phi, False)
     cost = _project(theta, amplitudes, signs, data, phi, residual, thorough)
     damping = 1e-3
     for _ in range(max_iterations):
@@ -360,7 +268,7 @@ def minimise(
             if predicted < tolerance:
                 break
             trial_amplitudes, trial_signs = amplitudes.copy(), signs.copy()
-            _basis(trial, data, phi, d_phi, False)
+            fill_basis(trial, data, phi, d_phi, False)
             trial_cost = _project(trial, trial_amplitudes, trial_signs, data, phi, trial_residual, False)
             if trial_cost < cost:
                 moved = True
@@ -376,7 +284,7 @@ def minimise(
             if not thorough:
                 break
             before = cost
-            _basis(theta, data, phi, d_phi, False)
+            fill_basis(theta, data, phi, d_phi, False)
             cost = _project(theta, amplitudes, signs, data, phi, residual, True)
             damping = 1e-3
             if not cost < before - max(tolerance, 1e-9 * before):
@@ -397,7 +305,7 @@ def screen(starts: FloatArray, data: KineticData, costs: FloatArray) -> None:
         for e in range(n_trace):
             if data.allowed_sign[e] != 0:
                 signs[e] = data.allowed_sign[e]
-        _basis(starts[i], data, phi, d_phi, False)
+        fill_basis(starts[i], data, phi, d_phi, False)
         costs[i] = _project(starts[i], amplitudes, signs, data, phi, residual, True)
 
 
@@ -406,7 +314,7 @@ def trace_model(theta: FloatArray, amplitudes: FloatArray, signs: NDArray[np.int
     """Model traces (trace, delay) on the data's delays, in the data's scaled unit."""
     n_col = data.ridge.size
     phi, d_phi = np.empty((n_col, data.delay.size)), np.empty((0, n_col, data.delay.size))
-    _basis(theta, data, phi, d_phi, False)
+    fill_basis(theta, data, phi, d_phi, False)
     q = np.empty(n_col)
     model = np.zeros((amplitudes.shape[0], data.delay.size))
     for e in range(amplitudes.shape[0]):

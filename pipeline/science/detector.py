@@ -194,7 +194,7 @@ def find_bad_pixels(dark: xr.Dataset, *, threshold: float = 10.0) -> xr.DataArra
     sigma = dark["read_noise"].values.astype(np.float64)
     flags = np.zeros(level.shape, np.uint8)
     # the floors keep a perfectly uniform module (MAD 0) from flagging pixels that differ by nothing that matters
-    flags[_robust_distance(level, floor=0.5) > threshold] |= HOT
+    flags[_robust_distance(np.asarray(level), floor=0.5) > threshold] |= HOT
     if np.isfinite(sigma).all():
         still = sigma == 0
         if still.mean() < 0.05:

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.science._kinetic_kernel import KineticData, minimise, screen, trace_model
+from pipeline.science._kinetic_basis import KineticData
+from pipeline.science._kinetic_kernel import minimise, screen, trace_model
 from pipeline.science.kinetic_model import exponential_table
 
-__all__ = ["Problem", "Solution", "build_problem", "canonical", "refine", "solve"]
+__all__ = ["Problem", "Solution", "build_problem", "canonical", "model_traces", "polish", "refine", "solve"]
 
 Setting = str | float | tuple[float, float]
 FloatArray = NDArray[np.float64]
@@ -155,7 +156,7 @@ def solve(problem: Problem, *, start: Sequence[float] | None = None) -> list[Sol
         found = canonical(theta)
         if not any(_same(found, known) for known in minima):
             minima.append(found)
-    best = _polished(located, minima[0])
+    best = polish(located, minima[0])
     return [best, *minima[1:]]
 
 
@@ -192,7 +193,7 @@ def canonical(solution: Solution) -> Solution:
     return solution._replace(theta=theta, amplitudes=amplitudes)
 
 
-def _polished(problem: Problem, solution: Solution) -> Solution:
+def polish(problem: Problem, solution: Solution) -> Solution:
     """Converge, round the parameters to a lattice, converge again: the second path no longer knows the first."""
     close = canonical(refine(problem, solution, thorough=True, tolerance=1e-10, max_iterations=200))
     theta = np.where(problem.free, np.round(close.theta * _LATTICE) / _LATTICE, close.theta)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.science.kinetic_compare import compare_models
-from pipeline.science.kinetic_fit import Problem, Solution, build_problem, model_traces, solve
+from pipeline.science.kinetic_fit import Problem, Solution, build_problem, model_traces, polish, refine, solve
 from pipeline.science.kinetic_intervals import (
     Covariance,
     bootstrap_parameters,
@@ -151,7 +151,8 @@ def _intervals(problem: Problem, minima: list[Solution]) -> tuple[FloatArray, li
         intervals, lower = profile_intervals(problem, minima, scale, errors, accept_lower=last)
         if lower is None:
             break
-        minima = sorted([*solve(problem, start=np.exp(lower.theta[2:]).tolist()), *minima], key=lambda m: m.cost)
+        found = polish(problem, refine(problem, lower, thorough=True))
+        minima = sorted([found, *minima], key=lambda m: m.cost)
         minima = [m for i, m in enumerate(minima) if i == 0 or m.cost - minima[0].cost > 0.05]
     return intervals, minima, scale, spread
 
@@ -165,25 +166,21 @@ def _parameters(
     ends[..., 2:, :] = np.exp(ends[..., 2:, :])
     # an IRF that may be zero has an interval that is open towards zero
     ends[:, 1, 0] = np.where(np.isneginf(ends[:, 1, 0]), 0.0, ends[:, 1, 0])
-    limits = _linear(problem.data.bounds)
-    reach = np.where(
-        np.isfinite(limits), limits, np.array([value - 10 * problem.spacing, value + 10 * problem.spacing])
-    )
+    reach = _linear(problem.data.bounds)
+    reach = np.where(np.isfinite(reach), reach, np.stack([value - 10 * problem.spacing, value + 10 * problem.spacing]))
     jacobian = np.concatenate([[1.0, 1.0], value[2:]])
     wald = np.sqrt(scale * np.diag(spread.theta)) * jacobian
     # a linear error beyond the search range says no more than the range does
     wald = np.where(free, np.minimum(wald, reach[1] - reach[0]), 0.0)
     stderr = np.array([stderr_from_interval(value[p], ends[:, p], wald[p], reach[:, p]) for p in range(len(value))])
     stderr = np.where(free, stderr, 0.0)
-    at_bound = free & (
-        (best.theta <= problem.data.bounds[0] + margin) | (best.theta >= problem.data.bounds[1] - margin)
-    )
-    identifiable = ~at_bound | ~free
-    with np.errstate(divide="ignore"):
-        identifiable[2:] &= ends[1, 2:, 1] <= _FACTOR * ends[1, 2:, 0]
-    identifiable[:2] &= np.isfinite(ends[1, :2]).all(axis=-1)
-    identifiable[1] &= not free[1] or bool(ends[1, 1, 0] > 0)
+    limits = problem.data.bounds
+    at_bound = free & ((best.theta <= limits[0] + 1e-6) | (best.theta >= limits[1] - 1e-6))
     bound, sd, directions = design_bound(problem, best)
+    identifiable: NDArray[np.bool_] = np.array(~at_bound & np.isfinite(ends[1]).all(axis=-1))
+    identifiable[1] &= not free[1] or bool(ends[1, 1, 0] > 0)
+    # the second test asks the data alone: the prior on the amplitudes closes intervals that they leave open
+    identifiable[2:] &= (ends[1, 2:, 1] <= _FACTOR * ends[1, 2:, 0]) & (np.sqrt(scale) * bound[2:] <= _LARGEST_BOUND)
     deviations = np.sqrt(np.diag(spread.theta))
     correlation = spread.theta / np.outer(np.where(free, deviations, 1.0), np.where(free, deviations, 1.0))
     np.fill_diagonal(correlation, 1.0)
@@ -227,7 +224,7 @@ def _amplitudes(problem: Problem, best: Solution, scale: float, spread: Covarian
     factor = problem.peak ** (1.0 / power)
     n_par = best.theta.size
     variances = np.diagonal(spread.traces, axis1=1, axis2=2)[:, n_par:]
-    measured = (problem.data.weight > 0).any(axis=1)[:, None]
+    measured = (problem.data.weight > 0).any(axis=1, keepdims=True)
     amplitude = np.where(measured, best.amplitudes, np.nan).T * factor
     stderr = np.where(measured, np.sqrt(scale * variances), np.nan).T * factor
     return xr.Dataset(

@@ -212,7 +212,7 @@ def subtract_intra_train_dark(pulses: xr.Dataset, dark_frame: xr.DataArray) -> x
     )
     corrected = pulses.assign(
         photons=(pulses["photons"] - offset).transpose(*pulses["photons"].dims),
-        photons_stderr=np.sqrt(pulses["photons_stderr"] ** 2 + doubt).transpose(*pulses["photons"].dims),
+        photons_stderr=((pulses["photons_stderr"] ** 2 + doubt) ** 0.5).transpose(*pulses["photons"].dims),
     )
     for name in ("photons", "photons_stderr"):
         corrected[name].attrs = dict(pulses[name].attrs)

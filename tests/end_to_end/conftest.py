@@ -10,7 +10,7 @@ import pytest
 
 def trxas(*arguments, cwd=None, home=None):
     """Run the command as a person would; returns the finished process."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")} | {"OMP_NUM_THREADS": "1"}
     if home is not None:
         environment["PREFECT_HOME"] = str(home)
     command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]

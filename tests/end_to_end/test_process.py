@@ -85,7 +85,7 @@ def test_pulses_hold_the_photons_that_were_simulated(processed, tiny):
     for beam in ("pumped", "unpumped", "reference"):
         mean = float(pulses["photons"].sel(beam=beam).mean())
         expected = truth[beam] * (1.0 if beam == "reference" else np.exp(-od))
-        light = 0.4 / np.sqrt(pulses["photons"].sel(beam=beam).count())
+        light = 0.4 / np.sqrt(float(pulses["photons"].sel(beam=beam).count()))
         assert mean == pytest.approx(expected, rel=0.015 + 4 * light)
 
 

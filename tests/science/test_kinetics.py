@@ -1,0 +1,236 @@
+"""The kinetics fit on simulated truth: recovery, determinism, honesty of errors and verdicts."""
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.science.kinetic_model import kinetic_lmfit_model
+from pipeline.science.kinetics import compare_models, fit_kinetics
+from tests.science.kinetic_truth import DENSE, OPPOSITE, PUBLISHED, SAME, TAUS, simulate
+
+
+def tau(fit: xr.Dataset, name: str = "value") -> np.ndarray:
+    return fit[name].sel(parameter=["tau1", "tau2", "tau3"]).values
+
+
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("n_traces", [1, 12])
+def test_recovers_truth_without_noise(power, n_traces):
+    traces = simulate(power=power, snr=1e6, n_traces=n_traces)
+    fit = fit_kinetics(traces, power=power, amplitude_prior=None)
+    np.testing.assert_allclose(tau(fit), TAUS, rtol=1e-3)
+    np.testing.assert_allclose(fit["value"][:2], [0.01, 0.05], atol=2e-5)
+    np.testing.assert_allclose(fit["fit"], traces["delta_xas"], atol=1e-7)
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_intervals_cover_the_truth_as_often_as_they_say(power):
+    inside68, inside95, pulls, redchi = [], [], [], []
+    for seed in range(40):
+        fit = fit_kinetics(simulate(snr=100, seed=seed, power=power), power=power, irf_sigma=0.05, systematics=False)
+        low, high = tau(fit, "ci68").T
+        inside68.append((low <= TAUS) & (high >= TAUS))
+        low, high = tau(fit, "ci95").T
+        inside95.append((low <= TAUS) & (high >= TAUS))
+        pulls.append((tau(fit) - TAUS) / tau(fit, "stderr"))
+        redchi.append(float(fit["redchi"]))
+    # binomial errors at 40 sets: 0.074 and 0.034
+    assert np.all(np.abs(np.mean(inside68, axis=0) - 0.68) < 0.22)
+    assert np.all(np.mean(inside95, axis=0) > 0.84)
+    assert np.mean(np.abs(pulls) < 3) > 0.98
+    assert np.mean(redchi) == pytest.approx(1.0, abs=4 * np.sqrt(2 / 93 / 40))
+
+
+def test_global_fit_of_the_published_delays_finds_what_one_energy_cannot():
+    one = fit_kinetics(simulate(snr=100, delay=PUBLISHED, seed=1), irf_sigma=0.05)
+    many = fit_kinetics(simulate(snr=100, delay=PUBLISHED, n_traces=40, seed=1), irf_sigma=0.05)
+    assert not one["identifiable"].sel(parameter="tau1")
+    assert many["identifiable"].all()
+    assert np.all(np.abs(tau(many) - TAUS) < 3 * tau(many, "stderr"))
+    assert many["stderr"].sel(parameter="tau1") < 0.25 * TAUS[0]
+
+
+@pytest.mark.parametrize(("amplitudes", "snr", "expected"), [(OPPOSITE, 200, True), (SAME, 50, False)])
+def test_identifiability_verdict_of_tau1(amplitudes, snr, expected):
+    for seed in range(12):
+        fit = fit_kinetics(simulate(amplitudes, snr=snr, seed=seed), irf_sigma=0.05, systematics=False)
+        assert bool(fit["identifiable"].sel(parameter="tau1")) is expected
+        verdict = json.loads(fit.attrs["verdict"])[0]
+        assert verdict.startswith("tau1 =" if expected else ("tau1 <", "tau1 >", "tau1 between", "tau1 is not"))
+        assert ("SNR is" in verdict) is not expected
+
+
+@pytest.mark.parametrize("start", [(0.3, 0.5, 3.0), (0.01, 0.02, 100.0), (5.0, 0.1, 1.0), (1.0, 1.0, 1.0)])
+@pytest.mark.parametrize("power", [1, 2])
+def test_any_start_gives_the_same_bits(start, power):
+    traces = simulate(snr=60, power=power, n_traces=3, seed=5)
+    xr.testing.assert_identical(fit_kinetics(traces, power=power), fit_kinetics(traces, power=power, start=start))
+
+
+def test_input_is_left_alone_and_delay_order_does_not_matter():
+    traces = simulate(snr=80, seed=2)
+    before = traces.copy(deep=True)
+    fit = fit_kinetics(traces)
+    xr.testing.assert_identical(traces, before)
+    shuffled = traces.isel(delay=np.random.default_rng(0).permutation(traces.sizes["delay"]))
+    again = fit_kinetics(shuffled)
+    np.testing.assert_array_equal(again["delay"], shuffled["delay"])
+    xr.testing.assert_identical(again.sortby("delay"), fit)
+
+
+def test_negative_and_mixed_traces_get_their_signs():
+    traces = simulate(snr=100, n_traces=9, seed=4)
+    expected = fit_kinetics(traces)
+    flip = np.where(np.arange(9) % 3 == 1, -1, 1)
+    flipped = traces.assign(delta_xas=traces["delta_xas"] * xr.DataArray(flip, dims="trace"))
+    fit = fit_kinetics(flipped)
+    np.testing.assert_array_equal(fit["sign"], flip)
+    np.testing.assert_array_equal(fit["value"], expected["value"])
+    np.testing.assert_allclose(fit["fit"], expected["fit"] * flip[:, None])
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(100.0, 0.0), (1.0, 41.5)])
+def test_units_and_origin_do_not_matter(scale, shift):
+    traces = simulate(snr=100, seed=6)
+    moved = (traces * scale).assign_coords(delay=traces["delay"] + shift, energy=traces["energy"])
+    fit, other = fit_kinetics(traces), fit_kinetics(moved)
+    np.testing.assert_allclose(tau(other), tau(fit), rtol=1e-4)
+    np.testing.assert_allclose(other["value"][0], fit["value"][0] + shift, atol=1e-5)
+    np.testing.assert_allclose(other["amplitude"], np.sqrt(scale) * fit["amplitude"], rtol=1e-3)
+
+
+def test_lmfit_from_the_solution_finds_nothing_better():
+    traces = simulate(snr=100, seed=7)
+    fit = fit_kinetics(traces, irf_sigma=0.05, amplitude_prior=None)
+    model = kinetic_lmfit_model()
+    parameters = model.make_params(
+        t_d=float(fit["value"][0]),
+        irf_sigma={"value": 0.05, "vary": False},
+        **dict(zip(("tau1", "tau2", "tau3"), tau(fit), strict=True)),
+        **{f"A{i + 1}": float(a) for i, a in enumerate(fit["amplitude"][:, 0])},
+    )
+    weights = 1 / traces["delta_xas_stderr"].values[0]
+    peer = model.fit(traces["delta_xas"].values[0], parameters, delay=DENSE, weights=weights)
+    assert peer.chisqr == pytest.approx(float(fit["chi2"]), rel=1e-6)
+    for name in ("tau2", "tau3", "t_d"):
+        assert peer.params[name].value == pytest.approx(float(fit["value"].sel(parameter=name)), rel=5e-3)
+        assert peer.params[name].stderr <= 1.02 * float(fit["stderr"].sel(parameter=name))
+
+
+def test_without_response():
+    traces = simulate(snr=200, irf_sigma=0.0, seed=8)
+    fixed = fit_kinetics(traces, irf_sigma=0.0)
+    assert np.all(np.abs(tau(fixed) - TAUS) < 3 * tau(fixed, "stderr"))
+    free = fit_kinetics(traces)
+    assert free["ci95"].values[1, 0] == 0.0
+    assert not free["identifiable"][1]
+
+
+def test_a_measured_response_lies_between_fixed_and_free():
+    traces = simulate(snr=100, seed=9)
+    errors = [
+        float(fit_kinetics(traces, irf_sigma=s, systematics=False)["crb"].sel(parameter="tau1"))
+        for s in (0.05, (0.05, 0.003), "fit")
+    ]
+    assert errors[0] < errors[1] < errors[2]
+
+
+def test_missing_delays_and_an_empty_trace():
+    traces = simulate(snr=200, n_traces=8, seed=10)
+    keep = np.random.default_rng(1).random(traces["delta_xas"].shape) > 0.4
+    keep[5] = False
+    gaps = traces.assign(delta_xas=traces["delta_xas"].where(xr.DataArray(keep, dims=("trace", "delay"))))
+    fit = fit_kinetics(gaps, irf_sigma=0.05)
+    assert fit.attrs["n_points"] == keep.sum()
+    assert np.all(np.abs(tau(fit) - TAUS) < 3 * tau(fit, "stderr"))
+    assert np.isnan(fit["amplitude"][:, 5]).all()
+    assert np.isfinite(fit["amplitude_stderr"][:, 4]).all()
+
+
+def test_amplitude_errors_are_calibrated():
+    clean = simulate(snr=1e7, n_traces=6)
+    truth = fit_kinetics(clean, irf_sigma=0.05, amplitude_prior=None)["amplitude"]
+    pulls = []
+    for seed in range(25):
+        fit = fit_kinetics(simulate(snr=400, n_traces=6, seed=seed), irf_sigma=0.05, systematics=False)
+        pulls.append((fit["amplitude"] - truth) / fit["amplitude_stderr"])
+    assert np.std(pulls) == pytest.approx(1.0, abs=0.25)
+
+
+def test_model_free_numbers_are_known_where_tau1_is_not():
+    fit = fit_kinetics(simulate(SAME, snr=50, seed=11), irf_sigma=0.05)
+    clean = simulate(SAME, snr=1e9)["delta_xas"][0]
+    for time, got, error in zip((0.3, 1.0, 60.0), fit["signal"][:, 0], fit["signal_stderr"][:, 0], strict=True):
+        assert abs(float(got) - np.interp(time, DENSE, clean)) < 4 * float(error) + 2e-5
+        assert error < 0.05 * got
+    assert fit["t50_stderr"] < 0.05 * (fit["t50"] + 0.05)
+    assert np.isnan(fit_kinetics(simulate(delay=DENSE[DENSE < 5]))["signal"].sel(time=60.0)).all()
+
+
+def test_noise_alone_identifies_nothing():
+    traces = simulate(snr=50)
+    noise = 2e-4 * np.random.default_rng(12).standard_normal(traces["delta_xas"].shape)
+    fit = fit_kinetics(traces.assign(delta_xas=(("trace", "delay"), noise)))
+    assert not fit["identifiable"].values.any()
+    assert np.isinf(fit["ci95"].sel(parameter=["tau2", "tau3"], bound="upper")).all()
+
+
+def test_systematic_is_reported_for_fixed_parameters_only():
+    traces = simulate(snr=200, seed=13)
+    assert (fit_kinetics(traces)["systematic"] == 0).all()
+    fixed = fit_kinetics(traces, irf_sigma=0.05)["systematic"]
+    assert fixed.sel(parameter="tau1") > 0.005
+    assert fixed.sel(parameter="irf_sigma") == 0
+
+
+@pytest.mark.parametrize(("n", "power"), [(2, 1), (1, 1), (2, 2), (1, 2)])
+def test_fewer_exponentials(n, power):
+    delay, taus = DENSE, (0.2, 1.1)[:n]
+    from pipeline.science.kinetic_model import kinetic_trace
+
+    y = kinetic_trace(delay, t_d=0.0, irf_sigma=0.05, taus=taus, amplitudes=(0.05, 0.1)[:n], power=power)
+    y = y + 1e-3 * y.max() * np.random.default_rng(0).standard_normal(y.shape)
+    dims = ("trace", "delay")
+    traces = xr.Dataset(
+        {"delta_xas": (dims, y[None]), "delta_xas_stderr": (dims, np.full((1, y.size), 1e-3 * y.max()))},
+        coords={"delay": delay},
+    )
+    fit = fit_kinetics(traces, power=power, n_exponentials=n)
+    assert fit.sizes["parameter"] == 2 + n
+    np.testing.assert_allclose(fit["value"][2:], taus, rtol=0.05)
+
+
+def test_bootstrap_agrees_with_the_profile():
+    fit = fit_kinetics(simulate(snr=200, seed=14), irf_sigma=0.05, n_bootstrap=150, seed=3)
+    low, high = np.percentile(fit["bootstrap"].values[:, 2:], [15.87, 84.13], axis=0)
+    profile = tau(fit, "ci68")
+    np.testing.assert_allclose(high - low, profile[:, 1] - profile[:, 0], rtol=0.3)
+
+
+def test_models_are_compared_but_only_high_ratios_tell_them_apart():
+    low, high = (compare_models(simulate(snr=snr, seed=15), irf_sigma=0.05) for snr in (20, 400))
+    forms = ["unsquared, 3 exponentials", "plain sum, 3 exponentials"]
+    assert (np.abs(low["delta_chi2"].sel(model=forms)) < 9).all()
+    assert (high["delta_chi2"].sel(model=forms) > 25).all()
+    assert (high["delta_aicc"].sel(model="squared, 2 exponentials") > 100) and high["delta_aicc"][0] == 0
+
+
+def test_too_few_points_and_bad_settings_are_refused():
+    with pytest.raises(DataError, match=r"8 points in 1 traces .* at least 9"):
+        fit_kinetics(simulate(delay=PUBLISHED[:8]))
+    with pytest.raises(ConfigError, match="irf_sigma"):
+        fit_kinetics(simulate(), irf_sigma="narrow")
+    with pytest.raises(ConfigError, match="positive error"):
+        fit_kinetics(simulate(), t_d=(0.0, -1.0))
+    traces = simulate()
+    with pytest.raises(DataError, match="delta_xas_stderr <= 0"):
+        fit_kinetics(traces.assign(delta_xas_stderr=traces["delta_xas_stderr"] * 0))
+
+
+def test_every_variable_has_units_and_a_name():
+    for variable in fit_kinetics(simulate(n_traces=2), n_bootstrap=2).variables.values():
+        if variable.dtype.kind in "fib" and variable.dims != ("trace",):
+            assert {"units", "long_name"} <= set(variable.attrs)
