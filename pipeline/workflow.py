@@ -64,7 +64,20 @@ _CODE = {
     ),
     "calibration": (
         "pipeline.calibrating",
-        *(f"{_SCIENCE}.{m}" for m in ("detector", "beams", "calibration*", "linearity*", "flat_field*", "_sample")),
+        *(
+            f"{_SCIENCE}.{m}"
+            for m in (
+                "detector",
+                "beams",
+                "calibration*",
+                "linearity*",
+                "flat_field*",
+                "gain",
+                "_sample",
+                "reduce",
+                "_reduce*",
+            )
+        ),
     ),
     "pulses": ("pipeline.ingest", f"{_SCIENCE}.reduce", f"{_SCIENCE}._reduce*"),
     "labels": ("pipeline.labelling", *(f"{_SCIENCE}.{m}" for m in ("timing", "roles", "selection"))),

@@ -28,6 +28,8 @@ __all__ = ["compare_models", "fit_kinetics"]
 FloatArray = NDArray[np.float64]
 _FACTOR = 3.0
 """A tau whose 95 % interval spans more than this factor is called not identifiable."""
+_FACTOR_AT_3_SIGMA = 4.0
+"""And so is one whose 99.73 % interval spans more than this: a chance fit with a short tau1 looks sharper than it is."""
 _ATTEMPTS = 4
 _LARGEST_BOUND = 0.6
 """So is one whose Cramer-Rao bound without the amplitude prior is a larger fraction than this."""
@@ -179,8 +181,9 @@ def _parameters(
     bound, sd, directions = design_bound(problem, best)
     identifiable: NDArray[np.bool_] = np.array(~at_bound & np.isfinite(ends[1]).all(axis=-1))
     identifiable[1] &= not free[1] or bool(ends[1, 1, 0] > 0)
-    # the second test asks the data alone: the prior on the amplitudes closes intervals that they leave open
+    # the test of the bound asks the data alone: the prior on the amplitudes closes intervals that they leave open
     identifiable[2:] &= (ends[1, 2:, 1] <= _FACTOR * ends[1, 2:, 0]) & (np.sqrt(scale) * bound[2:] <= _LARGEST_BOUND)
+    identifiable[2:] &= ends[2, 2:, 1] <= _FACTOR_AT_3_SIGMA * ends[2, 2:, 0]
     deviations = np.sqrt(np.diag(spread.theta))
     correlation = spread.theta / np.outer(np.where(free, deviations, 1.0), np.where(free, deviations, 1.0))
     np.fill_diagonal(correlation, 1.0)
