@@ -19,6 +19,7 @@ from dask.delayed import delayed
 
 from pipeline.chunks import plan_blocks
 from pipeline.errors import DataError
+from pipeline.io import cube as cubes
 from pipeline.io import store
 from pipeline.io.euxfel import FrameSource, Run
 from pipeline.science.reduce import Reducer, prepare, reduce_block
@@ -27,6 +28,9 @@ __all__ = ["Crop", "Progress", "crop_to_beams", "reduce_raw", "reduce_stored", "
 
 Progress = Callable[[int, int], None]
 """Called with what was done and what there is to do, in frames."""
+
+READ_FRAMES = 64
+"""Frames that are read before they are reduced: 8 MB, still near the processor when the kernel sees them."""
 
 _local = threading.local()
 
@@ -91,28 +95,38 @@ def _not_blank(frames: np.ndarray) -> np.ndarray:
     return np.asarray(frames[:, ::7, ::13].any(axis=(1, 2)))
 
 
-def _workspace(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Return this thread's buffer: touching new memory costs more than reading."""
-    buffer = getattr(_local, "buffer", None)
-    if buffer is None or buffer.shape[1:] != shape[1:] or len(buffer) < shape[0] or buffer.dtype != dtype:
-        buffer = _local.buffer = np.empty(shape, dtype)
+def _workspace(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return this thread's buffer of a name: touching new memory costs more than reading."""
+    buffer: np.ndarray | None = getattr(_local, name, None)
+    if buffer is None or buffer.shape != shape or buffer.dtype != dtype:
+        buffer = np.empty(shape, dtype)
+        setattr(_local, name, buffer)
     return buffer
 
 
+@dataclass(frozen=True)
+class _Target:
+    """The cube that a block of trains fills, one chunk each."""
+
+    path: Path
+    crop: Crop
+    trains: int
+
+
 def _reduce_one(
-    source: FrameSource, trains: slice, kernel: Reducer, crop: Crop | None, cube: Path | None
+    source: FrameSource, trains: slice, kernel: Reducer, target: _Target | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     index = source.index
     n_trains, n_pulses = trains.stop - trains.start, len(index.pulse_id)
-    rows = kernel.rows if crop is None else crop.rows
+    rows = kernel.rows if target is None else target.crop.rows
     shape = (n_trains, n_pulses, kernel.n_beams)
     photons, stderr = np.full(shape, np.nan), np.full(shape, np.nan)
     saturated = np.zeros(shape, np.int32)
     present = np.zeros(shape[:2], bool)
     kept = None
-    if crop is not None and cube is not None:
-        kept = np.zeros((n_trains, n_pulses, *crop.shape), np.uint16)
-    buffer = _workspace((n_trains * n_pulses, rows.stop - rows.start, index.frame_shape[1]), index.dtype)
+    if target is not None:
+        kept = _workspace("kept", (target.trains, n_pulses, *target.crop.shape), np.dtype(np.uint16))
+    buffer = _workspace("raw", (READ_FRAMES, rows.stop - rows.start, index.frame_shape[1]), index.dtype)
     for block, train, pulse in source.blocks(trains, rows=rows, buffer=buffer):
         place = (train - trains.start, pulse)
         values = reduce_block(block, index.cell_id[train, pulse], kernel, y0=rows.start, x0=0)
@@ -121,10 +135,13 @@ def _reduce_one(
         photons[place] = np.where(real[:, None], values[0], np.nan)
         stderr[place] = np.where(real[:, None], values[1], np.nan)
         saturated[place] = np.where(real[:, None], values[2], 0)
-        if kept is not None and crop is not None:
-            kept[place] = block[:, :, crop.columns]
-    if kept is not None and cube is not None:
-        store.write_block(cube, "frames", trains.start, kept)
+        if kept is not None and target is not None:
+            kept[place] = block[:, :, target.crop.columns]
+    if kept is not None and target is not None:
+        # the buffer holds an earlier block where nothing was recorded
+        kept[:n_trains][~present] = 0
+        kept[n_trains:] = 0
+        cubes.write_chunk(target.path, trains.start // target.trains, kept)
     return photons, stderr, saturated, present
 
 
@@ -163,6 +180,7 @@ def reduce_raw(
         raise DataError(
             f"run {run.number}: {index.source} {index.key} is {index.dtype}, not raw uint16; point `raw:` at the RAW files"
         )
+    target = None
     if keep is not None and cube is not None:
         labels = run.labels.drop_vars(["dark_frame", "arrival", "intensity", "trigger"])
         labels = labels.set_coords(["energy", "delay_stage"]).assign_coords(keep.coords())
@@ -170,11 +188,12 @@ def reduce_raw(
         shape = {"train": len(index.train_id), "pulse": len(index.pulse_id), "y": keep.shape[0], "x": keep.shape[1]}
         attrs = {"units": "ADU", "long_name": "raw detector frame"}
         labels.attrs = {"run": run.number, "source": index.source}
-        store.create_cube(cube, labels, name="frames", shape=shape, chunk=plan.trains, attrs=attrs)
+        cubes.create_cube(cube, labels, shape=shape, chunk=plan.trains, attrs=attrs)
+        target = _Target(cube, keep, plan.trains)
     kernel = prepare(calibration)
     with FrameSource(run.number, index) as source:
         tasks = [
-            delayed(_reduce_one, pure=False, traverse=False)(source, part, kernel, keep, cube) for part in plan.slices()
+            delayed(_reduce_one, pure=False, traverse=False)(source, part, kernel, target) for part in plan.slices()
         ]
         results = _compute(tasks, scheduler, workers, progress, index.row.size)
     return _as_pulses(run.labels, results)
@@ -197,23 +216,24 @@ def reduce_stored(
     """Reduce a stored frames cube to pulses; the raw run is not needed. Labels are those of the former pulses."""
     cube = store.open_dataset(path)
     kernel = prepare(calibration)
-    chunk = int(cube["frames"].encoding["chunks"][0])
+    chunk = cubes.chunk_trains(path)
+    shape = (chunk, *cube["frames"].shape[1:])
     y0, x0 = int(cube["y"][0]), int(cube["x"][0])
-    n = cube.sizes["train"]
+    cells, recorded = cube["cell_id"].values, cube["present"].values
 
-    def reduce_part(start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        part = cube.isel(train=slice(start, start + chunk))
-        raw = part["frames"].values
-        flat = raw.reshape(-1, *raw.shape[2:])
-        cells = part["cell_id"].values.reshape(-1)
-        real = part["present"].values & _not_blank(flat).reshape(raw.shape[:2])
-        values = reduce_block(flat, cells, kernel, y0=y0, x0=x0)
-        photons, stderr, saturated = (v.reshape(*raw.shape[:2], -1) for v in values)
+    def reduce_part(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        part = slice(number * chunk, min((number + 1) * chunk, len(recorded)))
+        n = part.stop - part.start
+        raw = cubes.read_chunk(path, number, _workspace("kept", shape, np.dtype(np.uint16)))[:n]
+        flat = raw.reshape(-1, *shape[2:])
+        real = recorded[part] & _not_blank(flat).reshape(n, -1)
+        values = reduce_block(flat, cells[part].reshape(-1), kernel, y0=y0, x0=x0)
+        photons, stderr, saturated = (v.reshape(n, shape[1], -1) for v in values)
         gap = ~real[:, :, None]
         return np.where(gap, np.nan, photons), np.where(gap, np.nan, stderr), np.where(gap, 0, saturated), real
 
-    tasks = [delayed(reduce_part, pure=False)(start) for start in range(0, n, chunk)]
-    return _as_pulses(labels, _compute(tasks, "threads", workers, progress, n * cube.sizes["pulse"]))
+    tasks = [delayed(reduce_part, pure=False)(number) for number in range(-(-len(recorded) // chunk))]
+    return _as_pulses(labels, _compute(tasks, "threads", workers, progress, recorded.size))
 
 
 def _as_pulses(labels: xr.Dataset, results: list[tuple]) -> xr.Dataset:
@@ -224,7 +244,7 @@ def _as_pulses(labels: xr.Dataset, results: list[tuple]) -> xr.Dataset:
         photons_stderr=(dims, stderr, {"units": "1", "long_name": "standard error of photons"}),
         n_saturated=(dims, saturated, {"units": "1", "long_name": "saturated pixels in the beam"}),
     )
-    blank = int((labels["present"].values & ~present).sum())
+    blank = int((labels["present"].values & ~present).sum()) + int(labels.attrs.get("n_blank", 0))
     pulses["present"] = labels["present"].copy(data=present)
     pulses = pulses.set_coords(["energy", "delay_stage", "present"])
     pulses.attrs = {"n_blank": blank}

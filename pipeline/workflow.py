@@ -25,6 +25,7 @@ from pipeline.job import Job
 from pipeline.labelling import fluence_of, labelled, quality_of, select
 from pipeline.plots import draw_beams, draw_product
 from pipeline.provenance import FileHashes, code_hash, code_version, digest, environment
+from pipeline.science.reduce import subtract_intra_train_dark
 from pipeline.science.roles import assign_roles
 from pipeline.science.spectra import delay_scans, flat_constant, spectra
 from pipeline.summary import summarise
@@ -201,14 +202,7 @@ def reduce_run(job: Job, number: int, inputs: str, *, progress: Progress | None 
     folder = job.run_dir(number)
     calibration_key = manifest.read(job.stage_dir)["calibration"]["key"]
     calibration = store.open_dataset(job.calibrations / calibration_key / "calibration.zarr").load()
-    keep = job.config.frames.keep
-    crop = {
-        "beams": lambda: ingest.crop_to_beams(calibration),
-        "full": lambda: ingest.Crop(
-            slice(0, calibration.attrs["module_rows"]), slice(0, calibration.attrs["module_columns"])
-        ),
-        "none": lambda: None,
-    }[keep]()
+    crop = _crop(job, calibration)
     frames_key = digest({"inputs": inputs, "crop": str(crop), "code": code_hash(_CODE["frames"])})
     key = digest({"frames": frames_key, "calibration": calibration_key, "code": code_hash(_CODE["pulses"])})
     if manifest.is_current(folder, "pulses", key, "pulses.zarr"):
@@ -216,12 +210,9 @@ def reduce_run(job: Job, number: int, inputs: str, *, progress: Progress | None 
     show = None if progress is None else lambda done, total: progress(f"run {number}", done, total)
     settings = job.config.compute
     scheduler = {"threads": "threads", "processes": "processes"}.get(settings.cluster, "threads")
-    if keep != "none" and manifest.is_current(folder, "frames", frames_key, "frames.zarr", "pulses.zarr"):
-        labels = (
-            store.open_dataset(folder / "pulses.zarr")
-            .load()
-            .drop_vars(["photons", "photons_stderr", "n_saturated", "beam"])
-        )
+    if crop is not None and manifest.is_current(folder, "frames", frames_key, "frames.zarr", "pulses.zarr"):
+        former = store.open_dataset(folder / "pulses.zarr").load()
+        labels = former.drop_vars(["photons", "photons_stderr", "n_saturated", "beam"])
         pulses = ingest.reduce_stored(folder / "frames.zarr", labels, calibration, workers=job.workers, progress=show)
     else:
         manifest.forget(folder, "frames", "pulses")
@@ -240,6 +231,8 @@ def reduce_run(job: Job, number: int, inputs: str, *, progress: Progress | None 
         if cube is not None:
             store.replace_coords(cube, {"present": pulses["present"].values})
             manifest.record(folder, "frames", frames_key)
+    dim = pulses["photons"].max("beam") < 0.2 * pulses["photons"].max("beam").median()
+    pulses = subtract_intra_train_dark(pulses, pulses["dark_frame"] & dim)
     pulses = pulses.assign_coords(
         beam=("beam", np.array(job.roles[: pulses.sizes["beam"]])),
         delay=(("train", "pulse"), np.full(pulses["present"].shape, np.nan)),
@@ -250,6 +243,15 @@ def reduce_run(job: Job, number: int, inputs: str, *, progress: Progress | None 
     manifest.forget(folder, "labels")
     manifest.record(folder, "pulses", key, n_blank=pulses.attrs["n_blank"])
     return True
+
+
+def _crop(job: Job, calibration: xr.Dataset) -> ingest.Crop | None:
+    keep = job.config.frames.keep
+    if keep == "none":
+        return None
+    if keep == "beams":
+        return ingest.crop_to_beams(calibration)
+    return ingest.Crop(slice(0, calibration.attrs["module_rows"]), slice(0, calibration.attrs["module_columns"]))
 
 
 # --- labels ----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -251,8 +252,8 @@ class FrameSource:
         rows
             Rows of the module.
         buffer
-            Memory (n, y, x) of the detector's dtype that is used again and again; new memory is taken where it is
-            missing or too small.
+            Memory (n, y, x) of the detector's dtype that is used again and again, for at most n frames at a time;
+            without it new memory is taken for all that lie together.
 
         Yields
         ------
@@ -277,11 +278,9 @@ class FrameSource:
                 reader = self._reader(number)
                 written = ~reader.unwritten(int(row[0]), int(row[-1] - row[0]) + 1)[row - row[0]]
                 row, train, pulse = row[written], train[written], pulse[written]
-                for piece in np.split(np.arange(len(row)), np.flatnonzero(np.diff(row) != 1) + 1):
-                    if len(piece):
-                        fits = buffer is not None and len(buffer) >= len(piece)
-                        frames = reader.read(int(row[piece[0]]), len(piece), buffer if fits else None, rows)
-                        yield frames, train[piece], pulse[piece]
+                for piece in _pieces(row, len(buffer) if buffer is not None else len(row)):
+                    frames = reader.read(int(row[piece.start]), piece.stop - piece.start, buffer, rows)
+                    yield frames, train[piece], pulse[piece]
             except (OSError, DataError) as error:
                 first, last = index.train_id[mine[[0, -1]]]
                 raise DataError(f"run {self.run}: trains {first} to {last} cannot be read: {error}") from None
@@ -291,3 +290,11 @@ class FrameSource:
             if number not in self._readers:
                 self._readers[number] = FrameReader(self.index.files[number], self.index.dataset)
             return self._readers[number]
+
+
+def _pieces(row: np.ndarray, longest: int) -> Iterator[slice]:
+    """Yield stretches of consecutive rows, none longer than `longest`."""
+    borders = [0, *(np.flatnonzero(np.diff(row) != 1) + 1).tolist(), len(row)]
+    for start, stop in pairwise(borders):
+        for first in range(start, stop, longest):
+            yield slice(first, min(first + longest, stop))

@@ -1,8 +1,4 @@
-"""The only zarr writer. Whole datasets appear at once (written aside, then renamed); cubes are filled block by block.
-
-xarray does not check that region writes of numpy blocks fall on chunk borders, and two writers of one chunk lose rows
-silently; `write_block` refuses what is not aligned.
-"""
+"""Writes and opens zarr v3 datasets. Whole datasets appear at once: written aside, then renamed."""
 
 from __future__ import annotations
 
@@ -11,23 +7,28 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
 import zarr
-from zarr.codecs import BloscCodec
 
-from pipeline.errors import DataError, ProductError
+from pipeline.errors import ProductError
 
-__all__ = ["create_cube", "open_dataset", "open_tree", "replace_coords", "write_block", "write_dataset", "write_tree"]
-
-# fast enough not to hold up the reader: measured 0.7 GB/s per core, half the size
-_FRAMES_CODEC = BloscCodec(cname="lz4", clevel=1, shuffle="shuffle", typesize=2)
+__all__ = [
+    "open_dataset",
+    "open_tree",
+    "plain",
+    "quiet",
+    "replace_coords",
+    "replace_folder",
+    "write_dataset",
+    "write_tree",
+]
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Silence the warning that zarr gives for what every product has."""
     with warnings.catch_warnings():
         # consolidated metadata is not in the zarr v3 specification yet; every zarr reader ignores or understands it
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
@@ -44,12 +45,13 @@ def write_tree(path: Path, tree: xr.DataTree) -> None:
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.parent.mkdir(parents=True, exist_ok=True)
-    with _quiet():
-        tree.map_over_datasets(_plain).to_zarr(partial, mode="w", zarr_format=3, consolidated=True)
-    _replace(partial, path)
+    with quiet():
+        tree.map_over_datasets(plain).to_zarr(partial, mode="w", zarr_format=3, consolidated=True)
+    replace_folder(partial, path)
 
 
-def _replace(partial: Path, path: Path) -> None:
+def replace_folder(partial: Path, path: Path) -> None:
+    """Put a finished folder in the place of another, or where there was none."""
     if path.exists():
         old = path.with_name(f".{path.name}.old")
         shutil.rmtree(old, ignore_errors=True)
@@ -60,7 +62,7 @@ def _replace(partial: Path, path: Path) -> None:
         partial.rename(path)
 
 
-def _plain(dataset: xr.Dataset) -> xr.Dataset:
+def plain(dataset: xr.Dataset) -> xr.Dataset:
     """Return the dataset with text as variable-length strings, the kind that zarr v3 stores in a stable way."""
     result = dataset.copy()
     for name, variable in dataset.variables.items():
@@ -75,7 +77,7 @@ def open_dataset(path: Path, *, chunks: dict[str, int] | None = None) -> xr.Data
     """Open a dataset lazily; raises ProductError naming the path if there is none."""
     if not (path / "zarr.json").is_file():
         raise ProductError(f"{path}: no dataset there; process the run first")
-    with _quiet():
+    with quiet():
         return xr.open_zarr(path, chunks=chunks, consolidated=True)
 
 
@@ -87,41 +89,6 @@ def open_tree(path: Path) -> xr.DataTree:
         return xr.open_datatree(path, engine="zarr")
     except Exception as error:
         raise ProductError(f"{path}: cannot be opened ({str(error).splitlines()[0]})") from None
-
-
-def create_cube(path: Path, labels: xr.Dataset, *, name: str, shape: Mapping[str, int], chunk: int, attrs: Any) -> None:
-    """Create an empty uint16 cube (train, pulse, y, x) with its coordinates, to be filled by `write_block`.
-
-    `chunk` is the number of trains in a chunk; the other dims are not cut.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    with _quiet():
-        _plain(labels).to_zarr(partial, mode="w", zarr_format=3, consolidated=False)
-        group = zarr.open_group(partial, mode="r+")
-        sizes = tuple(shape.values())
-        group.create_array(
-            name,
-            shape=sizes,
-            chunks=(min(chunk, sizes[0]), *sizes[1:]),
-            dtype="uint16",
-            compressors=_FRAMES_CODEC,
-            dimension_names=tuple(shape),
-            attributes=attrs,
-        )
-        zarr.consolidate_metadata(partial)
-    _replace(partial, path)
-
-
-def write_block(path: Path, name: str, start: int, block: np.ndarray) -> None:
-    """Write whole trains into a cube; raises DataError unless the block starts and ends on chunk borders."""
-    array = zarr.open_array(path / name, mode="r+")
-    chunk = array.chunks[0]
-    stop = start + len(block)
-    if start % chunk or (stop % chunk and stop != array.shape[0]):
-        raise DataError(f"{path.name}/{name}: trains {start} to {stop} do not fall on chunks of {chunk} trains")
-    array[start:stop] = block
 
 
 def replace_coords(path: Path, coords: Mapping[str, np.ndarray]) -> None:

@@ -28,6 +28,7 @@ _STARTS = 6
 _SCREENED_TRACES = 6
 _DISTANCE = 0.85
 _LATTICE = 2.0**10
+_ARRAYS = [name for name in KineticData._fields if name != "power"]
 _WIDEST_IRF = 0.3
 """Upper bound of a fitted sigma [ps], unless the delays are coarser: pump and X-ray pulses of 30 to 100 fs."""
 
@@ -130,6 +131,8 @@ def build_problem(
         max_step=np.array([2.0 * spacing, 2.0 * spacing] + [1.0] * n_exponentials),
         allowed_sign=_signs(signal / peak * (weight * peak), usable) if power == 2 else np.ones(len(signal), np.int64),
     )
+    # one memory layout, or the kernels would be compiled once more for another
+    data = data._replace(**{name: np.ascontiguousarray(getattr(data, name)) for name in _ARRAYS})
     names = ("t_d", "irf_sigma", *(f"tau{i + 1}" for i in range(n_exponentials)))
     start = np.concatenate([[time_zero[0], sigma[0]], np.full(n_exponentials, np.log(spacing))])
     return Problem(data, names, free, start, peak, spacing, n_terms, int(usable.sum()), n_amplitudes)
@@ -177,6 +180,7 @@ def refine(
         amplitudes = np.zeros((len(problem.data.signal), problem.n_terms))
         signs = np.where(problem.data.allowed_sign == 0, 1, problem.data.allowed_sign)
         thorough = True
+    amplitudes = np.ascontiguousarray(amplitudes)
     free = problem.free.copy()
     if fixed is not None:
         free[fixed] = False
@@ -190,7 +194,7 @@ def canonical(solution: Solution) -> Solution:
     if theta.size == 5 and amplitudes.shape[1] == 3 and theta[3] > theta[4]:
         theta[[3, 4]] = theta[[4, 3]]
         amplitudes[:, [1, 2]] = amplitudes[:, [2, 1]]
-    return solution._replace(theta=theta, amplitudes=amplitudes)
+    return solution._replace(theta=theta, amplitudes=np.ascontiguousarray(amplitudes))
 
 
 def polish(problem: Problem, solution: Solution) -> Solution:
@@ -203,7 +207,7 @@ def polish(problem: Problem, solution: Solution) -> Solution:
     best = canonical(last if last.cost <= close.cost + 1e-6 else close)
     if problem.data.power == 2:
         flip = np.where(best.amplitudes[:, :1] < 0, -1.0, 1.0)
-        best = best._replace(amplitudes=best.amplitudes * flip)
+        best = best._replace(amplitudes=np.ascontiguousarray(best.amplitudes * flip))
     return best
 
 

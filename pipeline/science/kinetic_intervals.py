@@ -22,6 +22,7 @@ __all__ = [
     "chi_square",
     "covariance",
     "design_bound",
+    "has_signal",
     "profile_intervals",
     "stderr_from_interval",
 ]
@@ -29,6 +30,7 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 LEVELS = (0.6827, 0.95, 0.9973)
 """The last one only widens the standard error, so that three of them mean what they say."""
+_CHANCE = 1e-4
 _UNKNOWN = 1e12
 """Variance of what the data do not touch, in scaled units."""
 _TOLERANCE = 0.03
@@ -46,6 +48,14 @@ def chi_square(problem: Problem, solution: Solution) -> float:
     """Sum of squared weighted residuals, priors left out."""
     model = trace_model(solution.theta, solution.amplitudes, solution.signs, problem.data)
     return float(np.sum(np.square(problem.data.weight * (problem.data.signal - model))))
+
+
+def has_signal(problem: Problem, chi2: float) -> bool:
+    """Whether the fit beats no signal at all, by an F-test at a level that a search over many starts needs."""
+    improvement = float(np.sum(np.square(problem.data.weight * problem.data.signal))) - chi2
+    n_fitted = int(problem.free.sum()) + problem.n_amplitudes
+    ratio = improvement / n_fitted / max(chi2 / problem.dof, 1e-300)
+    return bool(f_distribution.sf(ratio, n_fitted, problem.dof) < _CHANCE)
 
 
 def covariance(problem: Problem, solution: Solution) -> Covariance:

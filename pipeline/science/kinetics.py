@@ -18,6 +18,7 @@ from pipeline.science.kinetic_intervals import (
     chi_square,
     covariance,
     design_bound,
+    has_signal,
     profile_intervals,
     stderr_from_interval,
 )
@@ -184,6 +185,7 @@ def _parameters(
     # the test of the bound asks the data alone: the prior on the amplitudes closes intervals that they leave open
     identifiable[2:] &= (ends[1, 2:, 1] <= _FACTOR * ends[1, 2:, 0]) & (np.sqrt(scale) * bound[2:] <= _LARGEST_BOUND)
     identifiable[2:] &= ends[2, 2:, 1] <= _FACTOR_AT_3_SIGMA * ends[2, 2:, 0]
+    identifiable &= ~free | has_signal(problem, scale * problem.dof)
     deviations = np.sqrt(np.diag(spread.theta))
     correlation = spread.theta / np.outer(np.where(free, deviations, 1.0), np.where(free, deviations, 1.0))
     np.fill_diagonal(correlation, 1.0)

@@ -33,14 +33,14 @@ FRAME_BYTES = 128 * 512 * 2
 BLOCK = 64  # frames: 8 MB, so that a block is still in cache when the kernel sees it
 
 
-def write_run(folder: Path, n_frames: int, frames_per_chunk: int) -> Path:
-    """Write one sequence file of one module; the same thousand random frames over and over."""
+def write_run(folder: Path, n_frames: int, frames_per_chunk: int, stock: np.ndarray | None = None) -> Path:
+    """Write one sequence file of one module; the same train of frames (random unless given) over and over."""
     folder.mkdir(parents=True)
     path = folder / "RAW-R0001-DSSC15-S00000.h5"
     n_trains = n_frames // FRAMES_PER_TRAIN
     n_frames = n_trains * FRAMES_PER_TRAIN
-    rng = np.random.default_rng(1)
-    stock = rng.integers(30, 250, (FRAMES_PER_TRAIN, 1, 128, 512)).astype(np.uint16)
+    if stock is None:
+        stock = np.random.default_rng(1).integers(30, 250, (FRAMES_PER_TRAIN, 1, 128, 512)).astype(np.uint16)
     train_ids = np.arange(10_000, 10_000 + n_trains, dtype=np.uint64)
     with h5py.File(path, "w", libver=("earliest", "v110")) as file:
         file["METADATA/dataFormatVersion"] = np.array([b"1.2"])
@@ -66,12 +66,18 @@ def write_run(folder: Path, n_frames: int, frames_per_chunk: int) -> Path:
 
 
 def make_reducer():
+    """Return the calibration as the kernel wants it."""
+    from pipeline.science.reduce import prepare
+
+    return prepare(make_calibration())
+
+
+def make_calibration():
     """Return a calibration with everything switched on: cells, bad pixels, cubic non-linearity, gain."""
     from pipeline.science.beams import beam_dataset
     from pipeline.science.calibration import build_calibration
     from pipeline.science.detector import dark_calibration, dark_sums
     from pipeline.science.linearity import linear_table
-    from pipeline.science.reduce import prepare
 
     rng = np.random.default_rng(2)
     sums = None
@@ -81,7 +87,7 @@ def make_reducer():
         frames[:, 50, 60] = 255
         sums = dark_sums(frames, cells, FRAMES_PER_TRAIN, out=sums)
     table = linear_table(np.array([0.03, -0.01]))
-    return prepare(build_calibration(dark_calibration(sums), beam_dataset(REGIONS), None, gain=1.2, nonlinearity=table))
+    return build_calibration(dark_calibration(sums), beam_dataset(REGIONS), None, gain=1.2, nonlinearity=table)
 
 
 # -- what is timed: each runs in a process of its own, on frames first .. first + count
