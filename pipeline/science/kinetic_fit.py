@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,7 +132,8 @@ def build_problem(
         allowed_sign=_signs(signal / peak * (weight * peak), usable) if power == 2 else np.ones(len(signal), np.int64),
     )
     # one memory layout, or the kernels would be compiled once more for another
-    data = data._replace(**{name: np.ascontiguousarray(getattr(data, name)) for name in _ARRAYS})
+    contiguous: dict[str, Any] = {name: np.ascontiguousarray(getattr(data, name)) for name in _ARRAYS}
+    data = data._replace(**contiguous)
     names = ("t_d", "irf_sigma", *(f"tau{i + 1}" for i in range(n_exponentials)))
     start = np.concatenate([[time_zero[0], sigma[0]], np.full(n_exponentials, np.log(spacing))])
     return Problem(data, names, free, start, peak, spacing, n_terms, int(usable.sum()), n_amplitudes)

@@ -109,7 +109,7 @@ def amplitude_products(amplitudes: ArrayLike, power: int = 2) -> NDArray[np.floa
     return np.stack([a[..., i] * a[..., j] for i, j in _pairs(a.shape[-1])], axis=-1)
 
 
-def convolved_exponential(delay: ArrayLike, rate: float, irf_sigma: float) -> NDArray[np.float64]:
+def convolved_exponential(delay: ArrayLike, rate: ArrayLike, irf_sigma: float) -> NDArray[np.float64]:
     """Theta(x) exp(-k x) convolved with a unit-area Gaussian; relative error below 1e-12.
 
     Parameters
@@ -117,18 +117,18 @@ def convolved_exponential(delay: ArrayLike, rate: float, irf_sigma: float) -> ND
     delay
         Delay after time zero [ps].
     rate
-        k [1/ps], zero or positive.
+        k [1/ps], zero or positive; broadcasts against the delays.
     irf_sigma
         Standard deviation of the Gaussian [ps]; 0 gives the exact step.
     """
-    x = np.asarray(delay, dtype=np.float64)
+    x, k = np.asarray(delay, dtype=np.float64), np.asarray(rate, dtype=np.float64)
     if irf_sigma == 0.0:
-        return np.where(x >= 0.0, np.exp(-rate * np.maximum(x, 0.0)), 0.0)
+        return np.where(x >= 0.0, np.exp(-k * np.maximum(x, 0.0)), 0.0)
     u = x / irf_sigma
-    z = (rate * irf_sigma - u) / _SQRT2
+    z = (k * irf_sigma - u) / _SQRT2
     # the two forms are equal; each is used where its factors stay between 0 and about 1
     late = z < 0.0
-    exponent = np.where(late, rate * (0.5 * rate * irf_sigma**2 - x), -0.5 * u * u)
+    exponent = np.where(late, k * (0.5 * k * irf_sigma**2 - x), -0.5 * u * u)
     # erfcx of a very negative number overflows, so it never sees one
     return 0.5 * np.exp(exponent) * np.where(late, erfc(z), erfcx(np.maximum(z, 0.0)))
 
@@ -229,6 +229,8 @@ def kinetic_lmfit_model(power: int = 2, sign: int = 1) -> lmfit.Model:
     """
     import lmfit
 
+    table = exponential_table(power)
+
     def kinetics(
         delay: NDArray[np.float64],
         t_d: float = 0.0,
@@ -240,15 +242,9 @@ def kinetic_lmfit_model(power: int = 2, sign: int = 1) -> lmfit.Model:
         A2: float = 1.0,
         A3: float = 1.0,
     ) -> NDArray[np.float64]:
-        return kinetic_trace(
-            delay,
-            t_d=t_d,
-            irf_sigma=irf_sigma,
-            taus=(tau1, tau2, tau3),
-            amplitudes=(A1, A2, A3),
-            power=power,
-            sign=sign,
-        )
+        rates = table.counts @ (1.0 / np.array([tau1, tau2, tau3]))
+        weights = sign * table.weight * amplitude_products((A1, A2, A3), power)[table.column]
+        return weights @ convolved_exponential(np.asarray(delay) - t_d, rates[:, None], irf_sigma)
 
     model = lmfit.Model(kinetics, independent_vars=["delay"])
     model.set_param_hint("irf_sigma", min=0.0)
@@ -310,13 +306,17 @@ def _scaled_repeated_erfc(
     for n in range(1, _SERIES_TERMS + 1):
         forward.append((before - 2.0 * z * forward[-1]) / (2.0 * n))
         before = forward[-2]
-    # for z > 0 the wanted solution is the decaying one: its ratios I_n / I_{n-1} come from far out, where they are known
-    positive = np.maximum(z, 0.0)
+    # for z > 1 the wanted solution is the decaying one: its ratios I_n / I_{n-1} come from far out, where they are known
+    early = z > 1.0
+    if not early.any():
+        return forward
     start = _SERIES_TERMS + 150
+    positive = z[early]
     ratios = [1.0 / (positive + np.sqrt(positive**2 + 2.0 * start + 1.0))]
     for n in range(start, 1, -1):
         ratios.append(1.0 / (2.0 * n * ratios[-1] + 2.0 * positive))
-    backward = forward[:1]
+    integral = forward[0][early]
     for n in range(1, _SERIES_TERMS + 1):
-        backward.append(backward[-1] * ratios[-n])
-    return [np.where(z > 1.0, b, f) for b, f in zip(backward, forward, strict=True)]
+        integral = integral * ratios[-n]
+        forward[n][early] = integral
+    return forward

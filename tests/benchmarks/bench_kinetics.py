@@ -40,10 +40,10 @@ FORMS = {1: "U", 2: "S"}
 def main() -> None:
     """Run all parts and print them; the JSON holds the same numbers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="few repeats: a minute instead of ten")
+    parser.add_argument("--quick", action="store_true", help="few repeats: half a minute instead of five")
     parser.add_argument("--json", type=Path, help="write the numbers here too")
     options = parser.parse_args()
-    n = 12 if options.quick else 150
+    n = 12 if options.quick else 100
     fit_kinetics(simulate())  # compiles
     fit_kinetics(simulate(power=1), power=1)
     result: dict[str, Any] = {"n_sets": n}
@@ -105,7 +105,7 @@ def reach(n: int) -> dict[str, dict[str, Any]]:
             found.append(best.cost <= from_truth.cost + 0.01)
             errors.append(best.theta[2:] - np.log(TAUS))
             near.append(np.all(np.abs(errors[-1]) < 3 * bound))
-            if n_traces == 1 and seed < 40:
+            if n_traces == 1 and seed < 30:
                 free = solve(problem_of(traces, power, prior=None))[0]
                 peer.append(lmfit_from_twice_the_truth(power, traces) <= free.cost + 0.5)
         efficiency = bound**2 / np.mean(np.square(errors), axis=0)
@@ -184,7 +184,7 @@ def median_ms(function: Callable[[], Any], repeats: int) -> float:
 
 
 def line(label: str, ms: float, peer: float) -> dict[str, float]:
-    show(f"{label:26s} {ms:8.1f} ms {peer:8.1f} ms       {ms / peer:6.2f}")
+    show(f"{label:26s} {ms:8.1f} ms {peer:8.1f} ms       {ms / peer:7.3f}")
     return {"ms": ms, "lmfit_ms": peer, "ratio": ms / peer}
 
 
