@@ -47,6 +47,10 @@ def make_calibration(
     """
     runs = job.config.runs
     run = _open(job, job.reduced_runs[0])
+    if _open(job, runs.dark).index.dtype.kind != run.index.dtype.kind:
+        raise DataError(
+            f"runs {runs.dark} and {run.number} are not both raw or both corrected; take them from one folder"
+        )
     dark = _dark(job, progress)
     image = _mean_image(run, dark, progress)
     beams = _beams(job, image, dark, run.number)
@@ -67,7 +71,8 @@ def make_calibration(
     except DataError as error:
         raise DataError(f"calibration of runs {runs.dark} and {run.number}: {error}") from None
     rows, columns = run.index.frame_shape
-    return calibration.assign_attrs(module_rows=rows, module_columns=columns), image
+    corrected = int(run.index.dtype.kind == "f")
+    return calibration.assign_attrs(module_rows=rows, module_columns=columns, corrected_input=corrected), image
 
 
 def nonlinearity_of(job: Job) -> Any:

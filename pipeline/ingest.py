@@ -176,9 +176,13 @@ def reduce_raw(
     index = run.index
     train_bytes = len(index.pulse_id) * index.frame_bytes
     plan = plan_blocks(len(index.train_id), train_bytes, workers=workers, memory=memory)
-    if index.dtype != np.uint16:
+    if index.dtype != np.uint16 and index.dtype.kind != "f":
         raise DataError(
-            f"run {run.number}: {index.source} {index.key} is {index.dtype}, not raw uint16; point `raw:` at the RAW files"
+            f"run {run.number}: {index.source} {index.key} is {index.dtype}, neither raw uint16 nor corrected"
+        )
+    if calibration.attrs.get("corrected_input", 0) != int(index.dtype.kind == "f"):
+        raise DataError(
+            f"run {run.number}: dark run and this run are not both raw or both corrected; take them from one folder"
         )
     target = None
     if keep is not None and cube is not None:

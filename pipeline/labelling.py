@@ -82,9 +82,11 @@ def quality_of(job: Job, runs: dict[int, xr.Dataset], energy_bins: Any, delay_bi
             "trains_missing": counts.get("missing", 0),
             "trains_partial": counts.get("partial", 0),
             "trains_suspect": counts.get("suspect", 0),
-            "trains_damaged": sum(
-                counts.get(k, 0) for k in ("truncated", "misindexed", "duplicate", "duplicate_pulse")
-            ),
+            **{
+                f"trains_{why}": counts.get(why, 0)
+                for why in ("truncated", "misindexed", "duplicate", "duplicate_pulse")
+            },
+            "sequences_missing": counts.get("missing_sequences", 0),
             **{f"dropped_{reason}": n for reason, n in reasons.items()},
             **run_quality(run, cell),
         }

@@ -170,6 +170,8 @@ def calibrate(job: Job, inputs: dict[int, str], *, progress: Progress | None = N
 
     Without a flat-field run the beams are sought in the first scan, and the gain must be given.
     """
+    if job.config.detector.calibration != "auto":
+        return _made_before(job, job.config.detector.calibration)
     dark, lit = job.config.runs.dark, job.reduced_runs[0]
     nonlinearity = nonlinearity_of(job)
     key = digest(
@@ -187,6 +189,16 @@ def calibrate(job: Job, inputs: dict[int, str], *, progress: Progress | None = N
         store.write_dataset(folder / "image.zarr", image.rename("image").to_dataset())
         draw_beams(image, calibration, job.roles, folder / "beams.png")
         manifest.record(folder, "calibration", key, dark=dark, flat_field=lit)
+    manifest.record(job.stage_dir, "calibration", key)
+    return key
+
+
+def _made_before(job: Job, key: str) -> str:
+    there = sorted(p.parent.name for p in job.calibrations.glob("*/calibration.zarr"))
+    if key not in there:
+        raise ConfigError(
+            f"detector.calibration: {key!r} is not in {job.calibrations}; there: {', '.join(there) or 'none'}"
+        )
     manifest.record(job.stage_dir, "calibration", key)
     return key
 

@@ -225,6 +225,8 @@ class FlatField(Strict):
 class Detector(Strict):
     """From ADU to photons."""
 
+    calibration: str = "auto"
+    """auto: made from the dark and flat-field runs; or the hash of one made before, a folder in `<out>/calibration`."""
     gain: Positive | Literal["auto"] = "auto"
     """ADU per photon; auto: photon-transfer curve of the flat-field run."""
     nonlinearity: str = "auto"

@@ -258,7 +258,28 @@ QUALITY = DatasetSpec(
         "trains_missing": Variable(("run",), "1", "trains without detector data", "int"),
         "trains_partial": Variable(("run",), "1", "trains with fewer frames than usual", "int"),
         "trains_suspect": Variable(("run",), "1", "trains whose index is flagged as suspect", "int"),
+        "trains_truncated": Variable(("run",), "1", "trains whose index points past the data", "int"),
+        "trains_misindexed": Variable(("run",), "1", "trains whose index points at another train", "int"),
+        "trains_duplicate": Variable(("run",), "1", "trains recorded twice, the second copy left out", "int"),
+        "trains_duplicate_pulse": Variable(("run",), "1", "trains in which a pulse id repeats", "int"),
+        "sequences_missing": Variable(("run",), "1", "sequence files of the detector that are missing", "int"),
+        "frames_blank": Variable(("run",), "1", "frames announced but never written, or zero everywhere", "int"),
+        **{
+            f"dropped_{reason}": Variable(("run",), "1", f"pulses left out: {text}", "int")
+            for reason, text in {
+                "absent": "no frame",
+                "dark": "no X-ray pulse in the bunch pattern",
+                "excluded": "excluded by the config",
+                "no_calibration": "the dark run lacks the memory cell",
+                "low_intensity": "below the intensity floor",
+                "saturated": "saturated pixels",
+                "no_energy": "no photon energy for the train",
+                "no_delay": "no delay: stage or arrival time missing",
+                "outside_bins": "outside all bins",
+            }.items()
+        },
         "noise_ratio": Variable(("run",), "1", "scatter of pumped/unpumped over photon noise"),
+        "noise_ratio_reference": Variable(("run",), "1", "scatter of unpumped/reference over photon noise"),
         "null_chi2": Variable(("run",), "1", "χ² per degree of freedom, odd against even trains"),
         "saturated_fraction": Variable(("run",), "1", "pulses with saturated pixels over X-ray pulses"),
         "drift": Variable(("run",), "1", "drift of delta_xas along the burst", stderr=True),

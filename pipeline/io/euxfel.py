@@ -23,7 +23,7 @@ from pipeline.io.exdf import RunFiles, TrainValues, open_files
 from pipeline.io.frame_index import FrameIndex, index_frames
 from schemas.instrument import Instrument, Role
 
-__all__ = ["FrameSource", "Run", "open_run"]
+__all__ = ["FrameSource", "Run", "as_adu", "open_run"]
 
 _TO = {"eV": {"eV": 1.0, "keV": 1e3, "1": 1.0}, "ps": {"ps": 1.0, "fs": 1e-3, "ns": 1e3, "s": 1e12, "1": 1.0}}
 _TO_MM = {"mm": 1.0, "um": 1e-3, "m": 1e3}
@@ -257,8 +257,8 @@ class FrameSource:
 
         Yields
         ------
-        frames : ndarray (n, y, x)
-            View into the buffer, valid until the next step.
+        frames : ndarray (n, y, x) uint16
+            View into the buffer, valid until the next step; corrected input as by `as_adu`.
         train, pulse : ndarray (n,)
             Positions of each frame in the run.
 
@@ -278,9 +278,10 @@ class FrameSource:
                 reader = self._reader(number)
                 written = ~reader.unwritten(int(row[0]), int(row[-1] - row[0]) + 1)[row - row[0]]
                 row, train, pulse = row[written], train[written], pulse[written]
+                own = buffer if buffer is not None and buffer.dtype == index.dtype else None
                 for piece in _pieces(row, len(buffer) if buffer is not None else len(row)):
-                    frames = reader.read(int(row[piece.start]), piece.stop - piece.start, buffer, rows)
-                    yield frames, train[piece], pulse[piece]
+                    frames = reader.read(int(row[piece.start]), piece.stop - piece.start, own, rows)
+                    yield as_adu(frames), train[piece], pulse[piece]
             except (OSError, DataError) as error:
                 first, last = index.train_id[mine[[0, -1]]]
                 raise DataError(f"run {self.run}: trains {first} to {last} cannot be read: {error}") from None
@@ -290,6 +291,26 @@ class FrameSource:
             if number not in self._readers:
                 self._readers[number] = FrameReader(self.index.files[number], self.index.dataset)
             return self._readers[number]
+
+
+CORRECTED_PEDESTAL = 64
+"""ADU added to corrected frames, so that noise around zero stays positive."""
+
+
+def as_adu(frames: np.ndarray) -> np.ndarray:
+    """Return frames as uint16 ADU; raw frames as they are.
+
+    Corrected frames are raw integers minus a constant per pixel and memory cell, so adding a pedestal and rounding gives
+    the raw integers back up to a constant, which the dark run, treated alike, takes off: nothing is lost. Pixels that the
+    correction masked (NaN) become 0, in the dark run too, and are found as dead. A frame that is zero everywhere stays
+    so: it was never recorded.
+    """
+    if frames.dtype.kind == "u":
+        return frames
+    recorded = frames.reshape(len(frames), -1).any(axis=1)
+    shifted = np.rint(np.nan_to_num(frames, nan=-np.inf) + CORRECTED_PEDESTAL).clip(0, 511).astype(np.uint16)
+    shifted[~recorded] = 0
+    return shifted
 
 
 def _pieces(row: np.ndarray, longest: int) -> Iterator[slice]:

@@ -25,7 +25,8 @@ def run_quality(pulses: xr.Dataset, cell: np.ndarray) -> dict[str, float]:
     -------
     dict
         noise_ratio: scatter of ln(I_pumped / I_unpumped) of single pulses over the photon and read noise, 1.0 at the
-        shot-noise limit. null_chi2: χ² per degree of freedom of the difference between odd and even trains. drift and
+        shot-noise limit; noise_ratio_reference: the same of the unpumped over the reference beam (the absorption changes
+        inside an energy bin count as noise here). null_chi2: χ² per degree of freedom of the difference between odd and even trains. drift and
         drift_stderr: change of delta_xas from the first to the last pulse of the burst. saturated_fraction.
     """
     n_cells = int(cell.max()) + 1 if (cell >= 0).any() else 1
@@ -39,23 +40,32 @@ def run_quality(pulses: xr.Dataset, cell: np.ndarray) -> dict[str, float]:
     result = {
         "saturated_fraction": float(saturated.sum() / lit.sum()) if lit.any() else np.nan,
         "noise_ratio": np.nan,
+        "noise_ratio_reference": np.nan,
         "null_chi2": np.nan,
         "drift": np.nan,
         "drift_stderr": np.nan,
     }
     if used.sum() < 3:
         return result
-    ratio = -np.log(photons[used][:, a] / photons[used][:, b])
-    variance = (stderr[used][:, a] / photons[used][:, a]) ** 2 + (stderr[used][:, b] / photons[used][:, b]) ** 2
+    ratio, variance = _log_ratio(photons[used], stderr[used], a, b)
     residual, dof = _about_bin_mean(ratio, 1.0 / variance, cell[used], n_cells)
     if dof > 0:
         result["noise_ratio"] = float(np.sqrt(np.sum(residual**2 / variance) / dof))
+    if dof > 0 and "reference" in beams:
+        other, expected = _log_ratio(photons[used], stderr[used], b, beams.index("reference"))
+        rest, _ = _about_bin_mean(other, 1.0 / expected, cell[used], n_cells)
+        result["noise_ratio_reference"] = float(np.sqrt(np.sum(rest**2 / expected) / dof))
     result["null_chi2"] = _odd_even(pulses, cell, n_cells)
     pulse = np.broadcast_to(np.arange(cell.shape[1]), cell.shape)[used].astype(np.float64)
     if np.ptp(pulse) > 0 and dof > 1:
         drift, error = _slope(pulse / np.ptp(pulse), ratio, 1.0 / variance, cell[used], n_cells)
         result["drift"], result["drift_stderr"] = drift, error * max(result["noise_ratio"], 1.0)
     return result
+
+
+def _log_ratio(photons: np.ndarray, stderr: np.ndarray, a: int, b: int) -> tuple[np.ndarray, np.ndarray]:
+    value = -np.log(photons[:, a] / photons[:, b])
+    return value, (stderr[:, a] / photons[:, a]) ** 2 + (stderr[:, b] / photons[:, b]) ** 2
 
 
 def _about_bin_mean(value: np.ndarray, weight: np.ndarray, cell: np.ndarray, n: int) -> tuple[np.ndarray, int]:
