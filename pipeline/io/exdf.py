@@ -138,8 +138,10 @@ def open_files(path: Path) -> RunFiles:
     DataError
         If the folder holds no readable EXDF file at all.
     """
-    names = sorted(p for p in path.glob("*.h5"))
-    raw = [p for p in names if p.name.startswith("RAW-")] or names
+    names = sorted(path.glob("*.h5"))
+    recorded = {m[3] for p in names if (m := _FILE.match(p.name)) and m[1] == "RAW"}
+    # a corrected copy beside the raw files of the same aggregator would count every train twice
+    raw = [p for p in names if not ((m := _FILE.match(p.name)) and m[1] != "RAW" and m[3] in recorded)]
     files, problems = [], []
     for name in raw:
         try:

@@ -17,7 +17,7 @@ __all__ = ["product_jacobian", "products", "quartic_global", "quartic_newton", "
 FloatArray = NDArray[np.float64]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _solve(matrix: FloatArray, vector: FloatArray, n: int, out: FloatArray) -> bool:
     """Cholesky solution of the leading n x n block; False if it is not positive definite."""
     factor = np.empty((n, n))
@@ -45,7 +45,7 @@ def _solve(matrix: FloatArray, vector: FloatArray, n: int, out: FloatArray) -> b
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def solve_ridged(matrix: FloatArray, vector: FloatArray, n: int, out: FloatArray) -> None:
     """As `_solve`, with the smallest relative diagonal shift that makes it solvable."""
     scale = 0.0
@@ -59,7 +59,7 @@ def solve_ridged(matrix: FloatArray, vector: FloatArray, n: int, out: FloatArray
             work[i, i] = matrix[i, i] + shift
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def products(a: FloatArray, power: int, q: FloatArray) -> None:
     if power == 1:
         q[:] = a
@@ -71,7 +71,7 @@ def products(a: FloatArray, power: int, q: FloatArray) -> None:
             c += 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def product_jacobian(a: FloatArray, power: int, jac: FloatArray) -> None:
     """jac[term, column] = d q / d A."""
     jac[:] = 0.0
@@ -87,7 +87,7 @@ def product_jacobian(a: FloatArray, power: int, jac: FloatArray) -> None:
             c += 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _quartic_value(moment: FloatArray, b: FloatArray, q: FloatArray) -> float:
     f = 0.0
     for i in range(q.size):
@@ -98,7 +98,7 @@ def _quartic_value(moment: FloatArray, b: FloatArray, q: FloatArray) -> float:
     return f
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def quartic_newton(moment: FloatArray, b: FloatArray, a: FloatArray) -> float:
     """Nearest minimum over A of q(A)' M q(A) - 2 b' q(A), in place; returns the value there."""
     n, n_col = a.size, b.size
@@ -169,7 +169,7 @@ def quartic_newton(moment: FloatArray, b: FloatArray, a: FloatArray) -> float:
     return f
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _scaled_start(moment: FloatArray, b: FloatArray, a: FloatArray, q: FloatArray) -> bool:
     """Scale a direction to the lowest value along it; False if that is A = 0."""
     products(a, 2, q)
@@ -184,7 +184,7 @@ def _scaled_start(moment: FloatArray, b: FloatArray, a: FloatArray, q: FloatArra
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def quartic_global(moment: FloatArray, b: FloatArray, a: FloatArray, best: float, decay: FloatArray) -> float:
     """Improve A and the value `best` from the sign patterns, the axes, the relaxed linear solution and sign switches.
 
@@ -229,7 +229,7 @@ def quartic_global(moment: FloatArray, b: FloatArray, a: FloatArray, best: float
     return _switched(moment, b, a, best, decay)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _switched(moment: FloatArray, b: FloatArray, a: FloatArray, best: float, decay: FloatArray) -> float:
     """Improve A by changing the sign of the bracket before the square over an interval of time.
 

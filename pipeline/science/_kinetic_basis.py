@@ -50,7 +50,7 @@ def _chebyshev_of_erfcx() -> FloatArray:
 _CHEBYSHEV = _chebyshev_of_erfcx()
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _erfcx(z: float) -> float:
     """exp(z^2) erfc(z) for z >= 0, relative error below 1e-14."""
     y = (z - _SCALE) / (z + _SCALE)
@@ -60,7 +60,7 @@ def _erfcx(z: float) -> float:
     return (y * b0 - b1 + _CHEBYSHEV[0]) / (1.0 + 2.0 * z)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def fill_basis(theta: FloatArray, data: KineticData, phi: FloatArray, d_phi: FloatArray, derivatives: bool) -> None:
     """Fill the basis columns and their derivatives with respect to theta."""
     n_tau = theta.size - 2

@@ -32,7 +32,7 @@ _FAST = {"reassoc", "contract", "arcp", "nsz"}
 _SWITCH_TIMES = 5
 
 
-@njit(cache=True, fastmath=_FAST)
+@njit(cache=True, error_model="numpy", fastmath=_FAST)
 def _moments(e: int, phi: FloatArray, data: KineticData, moment: FloatArray, b: FloatArray) -> None:
     n = data.delay.size
     weighted = np.empty(n)
@@ -50,7 +50,7 @@ def _moments(e: int, phi: FloatArray, data: KineticData, moment: FloatArray, b: 
         moment[c, c] += data.ridge[c]
 
 
-@njit(cache=True, fastmath=_FAST)
+@njit(cache=True, error_model="numpy", fastmath=_FAST)
 def _trace_cost(e: int, sign: int, q: FloatArray, phi: FloatArray, data: KineticData, residual: FloatArray) -> float:
     cost = 0.0
     for i in range(data.delay.size):
@@ -65,7 +65,7 @@ def _trace_cost(e: int, sign: int, q: FloatArray, phi: FloatArray, data: Kinetic
     return cost
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _decays(theta: FloatArray) -> FloatArray:
     """e^{-x / tau_i} (time, term) at times around tau2 and tau3; the first term does not decay."""
     n_tau = theta.size - 2
@@ -79,7 +79,7 @@ def _decays(theta: FloatArray) -> FloatArray:
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _project(
     theta: FloatArray,
     amplitudes: FloatArray,
@@ -119,7 +119,7 @@ def _project(
     return cost
 
 
-@njit(cache=True, fastmath=_FAST)
+@njit(cache=True, error_model="numpy", fastmath=_FAST)
 def _trace_normal(
     e: int,
     sign: int,
@@ -167,7 +167,7 @@ def _trace_normal(
                 block[n_par + k, n_par + m] += data.ridge[c] * jac[k, c] * jac[m, c]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def normal_matrix(
     theta: FloatArray,
     amplitudes: FloatArray,
@@ -211,7 +211,7 @@ def normal_matrix(
                 hessian[p, r] += s
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def minimise(
     theta: FloatArray,
     amplitudes: FloatArray,
@@ -292,7 +292,7 @@ def minimise(
     return cost
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def screen(starts: FloatArray, data: KineticData, costs: FloatArray) -> None:
     """Cost at every start (start, parameter), amplitudes free."""
     n_col, n_trace = data.ridge.size, data.signal.shape[0]
@@ -309,7 +309,7 @@ def screen(starts: FloatArray, data: KineticData, costs: FloatArray) -> None:
         costs[i] = _project(starts[i], amplitudes, signs, data, phi, residual, True)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def trace_model(theta: FloatArray, amplitudes: FloatArray, signs: NDArray[np.int64], data: KineticData) -> FloatArray:
     """Model traces (trace, delay) on the data's delays, in the data's scaled unit."""
     n_col = data.ridge.size

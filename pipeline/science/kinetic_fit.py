@@ -272,7 +272,7 @@ def _with_time_zero(problem: Problem) -> Problem:
         times = times[:: max(len(times) // 40, 1)]
         shapes = np.log(_shapes(problem))
         starts = np.concatenate([np.column_stack([t0 * np.ones(len(shapes)), shapes]) for t0 in times])
-        starts = np.insert(starts, 1, begin[1], axis=1)
+        starts = np.ascontiguousarray(np.insert(starts, 1, begin[1], axis=1))
         costs = np.empty(len(starts))
         screen(starts, strong, costs)
         begin[0] = starts[int(np.argmin(costs)), 0]
@@ -309,7 +309,7 @@ def _screened(problem: Problem) -> list[FloatArray]:
         block[:, 1] = problem.start[1]
         block[:, 2:] = np.log(np.clip(taus, lowest, highest))
         grid.append(block)
-    starts = np.concatenate(grid)
+    starts = np.ascontiguousarray(np.concatenate(grid))
     costs = np.empty(len(starts))
     screen(starts, _strongest(problem.data), costs)
     chosen: list[FloatArray] = []

@@ -6,7 +6,9 @@ e  cube → pulses against raw → pulses of the same frames, in frames per seco
 """
 
 import argparse
+import dataclasses
 import json
+import multiprocessing
 import os
 import shutil
 import tempfile
@@ -16,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import ingest
+from pipeline.io import store
 from pipeline.io.euxfel import open_run
 from pipeline.simulate import load_scenario, simulate_scenario
 from schemas.instrument import load_instrument
-from tests.benchmarks.bench_reduce import FRAME_BYTES, FRAMES_PER_TRAIN, make_calibration, write_run
+from tests.benchmarks.bench_reduce import FRAME_BYTES, FRAMES_PER_TRAIN, make_calibration, peak_memory, write_run
 
 LIVE = 524e6
 """Bytes per second of one module at 400 frames per train and 10 trains per second."""
@@ -38,6 +41,8 @@ def bench(n_frames: int, workers: int) -> dict:
         one_pass = fastest(lambda: ingest.reduce_raw(run, calibration, keep=crop, cube=folder / "a.zarr", **common))
         raw = fastest(lambda: ingest.reduce_raw(run, calibration, keep=None, cube=None, **common))
         again = fastest(lambda: ingest.reduce_stored(folder / "a.zarr", run.labels, calibration, workers=workers))
+        store.write_dataset(folder / "calibration.zarr", calibration)
+        peaks = {n: memory_of(path, folder, n) for n in (n_frames // 10, n_frames)}
         stored = sum(f.stat().st_size for f in (folder / "a.zarr").rglob("*") if f.is_file())
         size = n_frames * FRAME_BYTES
         cropped = n_frames * int(np.prod(crop.shape)) * 2
@@ -50,10 +55,36 @@ def bench(n_frames: int, workers: int) -> dict:
         "c_ratio_to_live": size / one_pass / LIVE,
         "c_cube_over_raw": stored / size,
         "c_cube_over_cropped": stored / cropped,
+        "memory_MB": {str(n): peak for n, peak in peaks.items()},
         "e_ratio": raw / again,
         "e_raw_frames_per_s": n_frames / raw,
         "e_cube_frames_per_s": n_frames / again,
     }
+
+
+def memory_of(path: Path, folder: Path, n_frames: int) -> float:
+    """Return the peak memory [MB] of a fresh process that fills the cube and the pulses from the first frames of a run."""
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    child = context.Process(target=_one_pass, args=(path, folder / f"m{n_frames}.zarr", n_frames, results))
+    child.start()
+    peak = results.get()
+    child.join()
+    shutil.rmtree(folder / f"m{n_frames}.zarr")
+    return peak / 1e6
+
+
+def _one_pass(path: Path, cube: Path, n_frames: int, results) -> None:
+    run = open_run(path.parent, load_instrument("scs-dssc-boz"))
+    n = n_frames // FRAMES_PER_TRAIN
+    short = {name: getattr(run.index, name)[:n] for name in ("train_id", "file", "row", "cell_id")}
+    run = dataclasses.replace(
+        run, index=dataclasses.replace(run.index, **short), labels=run.labels.isel(train=slice(0, n))
+    )
+    calibration = store.open_dataset(cube.parent / "calibration.zarr").load()
+    crop = ingest.crop_to_beams(calibration)
+    ingest.reduce_raw(run, calibration, keep=crop, cube=cube, workers=2, memory="1GiB")
+    results.put(peak_memory())
 
 
 def fastest(work) -> float:
@@ -85,13 +116,15 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--quick", action="store_true", help="small run, rougher figures")
     options = parser.parse_args(arguments)
     workers = len(os.sched_getaffinity(0))
-    figures = bench(4000 if options.quick else 16_000, workers)
+    figures = bench(4000 if options.quick else 50_000, workers)
     print(
         f"c: raw to cube and pulses {figures['c_raw_GB_per_s']:.2f} GB/s of raw with {workers} workers, "
         f"{figures['c_ratio_to_live']:.2f} x live (>= 1.5); cube {figures['c_cube_over_raw']:.2f} of raw, "
         f"{figures['c_cube_over_cropped']:.2f} of what is kept"
     )
     print(f"e: cube to pulses {figures['e_ratio']:.2f} x the rate of raw to pulses (>= 1)")
+    shown = ", ".join(f"{n} frames {peak:.0f} MB" for n, peak in figures["memory_MB"].items())
+    print(f"memory: peak of one process with two threads, imports included: {shown}")
     return figures
 
 
