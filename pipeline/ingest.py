@@ -32,6 +32,9 @@ Progress = Callable[[int, int], None]
 READ_FRAMES = 64
 """Frames that are read before they are reduced: 8 MB, still near the processor when the kernel sees them."""
 
+UNPACK_FRAMES = 16
+"""Frames of a stored cube that are unpacked before they are reduced."""
+
 _local = threading.local()
 
 
@@ -228,13 +231,20 @@ def reduce_stored(
     def reduce_part(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         part = slice(number * chunk, min((number + 1) * chunk, len(recorded)))
         n = part.stop - part.start
-        raw = cubes.read_chunk(path, number, _workspace("kept", shape, np.dtype(np.uint16)))[:n]
-        flat = raw.reshape(-1, *shape[2:])
-        real = recorded[part] & _not_blank(flat).reshape(n, -1)
-        values = reduce_block(flat, cells[part].reshape(-1), kernel, y0=y0, x0=x0)
-        photons, stderr, saturated = (v.reshape(n, shape[1], -1) for v in values)
-        gap = ~real[:, :, None]
-        return np.where(gap, np.nan, photons), np.where(gap, np.nan, stderr), np.where(gap, 0, saturated), real
+        packed = cubes.PackedChunk(path, number, shape)
+        cell, count = cells[part].reshape(-1), n * shape[1]
+        photons, stderr = (np.full((count, kernel.n_beams), np.nan) for _ in range(2))
+        saturated, real = np.zeros((count, kernel.n_beams), np.int32), np.zeros(count, bool)
+        for first in range(0, count, UNPACK_FRAMES):
+            some = slice(first, min(first + UNPACK_FRAMES, count))
+            block = packed.frames(first, some.stop - first)
+            photons[some], stderr[some], saturated[some] = reduce_block(block, cell[some], kernel, y0=y0, x0=x0)
+            real[some] = _not_blank(block)
+        real &= recorded[part].reshape(-1)
+        photons[~real], stderr[~real], saturated[~real] = np.nan, np.nan, 0
+        grid = (n, shape[1])
+        table = (*grid, kernel.n_beams)
+        return photons.reshape(table), stderr.reshape(table), saturated.reshape(table), real.reshape(grid)
 
     tasks = [delayed(reduce_part, pure=False)(number) for number in range(-(-len(recorded) // chunk))]
     return _as_pulses(labels, _compute(tasks, "threads", workers, progress, recorded.size))

@@ -7,6 +7,7 @@ new memory. A chunk is written aside and renamed, so that it is whole or not the
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import threading
@@ -23,7 +24,7 @@ from zarr.codecs import BloscCodec
 from pipeline.errors import DataError, ProductError
 from pipeline.io import store
 
-__all__ = ["chunk_trains", "create_cube", "read_chunk", "write_chunk"]
+__all__ = ["PackedChunk", "chunk_trains", "create_cube", "write_chunk"]
 
 _CODEC = BloscCodec(cname="lz4", clevel=1, shuffle="shuffle", typesize=2)
 _local = threading.local()
@@ -91,23 +92,80 @@ def write_chunk(path: Path, number: int, block: np.ndarray) -> None:
     partial.replace(target)
 
 
-def read_chunk(path: Path, number: int, out: np.ndarray) -> np.ndarray:
-    """Read one chunk into a buffer of exactly its shape; returns the buffer.
+class PackedChunk:
+    """One compressed chunk in memory, opened a few frames at a time: what is small stays near the processor.
 
     Raises
     ------
     ProductError
         If the chunk is missing or damaged: it is never read as zeros.
     """
-    # a compressed chunk is never longer than the chunk itself and a few bytes
-    room = out.nbytes + 4096
-    packed = getattr(_local, "packed", None)
-    if packed is None or len(packed) < room:
-        packed = _local.packed = bytearray(room)
+
+    def __init__(self, path: Path, number: int, shape: tuple[int, ...]):
+        self._name = f"{path}: chunk {number}"
+        self._frames = shape[0] * shape[1]
+        self._frame = shape[2:]
+        self._packed = _reused(int(np.prod(shape)) * 2 + blosc.MAX_OVERHEAD)
+        try:
+            with _chunk_file(path, number).open("rb", buffering=0) as file:
+                self._size = file.readinto(self._packed)
+        except OSError as error:
+            raise self._unreadable(error) from None
+        # the buffer holds an older chunk behind a file that was cut: lengths are in bytes 4 to 16 of a Blosc header
+        expected = (int(np.prod(shape)) * 2, self._size)
+        if self._size < 16 or tuple(np.frombuffer(self._packed, "<u4", 4)[[1, 3]].tolist()) != expected:
+            raise self._unreadable("it is damaged")
+
+    def frames(self, first: int, count: int) -> np.ndarray:
+        """Return frames (count, y, x), counted through all trains of the chunk; valid until the next call."""
+        if _get_items is None:
+            return self._all()[first : first + count]
+        out = _reused_frames(count, self._frame)
+        items = int(np.prod(self._frame))
+        source = (ctypes.c_char * self._size).from_buffer(self._packed)
+        done = _get_items(source, first * items, count * items, out.ctypes.data)
+        if done != out.nbytes:
+            raise self._unreadable("it is damaged")
+        return out
+
+    def _all(self) -> np.ndarray:
+        out = _reused_frames(self._frames, self._frame)
+        try:
+            blosc.decompress(memoryview(self._packed)[: self._size], out)
+        except (ValueError, RuntimeError) as error:
+            raise self._unreadable(error) from None
+        return out
+
+    def _unreadable(self, why: object) -> ProductError:
+        return ProductError(f"{self._name} cannot be read ({why}); reprocess --from frames")
+
+
+def _reused(size: int) -> bytearray:
+    packed: bytearray | None = getattr(_local, "packed", None)
+    if packed is None or len(packed) < size:
+        packed = _local.packed = bytearray(size)
+    return packed
+
+
+def _reused_frames(count: int, frame: tuple[int, ...]) -> np.ndarray:
+    out: np.ndarray | None = getattr(_local, "frames", None)
+    if out is None or len(out) < count or out.shape[1:] != frame:
+        out = _local.frames = np.empty((count, *frame), np.uint16)
+    return out[:count]
+
+
+def _load_get_items() -> Any:
+    """Return `blosc_getitem` of the Blosc library inside numcodecs, or None where it is not exported.
+
+    numcodecs itself only decompresses whole buffers.
+    """
     try:
-        with _chunk_file(path, number).open("rb", buffering=0) as file:
-            size = file.readinto(packed)
-        blosc.decompress(memoryview(packed)[:size], out)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ProductError(f"{path}: chunk {number} cannot be read ({error}); reprocess --from frames") from None
-    return out
+        function = ctypes.CDLL(blosc.__file__).blosc_getitem
+    except (AttributeError, OSError):
+        return None
+    function.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_void_p]
+    function.restype = ctypes.c_int
+    return function
+
+
+_get_items = _load_get_items()
