@@ -10,6 +10,7 @@ import xarray as xr
 from pipeline.errors import DataError
 from pipeline.io import manifest, store
 from pipeline.job import Job
+from pipeline.science.agreement import FIGURES, compare_runs
 from pipeline.science.quality import run_quality
 from pipeline.science.selection import count_reasons, select_pulses
 from pipeline.science.spectra import quality_cells
@@ -65,6 +66,12 @@ def select(job: Job, pulses: xr.Dataset, number: int) -> xr.DataArray:
 def quality_of(job: Job, runs: dict[int, xr.Dataset], energy_bins: Any, delay_bins: Any) -> xr.Dataset:
     """Return the group `/quality`: per run, what became of its frames and pulses, and how good they are."""
     rows = []
+    agreement = compare_runs(
+        {s.run: runs[s.run] for s in job.energy_scans},
+        {s.run: runs[s.run] for s in job.delay_scans},
+        energy_bins=energy_bins,
+        delay_bins=delay_bins,
+    )
     for number, run in runs.items():
         science = job.config.run_of(number)
         kind = (
@@ -89,6 +96,7 @@ def quality_of(job: Job, runs: dict[int, xr.Dataset], energy_bins: Any, delay_bi
             "sequences_missing": counts.get("missing_sequences", 0),
             **{f"dropped_{reason}": n for reason, n in reasons.items()},
             **run_quality(run, cell),
+            **agreement.get(number, dict.fromkeys(FIGURES, np.nan)),
         }
         rows.append(row)
     data = {name: ("run", np.array([row[name] for row in rows])) for name in rows[0]}

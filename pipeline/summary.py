@@ -8,14 +8,19 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from scipy.stats import chi2
 
 from schemas.config import Config, DelayScanRun
 from schemas.products import SCHEMA_VERSION
 
 __all__ = ["summarise", "summary_text"]
 
-NULL_LIMIT = 2.0
-"""χ² per degree of freedom of a null test above which it is a warning."""
+CHANCE = 1e-4
+"""A null test that is less probable than this is a warning."""
+SIGMAS = 5.0
+"""Deviations of so many standard errors are a warning."""
+EARLY = -0.25
+"""Delays [ps] before any response: a few widths of the instrument before time zero."""
 
 
 def summarise(
@@ -49,7 +54,7 @@ def summarise(
         "intercept": _estimate(mixture, "intercept", "1"),
         "peaks": _peaks(tree["peaks"].to_dataset()),
         "runs": runs,
-        "warnings": [*warnings, *_quality_warnings(runs)],
+        "warnings": [*warnings, *_quality_warnings(quality), *_fit_warnings(tree)],
     }
 
 
@@ -119,17 +124,50 @@ def _run(row: xr.Dataset, config: Config, audit: Sequence[str]) -> dict[str, Any
     }
 
 
-def _quality_warnings(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _quality_warnings(quality: xr.Dataset) -> list[str]:
+    """Return what a person must know before using the numbers, run by run."""
     found = []
-    for run in runs:
-        if run["null_chi2"] is not None and run["null_chi2"] > NULL_LIMIT:
+    for number in quality["run"].values.tolist():
+        row = {str(n): float(v) for n, v in quality.sel(run=number).data_vars.items()}
+        name = f"run {number}"
+        if row["pulses_used"] == 0:
+            found.append(f"{name}: no pulse is used")
+        if row["null_p"] < CHANCE:
+            found.append(f"{name}: odd and even trains differ (χ²/dof {row['null_chi2']:.2f}): do not trust its errors")
+        if row["null_p_unpumped"] < CHANCE:
             found.append(
-                f"run {run['run']}: odd and even trains differ (χ²/dof {run['null_chi2']:.2f}): do not trust its errors"
+                f"{name}: the unpumped sample differs between odd and even trains (χ²/dof {row['null_chi2_unpumped']:.2f})"
             )
-        if run["noise_ratio"] is not None and run["noise_ratio"] > 1.5:
-            found.append(f"run {run['run']}: noise is {run['noise_ratio']:.2f} times the photon noise")
-        if run["pulses_used"] == 0:
-            found.append(f"run {run['run']}: no pulse is used")
+        if row["noise_ratio"] > 1.5:
+            found.append(f"{name}: noise is {row['noise_ratio']:.2f} times the photon noise")
+        for what, text in (
+            ("offset", "delta_xas differs from that of other runs at this fluence and delay by"),
+            ("normalisation", "od_unpumped differs from that of the other energy scans by"),
+            ("drift", "delta_xas changes along the burst by"),
+        ):
+            if abs(row[what]) > SIGMAS * row[f"{what}_stderr"]:
+                found.append(f"{name}: {text} {1e3 * row[what]:.2f} ± {1e3 * row[f'{what}_stderr']:.2f} mOD")
+    return found
+
+
+def _fit_warnings(tree: xr.DataTree) -> list[str]:
+    kinetics, found = tree["kinetics"].to_dataset(), []
+    for fluence in kinetics["fluence"].values.tolist():
+        fit = kinetics.sel(fluence=fluence)
+        points = float(fit["dof"]) if "dof" in fit else np.nan
+        if points > 0 and float(fit["redchi"]) > 1 + SIGMAS * np.sqrt(2 / points):
+            found.append(
+                f"kinetics at {fluence:g} mJ/cm²: the model does not describe the data (χ²/dof {float(fit['redchi']):.2f})"
+            )
+    scan, spectra = tree["delay_scan"].to_dataset(), tree["spectra"].to_dataset()
+    for name, data in (("delay scans", scan), ("spectra", spectra)):
+        early = data.where(data["delay"] < EARLY)
+        z2 = ((early["delta_xas"] / early["delta_xas_stderr"]) ** 2).values
+        z2 = z2[np.isfinite(z2)]
+        if len(z2) and chi2.sf(z2.sum(), len(z2)) < CHANCE:
+            found.append(
+                f"{name}: delta_xas is not zero before time zero (χ²/dof {z2.mean():.2f}): t0 or the flat field is off"
+            )
     return found
 
 

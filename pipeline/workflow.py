@@ -93,6 +93,7 @@ _CODE = {
                 "_accumulate*",
                 "binning",
                 "uncertainty",
+                "agreement",
                 "quality",
                 "selection",
             )

@@ -281,6 +281,16 @@ QUALITY = DatasetSpec(
         "noise_ratio": Variable(("run",), "1", "scatter of pumped/unpumped over photon noise"),
         "noise_ratio_reference": Variable(("run",), "1", "scatter of unpumped/reference over photon noise"),
         "null_chi2": Variable(("run",), "1", "χ² per degree of freedom, odd against even trains"),
+        "null_p": Variable(("run",), "1", "probability of null_chi2 by chance"),
+        "null_p_unpumped": Variable(("run",), "1", "probability of null_chi2_unpumped by chance"),
+        "null_chi2_unpumped": Variable(
+            ("run",), "1", "χ² per degree of freedom of od_unpumped, odd against even trains"
+        ),
+        "agreement_chi2": Variable(
+            ("run",), "1", "χ² per degree of freedom against other runs at this fluence and delay"
+        ),
+        "offset": Variable(("run",), "1", "mean difference of delta_xas from those runs", stderr=True),
+        "normalisation": Variable(("run",), "1", "mean difference of od_unpumped from other energy scans", stderr=True),
         "saturated_fraction": Variable(("run",), "1", "pulses with saturated pixels over X-ray pulses"),
         "drift": Variable(("run",), "1", "drift of delta_xas along the burst", stderr=True),
     },

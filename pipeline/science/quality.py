@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
+from scipy.stats import chi2
 
 from pipeline.science.accumulate import accumulate, log_ratio
 from pipeline.science.uncertainty import moderated_variance
@@ -26,8 +27,10 @@ def run_quality(pulses: xr.Dataset, cell: np.ndarray) -> dict[str, float]:
     dict
         noise_ratio: scatter of ln(I_pumped / I_unpumped) of single pulses over the photon and read noise, 1.0 at the
         shot-noise limit; noise_ratio_reference: the same of the unpumped over the reference beam (the absorption changes
-        inside an energy bin count as noise here). null_chi2: χ² per degree of freedom of the difference between odd and even trains. drift and
-        drift_stderr: change of delta_xas from the first to the last pulse of the burst. saturated_fraction.
+        inside an energy bin count as noise here). null_chi2: χ² per degree of freedom of the difference of
+        delta_xas between odd and even trains; null_chi2_unpumped: the same of od_unpumped; null_p and
+        null_p_unpumped: how probable that is by chance. drift and drift_stderr: change
+        of delta_xas from the first to the last pulse of the burst. saturated_fraction.
     """
     n_cells = int(cell.max()) + 1 if (cell >= 0).any() else 1
     beams = [str(b) for b in pulses["beam"].values]
@@ -42,6 +45,9 @@ def run_quality(pulses: xr.Dataset, cell: np.ndarray) -> dict[str, float]:
         "noise_ratio": np.nan,
         "noise_ratio_reference": np.nan,
         "null_chi2": np.nan,
+        "null_p": np.nan,
+        "null_chi2_unpumped": np.nan,
+        "null_p_unpumped": np.nan,
         "drift": np.nan,
         "drift_stderr": np.nan,
     }
@@ -55,7 +61,11 @@ def run_quality(pulses: xr.Dataset, cell: np.ndarray) -> dict[str, float]:
         other, expected = _log_ratio(photons[used], stderr[used], b, beams.index("reference"))
         rest, _ = _about_bin_mean(other, 1.0 / expected, cell[used], n_cells)
         result["noise_ratio_reference"] = float(np.sqrt(np.sum(rest**2 / expected) / dof))
-    result["null_chi2"] = _odd_even(pulses, cell, n_cells)
+    result["null_chi2"], result["null_p"] = _odd_even(pulses, cell, n_cells, ("pumped", "unpumped"))
+    if "reference" in beams:
+        result["null_chi2_unpumped"], result["null_p_unpumped"] = _odd_even(
+            pulses, cell, n_cells, ("unpumped", "reference")
+        )
     pulse = np.broadcast_to(np.arange(cell.shape[1]), cell.shape)[used].astype(np.float64)
     if np.ptp(pulse) > 0 and dof > 1:
         drift, error = _slope(pulse / np.ptp(pulse), ratio, 1.0 / variance, cell[used], n_cells)
@@ -83,13 +93,14 @@ def _slope(x: np.ndarray, y: np.ndarray, weight: np.ndarray, cell: np.ndarray, n
     return float(np.sum(weight * x0 * y0) / information), float(1.0 / np.sqrt(information))
 
 
-def _odd_even(pulses: xr.Dataset, cell: np.ndarray, n_cells: int) -> float:
+def _odd_even(pulses: xr.Dataset, cell: np.ndarray, n_cells: int, pair: tuple[str, str]) -> tuple[float, float]:
     odd = (pulses["train_id"].values.astype(np.int64) % 2).astype(bool)
     values, variances = [], []
     for half in (odd, ~odd):
         sums = accumulate(pulses, np.where(half[:, None], cell, -1), n_cells)
-        ratio, scatter, shot = log_ratio(sums, "pumped", "unpumped")
+        ratio, scatter, shot = log_ratio(sums, *pair)
         values.append(ratio.values)
         variances.append(moderated_variance(scatter, shot, sums["n_trains"]).values)
     z2 = (values[0] - values[1]) ** 2 / (variances[0] + variances[1])
-    return float(np.mean(z2[np.isfinite(z2)])) if np.isfinite(z2).any() else np.nan
+    z2 = z2[np.isfinite(z2)]
+    return (float(np.mean(z2)), float(chi2.sf(np.sum(z2), len(z2)))) if len(z2) else (np.nan, np.nan)

@@ -21,7 +21,7 @@ from pipeline.science.binning import (
 )
 from pipeline.science.difference import difference, no_difference
 
-__all__ = ["delay_scans", "flat_constant", "nominal_edges", "quality_cells", "spectra"]
+__all__ = ["Bins", "delay_scans", "edges_of_energy", "flat_constant", "nominal_edges", "quality_cells", "spectra"]
 
 Bins = Sequence[float] | tuple[float, float, float] | float | None
 
@@ -84,7 +84,8 @@ def _train_median(delay: np.ndarray) -> np.ndarray:
     return result
 
 
-def _edges_of_energy(runs: Sequence[xr.Dataset], bins: Bins) -> np.ndarray:
+def edges_of_energy(runs: Sequence[xr.Dataset], bins: Bins) -> np.ndarray:
+    """Return energy bin edges [eV] common to some runs: as given (edges, or start, stop, step of centres) or found."""
     if bins is None:
         return energy_edges([r["energy"].values for r in runs])
     if isinstance(bins, tuple) and len(bins) == 3:
@@ -119,7 +120,7 @@ def spectra(
     """
     if not runs:
         return no_difference(("fluence", "delay", "energy"))
-    e_edges = _edges_of_energy(runs, energy_bins)
+    e_edges = edges_of_energy(runs, energy_bins)
     d_edges = nominal_edges(runs, delay_bins)
     fluence = np.unique([float(r["fluence"]) for r in runs])
     n_e, n_d = len(e_edges) - 1, len(d_edges) - 1
@@ -185,7 +186,7 @@ def quality_cells(run: xr.Dataset, *, kind: str, energy_bins: Bins = None, delay
     if kind == "delay_scan":
         delay = assign(run["delay"].values, nominal_edges([run], delay_bins))
         return _cells(run, np.zeros((shape[0], 1), np.int64), delay, 1)
-    edges = _edges_of_energy([run], energy_bins)
+    edges = edges_of_energy([run], energy_bins)
     return _cells(run, assign(run["energy"].values, edges)[:, None], zeros, len(edges) - 1)
 
 
