@@ -42,7 +42,12 @@ def assign_roles(
         Usual order of the roles.
     """
     usual = list(default)
-    if len(usual) != 3 or not runs:
+    if len(usual) == 2:
+        return usual, [
+            f"with two beams the data do not tell which is pumped: taken as {' and '.join(usual)} from low to high x; "
+            "set beams: {count: 2, order: [...]} if it is the other way round"
+        ]
+    if not runs:
         return usual, []
     names = [str(b) for b in runs[0]["beam"].values]
     response = _spread(

@@ -201,7 +201,8 @@ def run_config(scenario: Scenario) -> str:
         },
     }
     if len(scenario.beams.order) == 2:
-        config["beams"] = {"count": 2}
+        # without a reference beam the data do not tell which one is pumped
+        config["beams"] = {"count": 2, "order": list(scenario.beams.order)}
     for section, values in scenario.process.items():
         config[section] = config.get(section, {}) | values
     text = f"# {scenario.title or scenario.name}: simulated; the numbers that went in are in truth.json\n"
