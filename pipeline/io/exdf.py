@@ -138,6 +138,8 @@ def open_files(path: Path) -> RunFiles:
     DataError
         If the folder holds no readable EXDF file at all.
     """
+    if not path.is_dir():
+        raise DataError(f"{path}: no such folder; name the folder of one run, e.g. raw/r0003")
     names = sorted(path.glob("*.h5"))
     recorded = {m[3] for p in names if (m := _FILE.match(p.name)) and m[1] == "RAW"}
     # a corrected copy beside the raw files of the same aggregator would count every train twice

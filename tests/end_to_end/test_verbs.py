@@ -1,0 +1,165 @@
+"""Every verb of the command on a real product: output, exit codes, files."""
+
+import json
+import shutil
+import threading
+import urllib.error
+import urllib.request
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+from flows.cli import main
+from pipeline.dashboard import make_server
+from pipeline.io import publish
+from schemas.config import load_config
+from schemas.products import Summary
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a verb in this process; returns exit code, stdout, stderr."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main([str(a) for a in arguments])
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def product(processed):
+    return publish.resolve(processed[0])
+
+
+def test_show_prints_the_numbers_and_json_matches_its_schema(run, product):
+    code, out, _ = run("show", product)
+    assert code == 0
+    assert "tau1" in out
+    assert "α" in out
+    code, out, _ = run("show", product, "--json")
+    assert code == 0
+    assert Summary.model_validate_json(out).dataset == "tiny"
+
+
+def test_validate_names_each_fault(run, product, tmp_path):
+    broken = tmp_path / "v0001"
+    shutil.copytree(product, broken)
+    group = zarr.open_group(broken / "product.zarr", mode="r+")
+    del group["spectra/delta_xas_stderr"]
+    group["peaks/position"].attrs["units"] = "meV"
+    zarr.consolidate_metadata(broken / "product.zarr")
+    (broken / "summary.json").write_text('{"dataset": 3}')
+    code, _, err = run("validate", broken)
+    assert code == 1
+    assert "spectra: variable delta_xas_stderr is missing" in err
+    assert "peaks/position: units 'meV' found, 'eV' expected" in err
+    assert "summary.json: dataset" in err
+    assert run("validate", product)[0] == 0
+
+
+def test_inspect_tells_what_moved(run, tiny):
+    code, out, _ = run("inspect", tiny.out / "raw" / "r0003")
+    assert code == 0
+    assert "PHOTON_ENERGY actualEnergy: 526" in out
+    assert "LT3" not in out
+    report = json.loads(run("inspect", tiny.out / "raw" / "r0006", "--json")[1])
+    assert report["detector"]["frames"] == tiny.run(6)["n_frames"]
+    assert list(report["moved"]) == ["SCS_ILH_LAS/MOTOR/LT3 actualPosition"]
+    assert run("inspect", tiny.out / "nothing")[0] == 1
+
+
+def test_init_writes_a_config_that_can_be_processed(run, tiny, faults, tmp_path):
+    code, out, _ = run("init", tiny.out / "raw", "-o", tmp_path / "c.yaml")
+    assert code == 0
+    kinds = dict(line.split()[1:3] for line in out.splitlines() if line.startswith("run"))
+    assert kinds == {str(r["run"]): r["kind"] for r in tiny.truth["runs"]}
+    config = load_config(tmp_path / "c.yaml")
+    assert (config.runs.dark, config.runs.flat_field) == (1, 2)
+    assert [s.run for s in config.runs.delay_scans] == [6]
+    assert run("init", tiny.out / "raw", "-o", tmp_path / "c.yaml")[0] == 2
+    assert run("init", faults.out / "raw", "-o", tmp_path / "other.yaml")[0] in (0, 1)
+
+
+@pytest.mark.parametrize("name", ["csv", "xdi", "nexus"])
+def test_exports_hold_the_same_numbers(run, product, tmp_path, name):
+    code, out, _ = run("export", product, "--format", name, "--out", tmp_path)
+    assert code == 0
+    files = out.split()
+    spectra = xr.open_datatree(product / "product.zarr")["spectra"].to_dataset()
+    if name == "nexus":
+        with h5py.File(files[0]) as file:
+            group = file["entry/spectra"]
+            assert group.attrs["signal"] == "delta_xas"
+            np.testing.assert_array_equal(group["delta_xas"][()], spectra["delta_xas"])
+            assert group["energy"].attrs["units"] == "eV"
+    elif name == "xdi":
+        path = next(tmp_path.glob("f16_*.xdi"))
+        table = np.loadtxt(path)
+        row = spectra.sel(fluence=16.0).sel(delay=4.8, method="nearest")
+        np.testing.assert_allclose(table[:, 5], row["delta_xas"], rtol=1e-6)
+        assert path.read_text().startswith("# XDI/1.0")
+    else:
+        import pandas as pd
+
+        table = pd.read_csv(tmp_path / "spectra.csv", comment="#").set_index(["fluence", "delay", "energy"])
+        np.testing.assert_allclose(
+            table["delta_xas"].to_xarray().values, spectra["delta_xas"].transpose("fluence", "delay", "energy")
+        )
+
+
+def test_plan_and_doctor(run, product):
+    code, out, _ = run("plan", product)
+    assert code == 0
+    assert "tau1 = " in out
+    code, out, _ = run("doctor")
+    assert code == 0
+    assert "numpy" in out
+
+
+def test_dashboard_serves_products_and_nothing_else(processed):
+    server = make_server(processed[0], 0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    base = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        page = urllib.request.urlopen(f"{base}/").read().decode()
+        assert "tau1" in page
+        assert "/tiny/v0001/delta_xas.png" in page
+        assert urllib.request.urlopen(f"{base}/tiny/v0001/delta_xas.png").read()[:4] == b"\x89PNG"
+        for path in (
+            "/../runs",
+            "/tiny/v0001/../summary.json",
+            "/tiny/v0009",
+            "/etc/passwd",
+            "/tiny/v0001/..%2fsummary.json",
+        ):
+            with pytest.raises(urllib.error.HTTPError, match="404") as refused:
+                urllib.request.urlopen(base + path)
+            body = refused.value.read().decode()
+            assert '"product_hash"' not in body
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["bogus"], 2, "Unknown command"),
+        (["process"], 2, "config"),
+        (["process", "nowhere.yaml"], 2, "cannot be read"),
+        (["show", "nowhere"], 1, "no product there"),
+        (["export", "nowhere", "--format", "xls"], 2, "format"),
+        (["simulate", "nothing", "--out", "x"], 2, "demo"),
+    ],
+)
+def test_wrong_use_is_one_line_and_the_right_code(run, arguments, code, text):
+    found, _, err = run(*arguments)
+    assert found == code
+    assert len(err.strip().splitlines()) == 1
+    assert text in err
