@@ -47,7 +47,7 @@ def render(out: Path, path: str) -> tuple[int, str, bytes]:
         figure = out / "products" / found[1] / found[2] / "figures" / found[3]
         if figure.is_file():
             return HTTPStatus.OK, "image/png", figure.read_bytes()
-    elif found := _PAGE.fullmatch(path):
+    elif (found := _PAGE.fullmatch(path)) and (out / "products" / found[1] / found[2]).is_dir():
         return _page(HTTPStatus.OK, _version(out, found[1], found[2]))
     elif path == "/":
         return _page(HTTPStatus.OK, _start(out))

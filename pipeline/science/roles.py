@@ -1,9 +1,9 @@
 """Which patch is which beam, told by the data.
 
 At a fixed energy only the pumped beam answers to the pump: of the three ratios of two beams, the one without it stays
-the same at all delays and fluences. Of the two others, the unpumped beam follows the pumped one through the spectrum,
-while the reference beam, which passes no sample, does not. Where nothing answers to the pump, the reference is told by
-the absorption alone, and what the data cannot tell keeps the usual order.
+the same at all delays and fluences. Of the two others, the unpumped beam is the one that is absorbed: across a
+resonance or an edge a sample absorbs least at the low end of the scan. Where nothing answers to the pump, the reference
+is the beam that does not share its spectrum with the two others. What the data cannot tell keeps the usual order.
 """
 
 from __future__ import annotations
@@ -53,16 +53,18 @@ def assign_roles(
     response = _spread(
         _sums([*runs, *([flat] if flat is not None else [])], energy_only=False), names, along="condition"
     )
-    spectrum = _spread(_sums(runs, energy_only=True), names, along="cell")
-    pumped, reference = _stands_out(response), _stands_out(spectrum)
+    by_energy = _sums(runs, energy_only=True)
+    pumped, reference = _stands_out(response), _stands_out(_spread(by_energy, names, along="cell"))
     notes: list[str] = []
     if pumped is not None:
         first, second = (k for k in range(3) if k != pumped)
-        follows_first = spectrum.chi2[frozenset((pumped, first))] < spectrum.chi2[frozenset((pumped, second))]
-        found = {pumped: "pumped", first: "unpumped" if follows_first else "reference"}
-        found[second] = "reference" if follows_first else "unpumped"
-        if reference is None:
-            notes.append("no absorption edge in the scans: unpumped and reference beam are told by a small difference")
+        absorbed = _absorbed(by_energy, names[first], names[second])
+        rest = [r for r in usual if r != "pumped"]
+        if absorbed is not None:
+            rest = ["unpumped", "reference"] if absorbed else ["reference", "unpumped"]
+        else:
+            notes.append("no absorption in the scans: unpumped and reference beam are taken from the usual order")
+        found = {pumped: "pumped", first: rest[0], second: rest[1]}
     elif reference is not None:
         sample = [r for r in usual if r != "reference"]
         found = {reference: "reference"} | dict(zip((k for k in range(3) if k != reference), sample, strict=True))
@@ -73,6 +75,20 @@ def assign_roles(
     if roles != usual:
         notes.append(f"the beams from low to high x are {', '.join(roles)}, as the data say")
     return roles, notes
+
+
+def _absorbed(sums: xr.Dataset, a: str, b: str) -> bool | None:
+    """Return whether beam a is absorbed relative to beam b, or None where neither is."""
+    value, _, shot = log_ratio(sums, a, b)
+    good = np.flatnonzero(np.isfinite(value.values).all(axis=0) if value.ndim > 1 else np.isfinite(value.values))
+    if len(good) < 4:
+        return None
+    row = value.transpose("condition", "cell").values[0, good]
+    variance = shot.transpose("condition", "cell").values[0, good] + FLOOR**2
+    low = max(len(good) // 8, 1)
+    excess = row[low:].mean() - row[:low].mean()
+    error = np.sqrt(variance[low:].mean() / (len(good) - low) + variance[:low].mean() / low)
+    return bool(excess < 0) if abs(excess) > SIGNIFICANT * error else None
 
 
 @dataclass(frozen=True)
