@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from dask.base import compute
-from dask.delayed import delayed
+from dask.delayed import Delayed, delayed
 
 from pipeline.chunks import plan_blocks
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.io import cube as cubes
 from pipeline.io import store
 from pipeline.io.euxfel import FrameSource, Run
@@ -206,15 +207,35 @@ def reduce_raw(
     return _as_pulses(run.labels, results)
 
 
-def _compute(tasks: list[object], scheduler: str, workers: int, progress: Progress | None, total: int) -> list[tuple]:
+def _compute(
+    tasks: list[Delayed], scheduler: str, workers: int, progress: Progress | None, total: int
+) -> list[tuple[np.ndarray, ...]]:
     """Compute delayed blocks in order, in batches so that progress can be told and little waits in memory."""
-    results: list[tuple] = []
+    results: list[tuple[np.ndarray, ...]] = []
     batch = max(workers * 4, 1)
-    for start in range(0, len(tasks), batch):
-        results += compute(*tasks[start : start + batch], scheduler=scheduler, num_workers=workers)
-        if progress is not None:
-            progress(min(start + batch, len(tasks)) * total // len(tasks), total)
+    with _runner(scheduler, workers) as run:
+        for start in range(0, len(tasks), batch):
+            results += run(tasks[start : start + batch])
+            if progress is not None:
+                progress(min(start + batch, len(tasks)) * total // len(tasks), total)
     return results
+
+
+@contextmanager
+def _runner(scheduler: str, workers: int) -> Iterator[Callable[[list[Delayed]], list[Any]]]:
+    """Yield what computes a batch: threads, processes, or a running dask scheduler by its address."""
+    if not scheduler.startswith(("tcp://", "tls://")):
+        yield lambda batch: list(compute(*batch, scheduler=scheduler, num_workers=workers))
+        return
+    # half a second to import, needed here only
+    from distributed import Client
+
+    try:
+        client = Client(scheduler, timeout="20s")
+    except OSError:
+        raise ConfigError(f"compute.cluster: no dask scheduler answers at {scheduler}") from None
+    with client:
+        yield lambda batch: list(client.gather(client.compute(batch)))
 
 
 def reduce_stored(

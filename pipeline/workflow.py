@@ -222,7 +222,10 @@ def reduce_run(job: Job, number: int, inputs: str, *, progress: Progress | None 
         return False
     show = None if progress is None else lambda done, total: progress(f"run {number}", done, total)
     settings = job.config.compute
-    scheduler = {"threads": "threads", "processes": "processes"}.get(settings.cluster, "threads")
+    if settings.cluster == "slurm":
+        raise ConfigError(
+            "compute.cluster: slurm cannot be started from here yet; give the tcp:// address of a dask scheduler"
+        )
     if crop is not None and manifest.is_current(folder, "frames", frames_key, "frames.zarr", "pulses.zarr"):
         former = store.open_dataset(folder / "pulses.zarr").load()
         labels = former.drop_vars(["photons", "photons_stderr", "n_saturated", "beam"])
@@ -238,7 +241,7 @@ def reduce_run(job: Job, number: int, inputs: str, *, progress: Progress | None 
             cube=cube,
             workers=job.workers,
             memory=settings.memory,
-            scheduler=scheduler,
+            scheduler=settings.cluster,
             progress=show,
         )
         if cube is not None:

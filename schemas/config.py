@@ -324,7 +324,7 @@ class Compute(Strict):
     """Where the heavy stages run; never changes a number."""
 
     cluster: str = "threads"
-    """threads, processes, slurm, or the address of a running dask scheduler (tcp://…)."""
+    """threads, processes, or the address of a running dask scheduler (tcp://…); slurm is not there yet."""
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Number of workers; auto: the processors that this process may use."""
     memory: str = "2GiB"

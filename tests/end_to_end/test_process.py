@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 import xarray as xr
+from distributed import LocalCluster
 from scipy.interpolate import CubicSpline
 
+from pipeline.errors import ConfigError
 from pipeline.io import publish
 from pipeline.job import load_job
 from pipeline.simulate.compare import compare
@@ -119,6 +121,19 @@ def test_plain_python_other_workers_and_no_cube_give_the_same_product(processed,
     for version in (one, two):
         other = xr.open_datatree(version / "product.zarr", engine="zarr")
         assert other.attrs["product_hash"] == tree.attrs["product_hash"]
+
+
+def test_processes_and_a_scheduler_over_tcp_give_the_same_product(processed, tiny, tmp_path):
+    expected = product_of(processed[0])[1].attrs["product_hash"]
+    local = process(load_job(tiny.out / "config.yaml", tmp_path / "a", ["compute.cluster=processes"]))
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        change = [f"compute.cluster={cluster.scheduler_address}"]
+        remote = process(load_job(tiny.out / "config.yaml", tmp_path / "b", change))
+    for version in (local, remote):
+        assert xr.open_datatree(version / "product.zarr", engine="zarr").attrs["product_hash"] == expected
+    nobody = load_job(tiny.out / "config.yaml", tmp_path / "c", ["compute.cluster=slurm"])
+    with pytest.raises(ConfigError, match=r"compute\.cluster: slurm"):
+        process(nobody)
 
 
 def test_pulses_from_the_cube_are_those_from_raw(processed, tiny, tmp_path):
