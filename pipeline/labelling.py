@@ -95,7 +95,7 @@ def quality_of(job: Job, runs: dict[int, xr.Dataset], energy_bins: Any, delay_bi
             },
             "sequences_missing": counts.get("missing_sequences", 0),
             **{f"dropped_{reason}": n for reason, n in reasons.items()},
-            **run_quality(run, cell),
+            **run_quality(run, cell, along="delay" if kind == "delay_scan" else "energy"),
             **agreement.get(number, dict.fromkeys(FIGURES, np.nan)),
         }
         rows.append(row)

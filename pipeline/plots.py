@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
 __all__ = ["draw_beams", "draw_product"]
+
+log = logging.getLogger("trxas")
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _ENERGY, _DELAY = "photon energy (eV)", "delay (ps)"
@@ -38,15 +41,24 @@ def draw_beams(image: xr.DataArray, beams: xr.Dataset, roles: list[str], path: P
 
 def draw_product(tree: xr.DataTree, summary: Mapping[str, Any], folder: Path) -> None:
     """Draw all figures of a product into a folder; a figure without data is left out."""
-    spectra, scan = tree["spectra"].to_dataset(), tree["delay_scan"].to_dataset()
+    spectra, scan, kinetics = (tree[n].to_dataset() for n in ("spectra", "delay_scan", "kinetics"))
+    drawings: dict[str, Callable[[Path], None]] = {
+        "quality": lambda to: _draw_quality(tree["quality"].to_dataset(), to)
+    }
     if spectra.sizes["energy"]:
-        _draw_spectra(spectra, folder / "spectra.png")
-        _draw_difference(spectra, folder / "delta_xas.png")
-        _draw_peaks(tree["peaks"].to_dataset(), folder / "peaks.png")
-        _draw_mixture(spectra, tree["mixture"].to_dataset(), folder / "mixture.png")
+        drawings |= {
+            "spectra": lambda to: _draw_spectra(spectra, to),
+            "delta_xas": lambda to: _draw_difference(spectra, to),
+            "peaks": lambda to: _draw_peaks(tree["peaks"].to_dataset(), to),
+            "mixture": lambda to: _draw_mixture(tree["mixture"].to_dataset(), to),
+        }
     if scan.sizes["scan"]:
-        _draw_kinetics(scan, tree["kinetics"].to_dataset(), summary, folder / "kinetics.png")
-    _draw_quality(tree["quality"].to_dataset(), folder / "quality.png")
+        drawings["kinetics"] = lambda to: _draw_kinetics(scan, kinetics, summary, to)
+    for name, draw in drawings.items():
+        try:
+            draw(folder / f"{name}.png")
+        except Exception as error:  # a picture must not cost the numbers
+            log.warning("figure %s cannot be drawn: %s", name, error)
 
 
 def _figure(columns: int, *, width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
@@ -94,6 +106,8 @@ def _delay_axis(axes: Axes) -> None:
     axes.set_xticks([-1, -0.5, 0, 0.5, 1, 10, 100])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     low, high = axes.dataLim.intervalx
+    if not np.isfinite([low, high]).all():
+        return
     axes.set_xlim(low - 0.1 * abs(low) - 0.05, high * 1.3)
 
 
@@ -182,7 +196,7 @@ def _draw_peaks(peaks: xr.Dataset, path: Path) -> None:
     _save(figure, path)
 
 
-def _draw_mixture(spectra: xr.Dataset, mixture: xr.Dataset, path: Path) -> None:
+def _draw_mixture(mixture: xr.Dataset, path: Path) -> None:
     figure, (left, right) = _figure(2, width=9.5, height=3.8)
     usable = [f for f in mixture["fluence"].values.tolist() if np.isfinite(mixture["alpha"].sel(fluence=f))]
     colours = colormaps["viridis"](np.linspace(0, 0.85, max(len(usable), 1)))

@@ -12,7 +12,7 @@ def add_pulses(cell, photons, variance, energy, delay, along, n, trains, total, 
 
     cell (train, pulse) is -1 for pulses that do not count. Inside a train the pulses of a cell are added up first,
     because pulses of one train are not independent; the products are of these train sums X and of the sums Y of
-    photons × coordinate: product[0] = Σ X_a X_b, product[1] = Σ X_a Y_b, product[2] = Σ Y_a Y_b. The coordinate is the
+    photons × coordinate: product[0] = Σ X_a X_b, product[1] = Σ X_a Y_b, product[2] = Σ Y_a Y_b. product[3] is Σ x_a x_b over single pulses. The coordinate is the
     energy (along = 0) or the delay (along = 1).
     """
     n_trains, n_pulses, n_beams = photons.shape
@@ -42,6 +42,8 @@ def add_pulses(cell, photons, variance, energy, delay, along, n, trains, total, 
                 part[s, b] += photons[t, p, b]
                 shifted[s, b] += photons[t, p, b] * q
                 shot[c, b] += variance[t, p, b]
+                for a in range(n_beams):
+                    product[c, 3, a, b] += photons[t, p, a] * photons[t, p, b]
             moment[c, 0] += weight
             moment[c, 1] += weight * energy[t]
             moment[c, 2] += weight * energy[t] ** 2

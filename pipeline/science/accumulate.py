@@ -18,7 +18,7 @@ import xarray as xr
 
 from pipeline.science._accumulate_kernel import add_pulses
 
-__all__ = ["accumulate", "log_ratio", "mean_coordinate", "merge_sums"]
+__all__ = ["accumulate", "log_ratio", "mean_coordinate", "merge_sums", "pulse_scatter"]
 
 
 _MOMENTS = {"weight": "1", "energy_1": "eV", "energy_2": "eV^2", "delay_1": "ps", "delay_2": "ps^2"}
@@ -48,7 +48,7 @@ def accumulate(
     beams = pulses.sizes["beam"]
     n, trains = np.zeros(n_cells, np.int64), np.zeros(n_cells, np.int64)
     total, shot = np.zeros((n_cells, beams)), np.zeros((n_cells, beams))
-    product, moment = np.zeros((n_cells, 3, beams, beams)), np.zeros((n_cells, len(_MOMENTS)))
+    product, moment = np.zeros((n_cells, 4, beams, beams)), np.zeros((n_cells, len(_MOMENTS)))
     order = ("train", "pulse", "beam")
     add_pulses(
         np.ascontiguousarray(cell, np.int64),
@@ -146,3 +146,22 @@ def log_ratio(
     scatter = (square.clip(min=0.0) * n / (n - 1)).where(good)
     shot = sums["shot_variance"].isel(beam=i, drop=True) / a**2 + sums["shot_variance"].isel(beam=j, drop=True) / b**2
     return xr.ufuncs.log(a / b), scatter, shot
+
+
+def pulse_scatter(sums: xr.Dataset, numerator: str, denominator: str) -> xr.DataArray:
+    """Return the variance of ln(S_a / S_b) per cell from the scatter of single pulses, as if all were independent.
+
+    It knows nothing of what pulses of a train share, but it is there for a bin of one train. NaN below two pulses.
+    """
+    beams = [str(x) for x in sums["beam"].values]
+    i, j = beams.index(numerator), beams.index(denominator)
+    a, b = (sums["photons"].isel(beam=k, drop=True) for k in (i, j))
+    pulses = sums["product"].isel(order=3)
+
+    def product(first: int, second: int) -> xr.DataArray:
+        return pulses.isel(beam=first, beam_b=second, drop=True)
+
+    good = (a > 0) & (b > 0) & (sums["n_pulses"] > 1)
+    square = product(i, i) / a**2 + product(j, j) / b**2 - 2 * product(i, j) / (a * b)
+    n = sums["n_pulses"].astype(np.float64)
+    return (square.clip(min=0.0) * n / (n - 1)).where(good)

@@ -14,12 +14,15 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from pipeline.science.accumulate import log_ratio, mean_coordinate
+from pipeline.science.accumulate import log_ratio, mean_coordinate, pulse_scatter
 from pipeline.science.uncertainty import moderated_variance
 
-__all__ = ["difference", "no_difference"]
+__all__ = ["Along", "difference", "estimate_ratio", "no_difference"]
 
 Along = Literal["energy", "delay"]
+
+STEP = 0.1
+"""A cell whose readings lie within this part of the bins' spacing is a step of the scan."""
 
 
 def difference(sums: xr.Dataset, constant: tuple[float, float], *, along: Along, axis: xr.DataArray) -> xr.Dataset:
@@ -32,7 +35,8 @@ def difference(sums: xr.Dataset, constant: tuple[float, float], *, along: Along,
     The cells of one bin number share a coordinate but not their pulses: a cell's value is that of the curve at its own
     mean coordinate m, plus half the curvature times the spread v of the coordinate. It is moved to the common axis by
     f(x) ≈ value − f'·(m − x) − f''·v/2 with derivatives from the neighbouring bins. The additional noise is a fraction
-    |m − x| / spacing of a bin's own, so the errors stay as they are. A step that is sharper than the bins overshoots by
+    |m − x| / spacing of a bin's own, so the errors stay as they are. Where a scan steps, readings differ by the noise of
+    the encoder only, and nothing is moved. A step that is sharper than the bins overshoots by
     a twenty-fourth of its height where pulses fill the bins; where the stage dwells the spread is nothing.
 
     Parameters
@@ -51,14 +55,14 @@ def difference(sums: xr.Dataset, constant: tuple[float, float], *, along: Along,
     Dataset: od_unpumped, od_pumped, delta_xas with _stderr, delta_xas_stderr_shot, n_pulses, n_trains, photons_*.
     """
     c, c_stderr = constant
-    delta, variance, shot = _estimate(sums, "pumped", "unpumped", along, axis)
+    delta, variance, shot = estimate_ratio(sums, "pumped", "unpumped", along=along, axis=axis)
     result = xr.Dataset({"delta_xas": c - delta})
     result["delta_xas_stderr"] = np.sqrt(variance + c_stderr**2)
     result["delta_xas_stderr_shot"] = np.sqrt(shot + c_stderr**2)
     has_reference = "reference" in [str(b) for b in sums["beam"].values]
     for name, beam, offset, error in (("od_unpumped", "unpumped", 0.0, 0.0), ("od_pumped", "pumped", c, c_stderr)):
         if has_reference:
-            od, od_variance, _ = _estimate(sums, beam, "reference", along, axis)
+            od, od_variance, _ = estimate_ratio(sums, beam, "reference", along=along, axis=axis)
         else:
             od, od_variance = xr.full_like(delta, np.nan), xr.full_like(delta, np.nan)
         result[name] = offset - od
@@ -71,17 +75,32 @@ def difference(sums: xr.Dataset, constant: tuple[float, float], *, along: Along,
     return result.drop_vars("beam", errors="ignore")
 
 
-def _estimate(
-    sums: xr.Dataset, a: str, b: str, along: Along, axis: xr.DataArray
+def estimate_ratio(
+    sums: xr.Dataset, a: str, b: str, *, along: Along, axis: xr.DataArray
 ) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
-    """Return ln(S_a/S_b) on the common axis, its variance, and that of photon and read noise alone."""
+    """Return ln(S_a/S_b) on the common axis, its variance, and that of photon and read noise alone.
+
+    Parameters
+    ----------
+    sums
+        From `accumulate`, one of whose dims is `axis.dims[0]`.
+    a, b
+        Beams.
+    along, axis
+        Coordinate that was scanned, and its common values.
+    """
     value, _, shot = log_ratio(sums, a, b)
     dim = str(axis.dims[0])
     mean, spread = mean_coordinate(sums, along)
-    slope = _along(dim, _slope, value, mean)
+    slope, bend = _along(dim, _slope, value, mean), _along(dim, _curvature, value, mean)
+    if axis.sizes[dim] > 1:
+        near = STEP * xr.DataArray(np.gradient(axis.values), dims=dim)
+        # at a step the readings scatter and the energy does not: nothing to move, and no slope to take off
+        stands = (np.abs(mean - axis) < near) & (spread < near**2)
+        slope, bend = slope.where(~stands, 0.0), bend.where(~stands, 0.0)
     _, scatter, _ = log_ratio(sums, a, b, slope=slope, along=along)
-    variance = moderated_variance(scatter, shot, sums["n_trains"])
-    bend = _along(dim, _curvature, value, mean)
+    pulses = pulse_scatter(sums, a, b)
+    variance = moderated_variance(scatter, shot, sums["n_trains"], pulses=pulses, along=dim)
     moved = value - (slope * (mean - axis)).fillna(0.0) - 0.5 * (bend * spread).fillna(0.0)
     return moved, variance, shot
 
@@ -100,7 +119,13 @@ def _along(
         return result
 
     found: xr.DataArray = xr.apply_ufunc(
-        row, value, at, input_core_dims=[[dim], [dim]], output_core_dims=[[dim]], vectorize=True
+        row,
+        value,
+        at,
+        input_core_dims=[[dim], [dim]],
+        output_core_dims=[[dim]],
+        vectorize=True,
+        output_dtypes=[np.float64],
     )
     return found.transpose(*value.dims)
 

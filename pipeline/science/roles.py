@@ -1,9 +1,9 @@
 """Which patch is which beam, told by the data.
 
-At a fixed energy only the pumped beam answers to the pump: of the three ratios of two beams, the one without it stays
-the same at all delays and fluences. Of the two others, the unpumped beam is the one that is absorbed: across a
-resonance or an edge a sample absorbs least at the low end of the scan. Where nothing answers to the pump, the reference
-is the beam that does not share its spectrum with the two others. What the data cannot tell keeps the usual order.
+A sample absorbs least at the low end of a scan across a resonance or an edge, so both sample beams lose against the
+reference beam towards higher energies. Of the two sample beams, the pumped one is that whose transmission changes with
+delay and fluence at fixed energy. Without an energy scan, the beam that changes against both others is the pumped one.
+What the data cannot tell keeps the usual order.
 """
 
 from __future__ import annotations
@@ -50,31 +50,44 @@ def assign_roles(
     if not runs:
         return usual, []
     names = [str(b) for b in runs[0]["beam"].values]
-    response = _spread(
-        _sums([*runs, *([flat] if flat is not None else [])], energy_only=False), names, along="condition"
-    )
-    by_energy = _sums(runs, energy_only=True)
-    pumped, reference = _stands_out(response), _stands_out(_spread(by_energy, names, along="cell"))
+    answer = _sums([*runs, *([flat] if flat is not None else [])], energy_only=False)
+    response = _spread(answer, names, along="condition")
+    reference = _reference(_sums(runs, energy_only=True), names)
     notes: list[str] = []
-    if pumped is not None:
-        first, second = (k for k in range(3) if k != pumped)
-        absorbed = _absorbed(by_energy, names[first], names[second])
+    if reference is None:
+        notes.append("no absorption edge in the scans: the reference beam is taken from the usual order")
+        pumped = _stands_out(response)
         rest = [r for r in usual if r != "pumped"]
-        if absorbed is not None:
-            rest = ["unpumped", "reference"] if absorbed else ["reference", "unpumped"]
-        else:
-            notes.append("no absorption in the scans: unpumped and reference beam are taken from the usual order")
-        found = {pumped: "pumped", first: rest[0], second: rest[1]}
-    elif reference is not None:
-        sample = [r for r in usual if r != "reference"]
-        found = {reference: "reference"} | dict(zip((k for k in range(3) if k != reference), sample, strict=True))
-        notes.append("no beam answers clearly to the pump: pumped and unpumped are taken from the usual order")
     else:
-        return usual, ["neither edge nor pump effect tells the beams apart: they are taken from the usual order"]
+        pumped = _changes_more(response, *(k for k in range(3) if k != reference))
+        rest = ["unpumped"]
+    if pumped is None:
+        notes.append("no beam answers clearly to the pump: pumped and unpumped are taken from the usual order")
+        rest = [r for r in usual if reference is None or r != "reference"]
+    found = {k: role for k, role in ((pumped, "pumped"), (reference, "reference")) if k is not None}
+    found |= dict(zip((k for k in range(3) if k not in found), rest, strict=True))
     roles = [found[k] for k in range(3)]
     if roles != usual:
         notes.append(f"the beams from low to high x are {', '.join(roles)}, as the data say")
     return roles, notes
+
+
+def _reference(sums: xr.Dataset, names: list[str]) -> int | None:
+    """Return the beam against which both others are absorbed, or None."""
+    for k in range(3):
+        if all(_absorbed(sums, names[other], names[k]) for other in range(3) if other != k):
+            return k
+    return None
+
+
+def _changes_more(response: _Spread, first: int, second: int) -> int | None:
+    """Return which of two sample beams changes more against the reference, or None if that is not clear."""
+    third = next(iter({0, 1, 2} - {first, second}))
+    chi2 = [response.chi2[frozenset((k, third))] for k in (first, second)]
+    noise = np.sqrt(2 * (response.dof + 2 * max(chi2)))
+    if abs(chi2[0] - chi2[1]) < SIGNIFICANT * noise:
+        return None
+    return first if chi2[0] > chi2[1] else second
 
 
 def _absorbed(sums: xr.Dataset, a: str, b: str) -> bool | None:

@@ -15,11 +15,14 @@ from scipy.special import digamma, polygamma
 __all__ = ["moderated_variance", "prior_of_ratio"]
 
 
-def prior_of_ratio(ratio: np.ndarray, dof: np.ndarray) -> tuple[float, float]:
+PULSE_WEIGHT = 4.0
+"""Degrees of freedom that the scatter of pulses is worth beside that of trains: it decides where there are none."""
+
+
+def prior_of_ratio(ratio: np.ndarray, dof: np.ndarray, *, default: float = 1.0) -> tuple[float, float]:
     """Return the common variance ratio and the degrees of freedom that it is worth (infinite: no real scatter).
 
     Empirical Bayes for scaled χ² variances: G. K. Smyth, Stat. Appl. Genet. Mol. Biol. 3, 3 (2004), section 6.2.
-    Without any usable bin the ratio is 1: the expected variance.
 
     Parameters
     ----------
@@ -27,14 +30,15 @@ def prior_of_ratio(ratio: np.ndarray, dof: np.ndarray) -> tuple[float, float]:
         Observed over expected variance per bin; NaN is ignored.
     dof
         Degrees of freedom of the observed variances.
+    default
+        What is believed before any train is seen, worth `PULSE_WEIGHT` degrees of freedom.
     """
     use = np.isfinite(ratio) & (dof > 0) & (ratio > 0)
-    if not use.any():
-        return 1.0, np.inf
     r, d = ratio[use], dof[use].astype(np.float64)
-    pooled = float(np.sum(d * r) / np.sum(d))
+    total = float(np.sum(d)) + PULSE_WEIGHT
+    pooled = (float(np.sum(d * r)) + PULSE_WEIGHT * default) / total
     # photon noise is a floor; a ratio below it is chance unless it is significant (then the gain is wrong)
-    at_floor = 1.0 - 3.0 * np.sqrt(2.0 / np.sum(d)) < pooled < 1.0
+    at_floor = 1.0 - 3.0 * np.sqrt(2.0 / total) < pooled < 1.0
     pooled = 1.0 if at_floor else pooled
     if len(r) < 3:
         return pooled, np.inf
@@ -47,8 +51,18 @@ def prior_of_ratio(ratio: np.ndarray, dof: np.ndarray) -> tuple[float, float]:
     return max(common, min(pooled, 1.0)), d0
 
 
-def moderated_variance(scatter: xr.DataArray, shot: xr.DataArray, n_trains: xr.DataArray) -> xr.DataArray:
+def moderated_variance(
+    scatter: xr.DataArray,
+    shot: xr.DataArray,
+    n_trains: xr.DataArray,
+    *,
+    pulses: xr.DataArray | None = None,
+    along: str | None = None,
+) -> xr.DataArray:
     """Return the variance per bin, the observed one shrunk towards expected variance × common ratio.
+
+    Bins that were measured together share the ratio: those along one dim, for each fluence and delay apart. No bin gets
+    less than photon noise, unless all do.
 
     Parameters
     ----------
@@ -58,16 +72,40 @@ def moderated_variance(scatter: xr.DataArray, shot: xr.DataArray, n_trains: xr.D
         Variance from photon and read noise.
     n_trains
         Trains in the bin.
+    pulses
+        Variance from the scatter of single pulses, which decides where bins hold one train.
+    along
+        Dim of the bins that were measured together; None: all.
 
     Returns
     -------
     DataArray like `shot`; NaN where `shot` is.
     """
-    dof = (n_trains - 1).clip(min=0)
-    ratio = scatter / shot
-    common, weight = prior_of_ratio(ratio.values.ravel(), dof.values.ravel())
+    observed = scatter if pulses is None else pulses
+    dims = [[along]] * 4 if along is not None else [list(map(str, shot.dims))] * 4
+    result: xr.DataArray = xr.apply_ufunc(
+        _moderate,
+        scatter,
+        shot,
+        n_trains,
+        observed,
+        input_core_dims=dims,
+        output_core_dims=[dims[0]],
+        vectorize=True,
+        output_dtypes=[np.float64],
+    )
+    return result.transpose(*shot.dims)
+
+
+def _moderate(scatter: np.ndarray, shot: np.ndarray, n_trains: np.ndarray, pulses: np.ndarray) -> np.ndarray:
+    dof = np.maximum(n_trains - 1, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio, of_pulses = scatter / shot, pulses / shot
+    known = of_pulses[np.isfinite(of_pulses)]
+    default = float(np.mean(known)) if len(known) else 1.0
+    common, weight = prior_of_ratio(ratio.ravel(), dof.ravel(), default=default)
     if np.isinf(weight):
         return shot * common
-    own = xr.where(np.isfinite(ratio), dof * ratio, 0.0)
-    have = xr.where(np.isfinite(ratio), dof, 0)
-    return shot * (own + weight * common) / (have + weight)
+    have = np.where(np.isfinite(ratio), dof, 0)
+    own = np.where(have > 0, dof * np.nan_to_num(ratio), 0.0)
+    return np.maximum(shot * (own + weight * common) / (have + weight), shot * min(common, 1.0))

@@ -153,3 +153,4 @@ def test_the_prior_finds_the_common_ratio_and_whether_it_varies():
     varied = same * np.exp(rng.normal(0, 0.8, 400))
     assert prior_of_ratio(varied, dof)[1] < 10
     assert prior_of_ratio(np.array([np.nan]), np.array([0])) == (1.0, np.inf)
+    assert prior_of_ratio(np.array([np.nan]), np.array([0]), default=7.0) == (7.0, np.inf)
