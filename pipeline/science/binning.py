@@ -42,8 +42,8 @@ def step_centres(values: np.ndarray, *, resolution: float = 0.0) -> np.ndarray |
     -----
     A scan that dwells shows its noise between neighbours in time: the lower quartile of their distances is noise as
     long as a step lasts two trains or more. The sorted readings are cut where the gap is far above that noise. A scan
-    that is repeated quickly never dwells; its steps show as gaps that are far larger than all others, between places
-    that were visited at least eight times.
+    that is repeated quickly, or in random order, never dwells; its steps show as gaps that are far larger than all
+    others, between places that were visited three times or more.
     """
     taken = np.asarray(values, np.float64)
     taken = taken[np.isfinite(taken)]
@@ -54,9 +54,11 @@ def step_centres(values: np.ndarray, *, resolution: float = 0.0) -> np.ndarray |
         return _cut(order, resolution)
     noise = np.quantile(np.abs(np.diff(taken)), 0.25) / (0.3186 * np.sqrt(2))
     dwelling = _cut(order, max(6 * noise, resolution))
-    if _stays(taken, dwelling) >= 0.4 and not _wanders(taken, dwelling):
+    # a scan in random order looks like one noisy step, if only neighbours in time are looked at
+    believable = len(dwelling) > 1 or order[-1] - order[0] <= 50 * resolution
+    if believable and _stays(taken, dwelling) >= 0.4 and not _wanders(taken, dwelling):
         return dwelling
-    return _revisited(taken, visits=8, resolution=resolution)
+    return _revisited(taken, visits=3, resolution=resolution)
 
 
 def _revisited(taken: np.ndarray, *, visits: int, resolution: float) -> np.ndarray | None:
@@ -133,9 +135,9 @@ def energy_edges(scans: Sequence[np.ndarray]) -> np.ndarray:
 
     Notes
     -----
-    Steps of all scans that agree within a tenth of the smallest step are one bin. Where any scan sweeps, all are cut
-    into bins of the monochromator's typical resolution (2·10⁻⁴ of the energy), or wider where a bin would hold fewer
-    than three trains.
+    Steps of all scans that agree within a third of the smallest step are one bin; sweeps are put on the same grid. Where
+    all scans sweep, they are cut into bins of the monochromator's typical resolution (2·10⁻⁴ of the energy), or wider
+    where a bin would hold fewer than three trains.
 
     Raises
     ------
@@ -148,21 +150,30 @@ def energy_edges(scans: Sequence[np.ndarray]) -> np.ndarray:
         raise DataError("no train of the energy scans has a photon energy; set sources.energy")
     everything = np.concatenate(finite)
     resolution = 2e-6 * float(np.median(everything))
-    steps = [step_centres(s, resolution=resolution) for s in finite]
-    if all(s is not None for s in steps):
-        found = [s for s in steps if s is not None]
-        return step_edges(step_centres_of_all(found, resolution=5e-5 * float(np.median(everything))))
-    shared = _revisited(everything, visits=min(len(finite), 8), resolution=resolution) if len(finite) > 1 else None
-    if shared is not None:
-        # a train per step, but all scans come to the same places
+    # scans that plainly step first; then those that take a train per step, or come to the same places
+    for kind in (step_centres, _sparse_steps):
+        grids = [g for s in finite if (g := kind(s, resolution=resolution)) is not None and len(g) > 1]
+        if grids:
+            # sweeps are put on the grid of the scans that step
+            return step_edges(step_centres_of_all(grids, resolution=resolution))
+    if len(finite) > 1 and (shared := _revisited(everything, visits=2, resolution=resolution)) is not None:
         return step_edges(shared)
-    if len(finite) == 1 and len(everything) <= MAX_SINGLE_STEPS and _is_regular(everything):
-        return step_edges(np.sort(everything))
     span = float(np.ptp(everything))
-    shortest = min(len(s) for s in finite)
+    if span <= 50 * resolution:
+        return step_edges(np.array([np.median(everything)]))
+    # trains of all scans are spread over the bins: as fine as the monochromator, or three trains each
+    most = max(len(s) for s in finite)
     # 0.7: to the nearest of 1, 2, 5 rather than up
-    width = _round_up(max(1.0001 * span * 3 / shortest, 0.7 * 2e-4 * float(np.median(everything))))
+    width = _round_up(max(1.0001 * span * 3 / most, 0.7 * 2e-4 * float(np.median(everything))))
     return sweep_edges(everything, width=width)
+
+
+def _sparse_steps(scan: np.ndarray, *, resolution: float) -> np.ndarray | None:
+    """Return the places of a scan that takes a train or two per step; None for a sweep, or for steps too fine to matter."""
+    places = np.sort(scan) if _is_regular(scan) else _revisited(scan, visits=2, resolution=resolution)
+    if places is None or not 1 < len(places) <= MAX_SINGLE_STEPS:
+        return None
+    return places if np.median(np.diff(places)) > 20 * resolution else None
 
 
 def _is_regular(values: np.ndarray) -> bool:
@@ -176,7 +187,7 @@ def step_centres_of_all(steps: Sequence[np.ndarray], *, resolution: float = 0.0)
     """Return the union of the step positions of several scans, those that agree counted once."""
     centres = np.sort(np.concatenate(steps))
     smallest = min((float(np.diff(s).min()) for s in steps if len(s) > 1), default=0.0)
-    split = np.flatnonzero(np.diff(centres) > max(0.1 * smallest, resolution))
+    split = np.flatnonzero(np.diff(centres) > max(0.3 * smallest, resolution))
     return np.array([part.mean() for part in np.split(centres, split + 1)])
 
 

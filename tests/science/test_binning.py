@@ -87,3 +87,24 @@ def test_every_finite_value_is_in_exactly_the_bin_that_holds_it(values, width):
 
 def test_step_edges_of_one_step_take_everything():
     assert assign(np.array([-1e9, 0.0, 1e9]), step_edges(np.array([4.8]))).tolist() == [0, 0, 0]
+
+
+GRID = np.arange(526.6, 531.1, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("scans", "bins"),
+    [
+        ([noisy(GRID, 0.002), np.r_[np.linspace(526.6, 531.0, 23), np.linspace(531.0, 526.6, 23)]], 23),
+        ([noisy(np.repeat(GRID, 3), 0.002), np.linspace(526.5, 531.1, 60)], 23),
+        ([noisy(GRID, 0.002), noisy(GRID + 0.1, 0.002, 1)], 46),
+        ([noisy(GRID, 0.02), noisy(GRID, 0.02, 1)], 23),
+        ([np.random.default_rng(5).permutation(noisy(GRID, 0.002))], 23),
+        ([np.random.default_rng(6).permutation(noisy(np.repeat(GRID, 3), 0.002))], 23),
+        ([np.tile(noisy(np.arange(526.6, 531.0, 0.05), 0.002), 2)], 88),
+        ([noisy(np.full(50, 528.2), 0.002)], 1),
+    ],
+    ids=["steps and sweep", "dwelling and sweep", "offset", "noisy", "random order", "shuffled", "two passes", "still"],
+)
+def test_scans_of_every_kind_get_the_bins_a_person_would_draw(scans, bins):
+    assert len(energy_edges(scans)) - 1 == bins
