@@ -68,5 +68,6 @@ def _reduce(job: Job, inputs: dict[int, str]) -> Job:
 
 
 def _leave_out(job: Job, run: int, error: DataError) -> Job:
+    job = job.without(run, str(error))
     log.error("run %d is left out: %s", run, error)
-    return job.without(run, str(error))
+    return job

@@ -140,6 +140,11 @@ def _mixture(
                 f"mixture: the ground-state DOS does not describe the unpumped spectrum (χ²/dof "
                 f"{float(mixture['ground_redchi']):.1f}); alpha is less certain than its error says"
             )
+        for fluence, redchi in zip(mixture["fluence"].values, mixture["redchi"].values, strict=True):
+            if redchi > GROUND_LIMIT:
+                warnings.append(
+                    f"mixture at {fluence:g} mJ/cm²: the DOS do not describe the difference (χ²/dof {redchi:.1f})"
+                )
         return mixture
     except DataError as error:
         warnings.append(f"no mixture: {error}")

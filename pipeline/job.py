@@ -129,7 +129,7 @@ def load_job(config: Path | str, out: Path | str | None = None, assignments: Ite
     ConfigError
         With one line that names the key.
     DataError
-        If the raw folder does not exist.
+        If the proposal is not on this machine.
     """
     path = Path(config)
     try:
@@ -141,5 +141,20 @@ def load_job(config: Path | str, out: Path | str | None = None, assignments: Ite
     except ValueError as error:
         raise ConfigError(str(error)) from None
     base = path.resolve().parent
+    _check_files(loaded, base)
     target = Path(out).resolve() if out is not None else base / "out"
     return Job(loaded, base, raw_folder(loaded.raw, base), target, instrument)
+
+
+def _check_files(config: Config, base: Path) -> None:
+    """Raise ConfigError naming the key of a file that is not there, before anything is computed."""
+    named = {
+        "mixture.dos_ground": config.mixture.dos_ground,
+        "mixture.dos_excited": config.mixture.dos_excited,
+        "detector.nonlinearity": None
+        if config.detector.nonlinearity in ("auto", "none")
+        else config.detector.nonlinearity,
+    }
+    for key, name in named.items():
+        if name is not None and not (base / name).is_file():
+            raise ConfigError(f"{key}: no file {base / name}; names are relative to the config file")

@@ -46,7 +46,6 @@ def inspect_run(path: Path, instrument: Instrument) -> dict[str, Any]:
             "frames": int(index.present.sum()),
             "bytes": int(index.present.sum()) * index.frame_bytes,
         },
-        "light": _light(run),
         "moved": _moved(files),
         "counts": run.counts,
         "audit": run.audit,
@@ -96,18 +95,14 @@ def _wanders(values: np.ndarray) -> bool:
     return float(np.mean(np.diff(values) ** 2)) < 0.5 * 2 * variance
 
 
-def _light(run: Run) -> float:
-    """Return how far the brightest two per cent of the mean image stand above its median [ADU]."""
-    total, n = None, 0
+def _mean_image(run: Run) -> np.ndarray:
+    """Return the mean of frames spread over a run [ADU]."""
+    total, n = np.zeros(run.index.frame_shape), 0
     for train in spread_trains(run, 200):
         for block, _ in dark_blocks(run, [train]):
-            part = block.sum(axis=0, dtype=np.int64)
-            total = part if total is None else total + part
+            total += block.sum(axis=0, dtype=np.int64)
             n += len(block)
-    if total is None or n == 0:
-        return 0.0
-    image = total / n
-    return float(np.percentile(image, 98) - np.median(image))
+    return total / max(n, 1)
 
 
 def inspect_text(report: dict[str, Any]) -> str:
@@ -147,15 +142,22 @@ def classify(folder: Path, instrument: Instrument) -> tuple[list[dict[str, Any]]
         found.append(
             {
                 "run": number,
-                "light": _light(run),
+                "image": _mean_image(run),
                 "energy_span": _span(energy) / max(_centre(energy), 1.0),
                 "stage_span": _span(stage),
                 "energy": _centre(energy),
                 "stage": _centre(stage),
             }
         )
-    readable = [r for r in found if "light" in r]
-    brightest = max((r["light"] for r in readable), default=0.0)
+    readable = [r for r in found if "image" in r]
+    if not readable:
+        return found, overrides
+    # pedestals differ between pixels by more than weak light: compare with the run that has least
+    dimmest = min((r["image"] for r in readable), key=lambda image: float(image.mean()))
+    for r in readable:
+        image = r.pop("image")
+        r["light"] = float(np.percentile(image - dimmest, 90)) if image.shape == dimmest.shape else np.inf
+    brightest = max(r["light"] for r in readable)
     for r in readable:
         if r["light"] < 0.1 * brightest:
             r["kind"] = "dark"

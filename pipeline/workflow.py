@@ -22,14 +22,13 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.io import dos_files, manifest, publish, store
 from pipeline.io.euxfel import Run, open_run
 from pipeline.job import Job
-from pipeline.labelling import fluence_of, labelled, quality_of, select
+from pipeline.labelling import fluence_of, labelled, select
 from pipeline.plots import draw_beams, draw_product
 from pipeline.provenance import FileHashes, code_hash, code_version, digest, environment
+from pipeline.scans import bin_scans
 from pipeline.science.reduce import subtract_intra_train_dark
 from pipeline.science.roles import assign_roles
-from pipeline.science.spectra import delay_scans, flat_constant, spectra
 from pipeline.summary import summarise
-from schemas.config import BinGrid, BinWidth
 from schemas.datasets import PULSES
 from schemas.products import GROUPS, SCHEMA_VERSION
 
@@ -83,7 +82,7 @@ _CODE = {
     "pulses": ("pipeline.ingest", f"{_SCIENCE}.reduce", f"{_SCIENCE}._reduce*"),
     "labels": ("pipeline.labelling", *(f"{_SCIENCE}.{m}" for m in ("timing", "roles", "selection"))),
     "spectra": (
-        "pipeline.labelling",
+        "pipeline.scans",
         *(
             f"{_SCIENCE}.{m}"
             for m in (
@@ -321,42 +320,12 @@ def bin_spectra(job: Job) -> bool:
     if manifest.is_current(job.stage_dir, "spectra", key, "spectra.zarr"):
         return False
     runs = {n: store.open_dataset(job.run_dir(n) / "pulses.zarr").load() for n in job.reduced_runs}
-    flat_number = job.config.runs.flat_field
     runs = {n: r.assign(code=select(job, r, n)) for n, r in runs.items()}
-    constant, warnings = (0.0, 0.0), list[str]()
-    if flat_number is not None:
-        try:
-            constant = flat_constant(runs[flat_number], runs[flat_number]["code"])
-        except DataError as error:
-            raise DataError(f"run {flat_number}: {error}") from None
-    else:
-        warnings.append("no flat-field run: delta_xas has an unknown constant offset")
-    energy_bins, delay_bins = _energy_bins(job), _delay_bins(job)
-    energy_runs = [runs[s.run] for s in job.energy_scans]
-    delay_runs = [runs[s.run] for s in job.delay_scans]
-    tree = {
-        "spectra": spectra(energy_runs, energy_bins=energy_bins, delay_bins=delay_bins, constant=constant),
-        "delay_scan": delay_scans(delay_runs, delay_bins=delay_bins, constant=constant),
-        "quality": quality_of(job, runs, energy_bins, delay_bins),
-    }
+    tree, warnings = bin_scans(job, runs)
     described = {name: GROUPS[name].describe(ds) for name, ds in tree.items()}
     store.write_tree(job.stage_dir / "spectra.zarr", xr.DataTree.from_dict({"/": xr.Dataset(), **described}))
     manifest.record(job.stage_dir, "spectra", key, warnings=warnings)
     return True
-
-
-def _energy_bins(job: Job) -> Any:
-    bins = job.config.energy.bins
-    if isinstance(bins, BinGrid):
-        return (bins.start, bins.stop, bins.step)
-    return None if bins == "auto" else bins
-
-
-def _delay_bins(job: Job) -> Any:
-    bins = job.config.delay.bin
-    if isinstance(bins, BinWidth):
-        return bins.width
-    return None if bins == "auto" else bins
 
 
 # --- fits and product ------------------------------------------------------------------------------------------------

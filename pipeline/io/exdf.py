@@ -15,7 +15,7 @@ import numpy as np
 from extra_data.file_access import FileAccess
 from extra_data.read_machinery import find_proposal
 
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from schemas.config import Proposal
 
 __all__ = ["RunFiles", "TrainValues", "open_files", "raw_folder", "run_folder", "run_numbers"]
@@ -102,7 +102,7 @@ def _read(file: FileAccess, source: str, key: str) -> TrainValues | None:
 
 
 def raw_folder(raw: str | Proposal, base: Path) -> Path:
-    """Return the folder of rNNNN runs; raises DataError if it does not exist."""
+    """Return the folder of rNNNN runs; raises ConfigError if it does not exist."""
     if isinstance(raw, Proposal):
         try:
             return Path(find_proposal(f"p{raw.proposal:06d}")) / "raw"
@@ -110,7 +110,7 @@ def raw_folder(raw: str | Proposal, base: Path) -> Path:
             raise DataError(f"proposal {raw.proposal}: not found on this machine ({error}); give raw: FOLDER") from None
     folder = (base / raw).resolve()
     if not folder.is_dir():
-        raise DataError(f"raw: {folder} is not a folder; `raw:` is relative to the config file")
+        raise ConfigError(f"raw: {folder} is not a folder; `raw:` is relative to the config file")
     return folder
 
 

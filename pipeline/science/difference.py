@@ -21,8 +21,8 @@ __all__ = ["Along", "difference", "estimate_ratio", "no_difference"]
 
 Along = Literal["energy", "delay"]
 
-STEP = 0.1
-"""A cell whose readings lie within this part of the bins' spacing is a step of the scan."""
+STEP = 0.02
+"""A cell that is off by less than this part of the bins' spacing is a step whose readings scatter."""
 
 
 def difference(sums: xr.Dataset, constant: tuple[float, float], *, along: Along, axis: xr.DataArray) -> xr.Dataset:

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import DataError
-from pipeline.science.accumulate import accumulate, log_ratio, mean_coordinate, merge_sums
+from pipeline.science.accumulate import accumulate, log_ratio, mean_coordinate, merge_sums, pulse_scatter
 from pipeline.science.binning import (
     MAX_SINGLE_STEPS,
     assign,
@@ -20,25 +20,32 @@ from pipeline.science.binning import (
     sweep_edges,
 )
 from pipeline.science.difference import difference, no_difference
+from pipeline.science.uncertainty import moderated_variance
 
 __all__ = ["Bins", "delay_scans", "edges_of_energy", "flat_constant", "nominal_edges", "quality_cells", "spectra"]
 
 Bins = Sequence[float] | tuple[float, float, float] | float | None
 
 
-def flat_constant(pulses: xr.Dataset, code: xr.DataArray) -> tuple[float, float]:
-    """Return ln(Σ I_pumped / Σ I_unpumped) of a run with the pump off, and its standard error.
+def flat_constant(runs: Sequence[xr.Dataset]) -> tuple[float, float]:
+    """Return ln(Σ I_pumped / Σ I_unpumped) of pulses without pump effect, and its standard error.
+
+    Parameters
+    ----------
+    runs
+        Pulses with `code` (0 = used): the flat-field run, or scans of which only pulses before time zero are used.
 
     Raises
     ------
     DataError
-        If no pulse of the run counts.
+        If no pulse counts.
     """
-    sums = accumulate(pulses, np.where(code.values == 0, 0, -1), 1)
-    value, scatter, shot = (float(v[0]) for v in log_ratio(sums, "pumped", "unpumped"))
-    if not np.isfinite(value):
+    sums = merge_sums([accumulate(r, np.where(r["code"].values == 0, 0, -1), 1) for r in runs])
+    value, scatter, shot = log_ratio(sums, "pumped", "unpumped")
+    if not np.isfinite(value[0]):
         raise DataError("no pulse of the flat-field run counts; is it a run with X-rays?")
-    return value, float(np.sqrt(scatter if np.isfinite(scatter) else shot))
+    variance = moderated_variance(scatter, shot, sums["n_trains"], pulses=pulse_scatter(sums, "pumped", "unpumped"))
+    return float(value[0]), float(np.sqrt(variance[0]))
 
 
 def nominal_edges(runs: Sequence[xr.Dataset], bins: Bins, *, resolution: float = 5e-3) -> np.ndarray:
@@ -137,6 +144,10 @@ def spectra(
         delay=np.flatnonzero(shaped["n_pulses"].sum(["fluence", "energy"]) > 0),
         energy=np.flatnonzero(shaped["n_pulses"].sum(["fluence", "delay"]) > 0),
     )
+    if kept["n_pulses"].size == 0:
+        raise DataError(
+            "no pulse of the energy scans falls into a bin; check energy.bins, delay.bin and sources.energy"
+        )
     energy, _ = mean_coordinate(kept.sum(["fluence", "delay"]), "energy")
     at, _ = mean_coordinate(kept.sum(["fluence", "energy"]), "delay")
     result = difference(kept, constant, along="energy", axis=energy)
@@ -167,6 +178,10 @@ def delay_scans(
         sums.append(merge_sums(parts))
     shaped = _unstack(xr.concat(sums, dim="scan"), {"delay": n_d})
     kept = shaped.isel(delay=np.flatnonzero(shaped["n_pulses"].sum("scan") > 0))
+    if kept["n_pulses"].size == 0:
+        raise DataError(
+            "no pulse of the delay scans falls into a bin; check delay.bin, delay.t0 and sources.delay_stage"
+        )
     at, _ = mean_coordinate(kept.sum("scan"), "delay")
     energy, _ = mean_coordinate(kept.sum("delay"), "energy")
     result = difference(kept, constant, along="delay", axis=at)

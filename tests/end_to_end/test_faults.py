@@ -85,7 +85,8 @@ def test_a_broken_calibration_run_ends_it_with_one_line(tiny, tmp_path):
         (["--set", "kinetics.power=3"], 2, "kinetics.power"),
         (["--set", "runs.dark=77"], 1, "run 77: no folder r0077"),
         (["--set", "sources.frames.module=4"], 1, "modules there: 15"),
-        (["--set", "detector.nonlinearity=missing.txt"], 1, "missing.txt cannot be read"),
+        (["--set", "detector.nonlinearity=missing.txt"], 2, "detector.nonlinearity: no file"),
+        (["--set", "energy.bins=[700,701]", "delay.bin=[900,901]"], 1, "no pulse of the energy scans falls into a bin"),
     ],
 )
 def test_errors_are_one_line_and_name_the_way_out(tiny, tmp_path, prefect_home, change, code, text):

@@ -45,7 +45,7 @@ def test_errors_are_true(excess, trains):
     pulls, shot = [], []
     for _ in range(60):
         flat = make_pulses(rng, np.full(60, 528.2), excess=excess)
-        constant = flat_constant(flat, flat["code"])
+        constant = flat_constant([flat])
         found = spectra([one_scan(rng, trains=trains, excess=excess)], constant=constant)
         assert found.sizes["energy"] == len(STEPS)
         row = found.isel(fluence=0, delay=0)

@@ -1,0 +1,135 @@
+"""From the labelled pulses of all runs to spectra, delay scans, and the quality of every run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from pipeline.errors import DataError
+from pipeline.io import manifest
+from pipeline.job import Job
+from pipeline.science.agreement import FIGURES, compare_runs
+from pipeline.science.quality import run_quality
+from pipeline.science.selection import count_reasons
+from pipeline.science.spectra import delay_scans, flat_constant, quality_cells, spectra
+from pipeline.summary import EARLY
+from schemas.config import BinGrid, BinWidth, DelayScanRun
+from schemas.datasets import QUALITY
+
+__all__ = ["bin_scans"]
+
+
+def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Dataset], list[str]]:
+    """Return the groups spectra, delay_scan and quality, and what a person must know about them.
+
+    Parameters
+    ----------
+    job
+        The dataset.
+    runs
+        Pulses of every run by number, with `code`.
+
+    Raises
+    ------
+    DataError
+        If no scan holds a pulse that falls into a bin.
+    """
+    flat = job.config.runs.flat_field
+    warnings = list[str]()
+    energy_bins, delay_bins = _energy_bins(job), _delay_bins(job)
+    energy_runs = [runs[s.run] for s in job.energy_scans]
+    delay_runs = [runs[s.run] for s in job.delay_scans]
+    constant = _constant(runs.get(flat) if flat is not None else None, [*energy_runs, *delay_runs], warnings)
+    tree = {
+        "spectra": _binned(
+            spectra, energy_runs, warnings, energy_bins=energy_bins, delay_bins=delay_bins, constant=constant
+        ),
+        "delay_scan": _binned(delay_scans, delay_runs, warnings, delay_bins=delay_bins, constant=constant),
+    }
+    if not any(ds["n_pulses"].size for ds in tree.values()):
+        raise DataError(f"{job.config.dataset}: {'; '.join(warnings) or 'no scan holds a pulse that counts'}")
+    tree["quality"] = _quality(job, runs, energy_bins, delay_bins)
+    return tree, warnings
+
+
+def _constant(flat: xr.Dataset | None, scans: list[xr.Dataset], warnings: list[str]) -> tuple[float, float]:
+    """Return the flat-field constant; without a flat-field run that of the pulses before time zero, if there are any."""
+    if flat is not None:
+        return flat_constant([flat])
+    early = [r.assign(code=xr.where(r["delay"] < EARLY, r["code"], 8).astype(np.uint8)) for r in scans]
+    try:
+        found = flat_constant(early)
+    except DataError:
+        warnings.append(
+            "no flat-field run and no delays before time zero: delta_xas and all fits have an unknown offset"
+        )
+        return 0.0, 0.0
+    warnings.append(f"no flat-field run: the constant of delta_xas is taken from delays before {EARLY:g} ps")
+    return found
+
+
+def _binned(
+    function: Callable[..., xr.Dataset], runs: list[xr.Dataset], warnings: list[str], **options: Any
+) -> xr.Dataset:
+    try:
+        return function(runs, **options)
+    except DataError as error:
+        warnings.append(str(error))
+        return function([], **options)
+
+
+def _energy_bins(job: Job) -> Any:
+    bins = job.config.energy.bins
+    if isinstance(bins, BinGrid):
+        return (bins.start, bins.stop, bins.step)
+    return None if bins == "auto" else bins
+
+
+def _delay_bins(job: Job) -> Any:
+    bins = job.config.delay.bin
+    if isinstance(bins, BinWidth):
+        return bins.width
+    return None if bins == "auto" else bins
+
+
+def _quality(job: Job, runs: dict[int, xr.Dataset], energy_bins: Any, delay_bins: Any) -> xr.Dataset:
+    """Return the group `/quality`: per run, what became of its frames and pulses, and how good they are."""
+    rows = []
+    agreement = compare_runs(
+        {s.run: runs[s.run] for s in job.energy_scans},
+        {s.run: runs[s.run] for s in job.delay_scans},
+        energy_bins=energy_bins,
+        delay_bins=delay_bins,
+    )
+    for number, run in runs.items():
+        science = job.config.run_of(number)
+        kind = (
+            "flat_field" if science is None else ("delay_scan" if isinstance(science, DelayScanRun) else "energy_scan")
+        )
+        cell = quality_cells(run, kind=kind, energy_bins=energy_bins, delay_bins=delay_bins)
+        reasons = count_reasons(np.where((run["code"].values == 0) & (cell < 0), 9, run["code"].values))
+        counts = manifest.read(job.run_dir(number)).get("inventory", {}).get("counts", {})
+        blank = manifest.read(job.run_dir(number)).get("pulses", {}).get("n_blank", 0)
+        row = {
+            "frames_expected": (run.sizes["train"] + counts.get("missing", 0)) * run.sizes["pulse"],
+            "frames_read": int(run["present"].sum()),
+            "frames_blank": blank,
+            "pulses_used": reasons.pop("used"),
+            "trains_missing": counts.get("missing", 0),
+            "trains_partial": counts.get("partial", 0),
+            "trains_suspect": counts.get("suspect", 0),
+            **{
+                f"trains_{why}": counts.get(why, 0)
+                for why in ("truncated", "misindexed", "duplicate", "duplicate_pulse")
+            },
+            "sequences_missing": counts.get("missing_sequences", 0),
+            **{f"dropped_{reason}": n for reason, n in reasons.items()},
+            **run_quality(run, cell, along="delay" if kind == "delay_scan" else "energy"),
+            **agreement.get(number, dict.fromkeys(FIGURES, np.nan)),
+        }
+        rows.append(row)
+    data = {name: ("run", np.array([row[name] for row in rows])) for name in rows[0]}
+    return QUALITY.describe(xr.Dataset(data, coords={"run": np.array(list(runs), np.int64)}))
