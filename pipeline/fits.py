@@ -9,7 +9,8 @@ import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.science.dos import builtin_dos
-from pipeline.science.kinetic_traces import collect_traces, gather_fits
+from pipeline.science.kinetic_compare import compare_models
+from pipeline.science.kinetic_traces import collect_traces, gather_fits, simpler_form
 from pipeline.science.kinetics import fit_kinetics
 from pipeline.science.mixture import fit_mixture
 from pipeline.science.peaks import fit_peaks
@@ -78,6 +79,8 @@ def _kinetics(spectra: xr.Dataset, delay_scan: xr.Dataset, config: Config, warni
     options = config.kinetics
     fluences = np.union1d(spectra["fluence"].values, delay_scan["fluence"].values)
     fitted: dict[float, xr.Dataset | None] = {}
+    forms: dict[float, xr.Dataset] = {}
+    prior = None if options.amplitude_prior == "none" else options.amplitude_prior
     for fluence in fluences.tolist():
         traces = collect_traces(spectra, delay_scan, fluence, include_spectra=options.global_)
         fitted[fluence] = None
@@ -90,7 +93,10 @@ def _kinetics(spectra: xr.Dataset, delay_scan: xr.Dataset, config: Config, warni
                 irf_sigma=_prior(options.irf_sigma),
                 t_d=_prior(options.t_d),
                 n_exponentials=options.n_exponentials,
-                amplitude_prior=None if options.amplitude_prior == "none" else options.amplitude_prior,
+                amplitude_prior=prior,
+            )
+            forms[fluence] = compare_models(
+                traces, irf_sigma=_prior(options.irf_sigma), t_d=_prior(options.t_d), amplitude_prior=prior
             )
         except DataError as error:
             warnings.append(f"kinetics at {fluence:g} mJ/cm²: {error}")
@@ -100,7 +106,8 @@ def _kinetics(spectra: xr.Dataset, delay_scan: xr.Dataset, config: Config, warni
         warnings.append(
             "kinetics: time zero and instrument response are both fitted; a measured value makes tau1 far better known"
         )
-    return gather_fits(fitted)
+    warnings += [text for fluence, compared in forms.items() if (text := simpler_form(fluence, compared))]
+    return gather_fits(fitted, forms)
 
 
 def _prior(option: Any) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-__all__ = ["MIN_SPECTRA_DELAYS", "PARAMETERS", "collect_traces", "gather_fits"]
+__all__ = ["MIN_SPECTRA_DELAYS", "PARAMETERS", "collect_traces", "gather_fits", "simpler_form"]
 
 PARAMETERS = ("t_d", "irf_sigma", "tau1", "tau2", "tau3")
 TERMS = ("A1", "A2", "A3")
@@ -62,10 +62,35 @@ def collect_traces(
     return traces.isel(delay=np.flatnonzero(used)).transpose("trace", "delay").sortby("energy")
 
 
-def gather_fits(fitted: Mapping[float, xr.Dataset | None]) -> xr.Dataset:
+def simpler_form(fluence: float, compared: xr.Dataset) -> str:
+    """Return a sentence if a form with fewer parameters describes the data as well as the squared three exponentials.
+
+    Parameters
+    ----------
+    compared
+        From `compare_models`.
+    """
+    seed = "squared, 3 exponentials"
+    fewer = compared.isel(
+        model=np.flatnonzero(compared["n_parameters"] < int(compared["n_parameters"].sel(model=seed)))
+    )
+    as_good = fewer.isel(model=np.flatnonzero(fewer["delta_aicc"] <= 0))
+    if not as_good.sizes["model"]:
+        return ""
+    best = as_good.isel(model=int(np.argmin(as_good["delta_aicc"].values)))
+    return (
+        f"kinetics at {fluence:g} mJ/cm²: the data do not support three exponentials over the simpler form "
+        f"“{best['model'].values!s}” (Δχ² {float(best['delta_chi2']):.1f})"
+    )
+
+
+def gather_fits(
+    fitted: Mapping[float, xr.Dataset | None], forms: Mapping[float, xr.Dataset] | None = None
+) -> xr.Dataset:
     """Return one dataset over fluence from the fits of `fit_kinetics`; NaN and not identifiable where there is none.
 
-    Traces are put on common axes of energy and delay. `attrs["verdicts"]` is JSON: fluence → one sentence per time.
+    Traces are put on common axes of energy and delay. `attrs["verdicts"]` is JSON: fluence → one sentence per time;
+    `attrs["forms"]` is JSON: fluence → model form → Δχ² and ΔAICc against the squared three exponentials.
     """
     fluence = np.array(sorted(fitted), np.float64)
     done = {f: d for f, d in fitted.items() if d is not None}
@@ -100,6 +125,7 @@ def gather_fits(fitted: Mapping[float, xr.Dataset | None]) -> xr.Dataset:
     for k, f in enumerate(fluence.tolist()):
         if f in done:
             _fill(out, k, done[f])
+    out.attrs["forms"] = json.dumps({f"{f:g}": _forms(d) for f, d in (forms or {}).items()})
     out.attrs["verdicts"] = json.dumps({f"{f:g}": _verdicts(d) for f, d in fitted.items()})
     return out
 
@@ -126,6 +152,13 @@ def _fill(out: xr.Dataset, k: int, fit: xr.Dataset) -> None:
         times = np.searchsorted(TIMES, fit["time"].values)
         for name in ("signal", "signal_stderr"):
             out[name].values[k][np.ix_(times, e)] = fit[name].transpose("time", "trace").values
+
+
+def _forms(compared: xr.Dataset) -> dict[str, dict[str, float]]:
+    return {
+        str(name): {k: round(float(compared[k].sel(model=name)), 2) for k in ("delta_chi2", "delta_aicc")}
+        for name in compared["model"].values
+    }
 
 
 def _verdicts(fit: xr.Dataset | None) -> list[str]:

@@ -153,3 +153,16 @@ def test_pulses_from_the_cube_are_those_from_raw(processed, tiny, tmp_path):
     assert stamp is not None
     tree = xr.open_datatree(version / "product.zarr", engine="zarr")
     assert tree.attrs["product_hash"] == product_of(processed[0])[1].attrs["product_hash"]
+
+
+def test_a_calibration_made_before_is_applied_by_reference(processed, tiny, tmp_path):
+    import shutil
+
+    out = tmp_path / "out"
+    shutil.copytree(processed[0], out)
+    made = next((out / "calibration").iterdir()).name
+    same = process(load_job(tiny.out / "config.yaml", out, [f"detector.calibration={made}"]))
+    _, tree = product_of(processed[0])
+    assert xr.open_datatree(same / "product.zarr").attrs["product_hash"] == tree.attrs["product_hash"]
+    with pytest.raises(ConfigError, match=r"detector\.calibration: 'nothing' is not in .*there: "):
+        process(load_job(tiny.out / "config.yaml", out, ["detector.calibration=nothing"]))
