@@ -11,8 +11,9 @@ from typing import Any
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.io.exdf import raw_folder, run_folder
-from schemas.config import Beams, Config, DelayScanRun, EnergyScanRun, load_config, override
+from schemas.config import Beams, Config, DelayScanRun, EnergyScanRun
 from schemas.instrument import Instrument, load_instrument
+from schemas.reading import load_config, override
 
 __all__ = ["Job", "load_job"]
 

@@ -175,6 +175,9 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     """Return a summary as text for a terminal."""
     lines = [f"{summary['dataset']}  {summary.get('version', '')}  {summary.get('created', '')}", ""]
     for fit in summary["kinetics"]:
+        if all(p["value"] is None for p in fit["parameters"].values()):
+            lines.append(f"kinetics at {fit['fluence']:g} mJ/cm²: no fit, no delay scan")
+            continue
         lines.append(
             f"kinetics at {fit['fluence']:g} mJ/cm²" + (f"   χ²/dof {fit['redchi']:.2f}" if fit["redchi"] else "")
         )

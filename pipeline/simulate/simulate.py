@@ -13,7 +13,7 @@ from pipeline.simulate.module import build_module
 from pipeline.simulate.plan import plan_run
 from pipeline.simulate.runs import write_run
 from pipeline.simulate.truth import describe_run, run_config, truth_of, write_dos, write_text
-from schemas.config import describe_error
+from schemas.reading import describe_error
 from schemas.scenario import Scenario
 
 __all__ = ["load_scenario", "simulate_scenario"]

@@ -15,8 +15,8 @@ import zarr
 from flows.cli import main
 from pipeline.dashboard import make_server
 from pipeline.io import publish
-from schemas.config import load_config
 from schemas.products import Summary
+from schemas.reading import load_config
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from extra_data.tests.make_examples import make_scs_run
 from pipeline.errors import DataError
 from pipeline.io.euxfel import FrameSource, open_run
 from pipeline.io.exdf import open_files, run_folder
-from schemas.config import parse_config
 from schemas.instrument import RoleOverride, load_instrument
+from schemas.reading import parse_config
 
 PROFILE = load_instrument("scs-dssc-boz")
 

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import export
-from schemas.config import Config, load_config, override, parse_config
+from schemas.config import Config
 from schemas.instrument import load_instrument
+from schemas.reading import load_config, override, parse_config
 
 MINIMAL = {
     "dataset": "test",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-import schemas.config
+import schemas.reading
 from pipeline.errors import ConfigError
 from pipeline.science import forward
 from pipeline.simulate import load_scenario, simulate_scenario
@@ -113,7 +113,7 @@ def test_sample_scenarios_are_small_enough(path: Path) -> None:
 @pytest.mark.parametrize("name", ["tiny", "faults"])
 def test_the_run_config_is_valid_and_names_what_is_there(name: str, request: pytest.FixtureRequest) -> None:
     sim = request.getfixturevalue(name)
-    config = schemas.config.load_config(sim.out / "config.yaml")
+    config = schemas.reading.load_config(sim.out / "config.yaml")
     assert config.dataset == name
     listed = {config.runs.dark, config.runs.flat_field, *(s.run for s in config.runs.scans)}
     assert listed == {r.run for r in sim.scenario.runs}
@@ -131,8 +131,8 @@ def test_the_run_config_is_valid_and_names_what_is_there(name: str, request: pyt
 
 
 def test_the_config_overrides_only_what_deviates(tiny: Any, faults: Any) -> None:
-    assert schemas.config.load_config(tiny.out / "config.yaml").sources == {}
-    changed = schemas.config.load_config(faults.out / "config.yaml").sources
+    assert schemas.reading.load_config(tiny.out / "config.yaml").sources == {}
+    changed = schemas.reading.load_config(faults.out / "config.yaml").sources
     assert set(changed) == {"frames", "energy", "delay_stage", "arrival"}
 
 
@@ -191,6 +191,6 @@ def test_no_workers_are_refused(tmp_path: Path) -> None:
 
 def test_two_beams_make_no_reference(tmp_path: Path) -> None:
     config = simulate_scenario(small(beams={"order": ["unpumped", "pumped"]}), tmp_path)
-    loaded = schemas.config.load_config(config)
+    loaded = schemas.reading.load_config(config)
     assert isinstance(loaded.beams, schemas.config.AutoBeams)
     assert loaded.beams.count == 2
