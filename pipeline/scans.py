@@ -12,6 +12,7 @@ from pipeline.errors import DataError
 from pipeline.io import manifest
 from pipeline.job import Job
 from pipeline.science.agreement import FIGURES, compare_runs
+from pipeline.science.binning import snap_to_steps
 from pipeline.science.quality import run_quality
 from pipeline.science.selection import count_reasons
 from pipeline.science.spectra import delay_scans, flat_constant, quality_cells, spectra
@@ -40,6 +41,7 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
     flat = job.config.runs.flat_field
     warnings = list[str]()
     energy_bins, delay_bins = _energy_bins(job), _delay_bins(job)
+    runs = _at_steps(runs, [s.run for s in job.energy_scans])
     energy_runs = [runs[s.run] for s in job.energy_scans]
     delay_runs = [runs[s.run] for s in job.delay_scans]
     constant = _constant(runs.get(flat) if flat is not None else None, [*energy_runs, *delay_runs], warnings)
@@ -53,6 +55,16 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
         raise DataError(f"{job.config.dataset}: {'; '.join(warnings) or 'no scan holds a pulse that counts'}")
     tree["quality"] = _quality(job, runs, energy_bins, delay_bins)
     return tree, warnings
+
+
+def _at_steps(runs: dict[int, xr.Dataset], scans: list[int]) -> dict[int, xr.Dataset]:
+    """Return the runs with the energies of stepping scans freed from the noise of the encoder."""
+    energies = [runs[n]["energy"].values for n in scans]
+    finite = [e[np.isfinite(e)] for e in energies]
+    if not any(len(e) for e in finite):
+        return runs
+    snapped = snap_to_steps(energies, resolution=2e-6 * float(np.median(np.concatenate(finite))))
+    return runs | {n: runs[n].assign_coords(energy=("train", e)) for n, e in zip(scans, snapped, strict=True)}
 
 
 def _constant(flat: xr.Dataset | None, scans: list[xr.Dataset], warnings: list[str]) -> tuple[float, float]:

@@ -192,7 +192,10 @@ def config_text(raw: Path, found: list[dict[str, Any]], overrides: dict[str, Any
     if "dark" not in runs:
         raise DataError(f"{raw}: none of the {len(found)} runs is dark; add a dark run")
     if not runs.get("energy_scan") and not runs.get("delay_scan"):
-        raise DataError(f"{raw}: no run in which energy or delay moves")
+        raise DataError(
+            f"{raw}: no run in which the profile's energy or delay stage moves; `trxas inspect RUN` lists what moved: "
+            "name it in an instrument profile (--instrument FILE)"
+        )
     lines = [
         "# Written by `trxas init`. Check every line marked EDIT: the machine does not record it.",
         "schema: 1",

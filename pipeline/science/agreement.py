@@ -6,15 +6,15 @@ compared, bin by bin, with the sum of the others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
 
-from pipeline.science.accumulate import accumulate, log_ratio, merge_sums
+from pipeline.science.accumulate import accumulate, mean_coordinate, merge_sums
 from pipeline.science.binning import assign
+from pipeline.science.difference import Along, estimate_ratio
 from pipeline.science.spectra import Bins, edges_of_energy, nominal_edges
-from pipeline.science.uncertainty import moderated_variance
 
 __all__ = ["FIGURES", "compare_runs"]
 
@@ -56,7 +56,7 @@ def compare_runs(
     for group in _groups(delay_scans, delay=False):
         runs = {n: delay_scans[n] for n in group}
         edges = nominal_edges(list(runs.values()), delay_bins)
-        _compare(found, {n: _by_delay(run, edges) for n, run in runs.items()}, ("pumped", "unpumped"))
+        _compare(found, {n: _by_delay(run, edges) for n, run in runs.items()}, ("pumped", "unpumped"), "delay")
     return found
 
 
@@ -78,13 +78,19 @@ def _by_delay(run: xr.Dataset, edges: np.ndarray) -> xr.Dataset:
     return accumulate(run, np.where(run["code"].values == 0, d, -1), len(edges) - 1, along="delay")
 
 
-def _compare(found: dict[int, dict[str, float]], sums: Mapping[int, xr.Dataset], beams: Sequence[str]) -> None:
+def _compare(
+    found: dict[int, dict[str, float]], sums: Mapping[int, xr.Dataset], beams: tuple[str, str], along: Along = "energy"
+) -> None:
     if len(sums) < 2:
         return
+    axis = mean_coordinate(merge_sums(list(sums.values())), along)[0]
+    filled = np.flatnonzero(np.isfinite(axis.values))
+    axis = axis.isel(cell=filled)
     for number, own in sums.items():
-        value, variance = _value(own, beams)
-        rest, doubt = _value(merge_sums([s for n, s in sums.items() if n != number]), beams)
-        difference, weight = rest - value, 1.0 / (variance + doubt)
+        rest = merge_sums([s for n, s in sums.items() if n != number])
+        # both are moved to the common coordinate: a sweep and a step scan do not share the bins' means
+        ours, theirs = (estimate_ratio(s.isel(cell=filled), *beams, along=along, axis=axis)[:2] for s in (own, rest))
+        difference, weight = (theirs[0] - ours[0]).values, (1.0 / (ours[1] + theirs[1])).values
         good = np.isfinite(difference) & np.isfinite(weight)
         if not good.any():
             continue
@@ -97,8 +103,3 @@ def _compare(found: dict[int, dict[str, float]], sums: Mapping[int, xr.Dataset],
             )
         else:
             found[number].update(normalisation=offset, normalisation_stderr=error)
-
-
-def _value(sums: xr.Dataset, beams: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    value, scatter, shot = log_ratio(sums, *beams)
-    return value.values, moderated_variance(scatter, shot, sums["n_trains"]).values

@@ -17,6 +17,7 @@ __all__ = [
     "centred_edges",
     "energy_edges",
     "grid_edges",
+    "snap_to_steps",
     "step_centres",
     "step_centres_of_all",
     "step_edges",
@@ -26,6 +27,10 @@ __all__ = [
 
 MAX_SINGLE_STEPS = 200
 """A scan with one train per step keeps its steps, up to so many."""
+
+
+SNAP = 0.06
+"""Part of the steps' spacing within which a reading may scatter."""
 
 
 def step_centres(values: np.ndarray, *, resolution: float = 0.0) -> np.ndarray | None:
@@ -166,6 +171,37 @@ def energy_edges(scans: Sequence[np.ndarray]) -> np.ndarray:
     # 0.7: to the nearest of 1, 2, 5 rather than up
     width = _round_up(max(1.0001 * span * 3 / most, 0.7 * 2e-4 * float(np.median(everything))))
     return sweep_edges(everything, width=width)
+
+
+def snap_to_steps(scans: Sequence[np.ndarray], *, resolution: float) -> list[np.ndarray]:
+    """Return the readings of scans that step replaced by their steps; sweeps as they are.
+
+    At a step the readings scatter by the noise of the encoder while the quantity stands still; steps of several scans
+    that agree are one. A scan any of whose readings lies further off than `SNAP` of the spacing is left alone: it may be
+    a sweep.
+    """
+    finite = [scan[np.isfinite(scan)] for scan in scans]
+    grids = [_plain_steps(scan, resolution) for scan in finite]
+    known = [g for g in grids if g is not None]
+    if not known:
+        return list(scans)
+    common = step_centres_of_all(known, resolution=resolution)
+    spacing = float(np.diff(common).min()) if len(common) > 1 else np.inf
+    result = []
+    for scan, taken, grid in zip(scans, finite, grids, strict=True):
+        near = common[_nearest(taken, common)] if len(taken) else taken
+        if grid is None or np.abs(taken - near).max(initial=0.0) > SNAP * spacing:
+            result.append(scan)
+        else:
+            result.append(np.where(np.isfinite(scan), common[_nearest(scan, common)], np.nan))
+    return result
+
+
+def _plain_steps(scan: np.ndarray, resolution: float) -> np.ndarray | None:
+    steps = step_centres(scan, resolution=resolution) if len(scan) else None
+    if steps is None and 2 < len(scan) <= MAX_SINGLE_STEPS and _is_regular(scan):
+        steps = np.sort(scan)
+    return steps
 
 
 def _sparse_steps(scan: np.ndarray, *, resolution: float) -> np.ndarray | None:

@@ -21,9 +21,6 @@ __all__ = ["Along", "difference", "estimate_ratio", "no_difference"]
 
 Along = Literal["energy", "delay"]
 
-STEP = 0.02
-"""A cell that is off by less than this part of the bins' spacing is a step whose readings scatter."""
-
 
 def difference(sums: xr.Dataset, constant: tuple[float, float], *, along: Along, axis: xr.DataArray) -> xr.Dataset:
     """Return optical densities and their difference with errors.
@@ -35,8 +32,7 @@ def difference(sums: xr.Dataset, constant: tuple[float, float], *, along: Along,
     The cells of one bin number share a coordinate but not their pulses: a cell's value is that of the curve at its own
     mean coordinate m, plus half the curvature times the spread v of the coordinate. It is moved to the common axis by
     f(x) ≈ value − f'·(m − x) − f''·v/2 with derivatives from the neighbouring bins. The additional noise is a fraction
-    |m − x| / spacing of a bin's own, so the errors stay as they are. Where a scan steps, readings differ by the noise of
-    the encoder only, and nothing is moved. A step that is sharper than the bins overshoots by
+    |m − x| / spacing of a bin's own, so the errors stay as they are. A step that is sharper than the bins overshoots by
     a twenty-fourth of its height where pulses fill the bins; where the stage dwells the spread is nothing.
 
     Parameters
@@ -93,11 +89,6 @@ def estimate_ratio(
     dim = str(axis.dims[0])
     mean, spread = mean_coordinate(sums, along)
     slope, bend = _along(dim, _slope, value, mean), _along(dim, _curvature, value, mean)
-    if axis.sizes[dim] > 1:
-        near = STEP * xr.DataArray(np.gradient(axis.values), dims=dim)
-        # at a step the readings scatter and the energy does not: nothing to move, and no slope to take off
-        stands = (np.abs(mean - axis) < near) & (spread < near**2)
-        slope, bend = slope.where(~stands, 0.0), bend.where(~stands, 0.0)
     _, scatter, _ = log_ratio(sums, a, b, slope=slope, along=along)
     pulses = pulse_scatter(sums, a, b)
     variance = moderated_variance(scatter, shot, sums["n_trains"], pulses=pulses, along=dim)
@@ -115,7 +106,11 @@ def _along(
         good = np.isfinite(f) & np.isfinite(x)
         # cells whose mean coordinates coincide or run backwards have no slope
         if good.sum() >= 3 and (np.diff(x[good]) > 0).all():
-            result[good] = function(f[good], x[good])
+            gap = np.diff(x[good])
+            left, right = np.append(gap[:1], gap), np.append(gap, gap[-1:])
+            # two cells that nearly coincide (a step cut by a bin edge) have no slope between them
+            apart = np.minimum(left, right) > 0.05 * np.maximum(left, right)
+            result[good] = np.where(apart, function(f[good], x[good]), 0.0)
         return result
 
     found: xr.DataArray = xr.apply_ufunc(

@@ -10,6 +10,7 @@ from pipeline.science.binning import (
     assign,
     energy_edges,
     grid_edges,
+    snap_to_steps,
     step_centres,
     step_centres_of_all,
     step_edges,
@@ -108,3 +109,17 @@ GRID = np.arange(526.6, 531.1, 0.2)
 )
 def test_scans_of_every_kind_get_the_bins_a_person_would_draw(scans, bins):
     assert len(energy_edges(scans)) - 1 == bins
+
+
+def test_steps_lose_the_noise_of_the_encoder_and_sweeps_stay():
+    sweep = np.r_[np.linspace(526.6, 531.0, 30), np.linspace(531.0, 526.6, 30)]
+    lost = noisy(GRID, 0.002, 2)
+    lost[3] = np.nan
+    scans = [noisy(GRID, 0.002), lost, sweep]
+    one, two, three = snap_to_steps(scans, resolution=1e-3)
+    np.testing.assert_array_equal(one[np.isfinite(two)], two[np.isfinite(two)])
+    assert np.isnan(two[3])
+    assert np.abs(one - GRID).max() < 0.004
+    np.testing.assert_array_equal(three, sweep)
+    shifted = GRID + 0.05
+    np.testing.assert_array_equal(snap_to_steps([noisy(GRID, 0.002), shifted], resolution=1e-3)[1], shifted)

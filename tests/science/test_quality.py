@@ -110,3 +110,15 @@ def test_every_pulse_has_exactly_one_reason():
     assert REASONS[int(code[2, 3])] == "saturated"
     assert REASONS[int(code[5, 5])] == "low_intensity"
     assert counts["used"] > 700
+
+
+def test_a_sweep_beside_a_step_scan_is_not_a_difference():
+    rng = np.random.default_rng(8)
+    steps = {n: scan(rng, first_train=1000 * n, photons=2e5) for n in range(2)}
+    energy = np.linspace(STEPS[0], STEPS[-1], 90)
+    od = 0.2 + 0.25 * np.exp(-(((energy - 529.2) / 0.6) ** 2))
+    sweep = make_pulses(rng, energy, delta=true_delta(energy), od=od, photons=2e5, first_train=9000)
+    found = compare_runs({**steps, 2: sweep}, {})
+    for figures in found.values():
+        assert abs(figures["offset"]) < 4.5 * figures["offset_stderr"]
+        assert abs(figures["normalisation"]) < 4.5 * figures["normalisation_stderr"] + 2e-4
