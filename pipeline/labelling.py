@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import xarray as xr
 
@@ -11,6 +13,8 @@ from pipeline.job import Job
 from pipeline.science.selection import select_pulses
 from pipeline.science.timing import pulse_delay
 from schemas.config import DelayScanRun
+
+log = logging.getLogger("trxas")
 
 __all__ = ["fluence_of", "labelled", "select"]
 
@@ -35,7 +39,10 @@ def labelled(job: Job, number: int) -> xr.Dataset:
         try:
             delay, base = at(options.use_arrival), at(False)[:, 0]
         except DataError as error:
-            raise DataError(f"run {number}: {error}") from None
+            # its pulses are counted as `no_delay`; the other runs go on
+            log.warning("run %d: %s", number, error)
+            delay = xr.DataArray(np.full(pulses["present"].shape, np.nan), dims=("train", "pulse"))
+            base = delay[:, 0]
         pulses = pulses.assign_coords(delay=delay, nominal_delay=base.variable)
         if isinstance(scan, DelayScanRun) and scan.energy is not None:
             pulses = pulses.assign_coords(energy=("train", np.full(pulses.sizes["train"], scan.energy)))

@@ -14,7 +14,7 @@ from pipeline.job import Job
 from pipeline.science.agreement import FIGURES, compare_runs
 from pipeline.science.binning import snap_to_steps
 from pipeline.science.quality import run_quality
-from pipeline.science.selection import count_reasons
+from pipeline.science.selection import REASONS, count_reasons
 from pipeline.science.spectra import delay_scans, flat_constant, quality_cells, spectra
 from pipeline.summary import EARLY
 from schemas.config import BinGrid, BinWidth, DelayScanRun
@@ -70,8 +70,14 @@ def _at_steps(runs: dict[int, xr.Dataset], scans: list[int]) -> dict[int, xr.Dat
 def _constant(flat: xr.Dataset | None, scans: list[xr.Dataset], warnings: list[str]) -> tuple[float, float]:
     """Return the flat-field constant; without a flat-field run that of the pulses before time zero, if there are any."""
     if flat is not None:
-        return flat_constant([flat])
-    early = [r.assign(code=xr.where(r["delay"] < EARLY, r["code"], 8).astype(np.uint8)) for r in scans]
+        try:
+            return flat_constant([flat])
+        except DataError as error:
+            raise DataError(f"runs.flat_field: {error}") from None
+    early = [
+        r.assign(code=xr.where(r["delay"] < EARLY, r["code"], REASONS.index("no_delay")).astype(np.uint8))
+        for r in scans
+    ]
     try:
         found = flat_constant(early)
     except DataError:
@@ -121,8 +127,14 @@ def _quality(job: Job, runs: dict[int, xr.Dataset], energy_bins: Any, delay_bins
         kind = (
             "flat_field" if science is None else ("delay_scan" if isinstance(science, DelayScanRun) else "energy_scan")
         )
-        cell = quality_cells(run, kind=kind, energy_bins=energy_bins, delay_bins=delay_bins)
-        reasons = count_reasons(np.where((run["code"].values == 0) & (cell < 0), 9, run["code"].values))
+        try:
+            cell = quality_cells(run, kind=kind, energy_bins=energy_bins, delay_bins=delay_bins)
+        except DataError:
+            # a run without energy or delay has no bins; where its pulses went is counted all the same
+            cell = np.full(run["present"].shape, -1)
+        reasons = count_reasons(
+            np.where((run["code"].values == 0) & (cell < 0), REASONS.index("outside_bins"), run["code"].values)
+        )
         counts = manifest.read(job.run_dir(number)).get("inventory", {}).get("counts", {})
         blank = manifest.read(job.run_dir(number)).get("pulses", {}).get("n_blank", 0)
         row = {

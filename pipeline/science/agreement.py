@@ -46,7 +46,7 @@ def compare_runs(
         from that of all other energy scans [OD].
     """
     found = {number: dict(_NONE) for number in [*energy_scans, *delay_scans]}
-    if energy_scans:
+    if any(np.isfinite(run["energy"].values).any() for run in energy_scans.values()):
         edges = edges_of_energy(list(energy_scans.values()), energy_bins)
         sums = {n: _by_energy(run, edges) for n, run in energy_scans.items()}
         for group in _groups(energy_scans, delay=True):

@@ -8,6 +8,7 @@ from scipy.stats import chi2
 
 from pipeline.science.accumulate import accumulate, mean_coordinate
 from pipeline.science.difference import Along, estimate_ratio
+from pipeline.science.selection import REASONS
 
 __all__ = ["run_quality"]
 
@@ -40,7 +41,7 @@ def run_quality(pulses: xr.Dataset, cell: np.ndarray, *, along: Along = "energy"
     used = cell >= 0
     photons, stderr = pulses["photons"].values, pulses["photons_stderr"].values
     code = pulses["code"].values
-    lit = (code == 0) | (code == 6)
+    lit = (code == 0) | (code == REASONS.index("saturated"))
     saturated = (pulses["n_saturated"].values.sum(axis=2) > 0) & lit
     result = dict.fromkeys(_FIGURES, float("nan"))
     result["saturated_fraction"] = float(saturated.sum() / lit.sum()) if lit.any() else np.nan

@@ -60,6 +60,7 @@ def nominal_edges(runs: Sequence[xr.Dataset], bins: Bins, *, resolution: float =
     resolution
         Stage readings closer than this [ps] are the same step.
     """
+    runs = [r for r in runs if np.isfinite(r["nominal_delay"].values).any()]
     medians = [_train_median(r["delay"].values) for r in runs]
     everything = np.concatenate(medians) if medians else np.empty(0)
     everything = everything[np.isfinite(everything)]

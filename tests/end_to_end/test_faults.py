@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -67,6 +68,28 @@ def test_a_broken_run_costs_no_other_run_its_result(tiny, tmp_path, prefect_home
     # the sweep of run 4 and the steps of run 3 at 32 mJ/cm² do not depend on the lost run at 16
     assert left["fluence"].values.tolist() == [32.0]
     np.testing.assert_array_equal(left["n_pulses"].sel(fluence=32.0), right["n_pulses"].sel(fluence=32.0))
+
+
+@pytest.mark.parametrize(
+    ("run", "source", "reason"),
+    [
+        (5, "SA3_XTD10_MONO/MDL/PHOTON_ENERGY/actualEnergy", "no_energy"),
+        (6, "SCS_ILH_LAS/MOTOR/LT3/actualPosition", "no_delay"),
+    ],
+)
+def test_a_run_without_energy_or_stage_is_counted_and_costs_no_other(tiny, tmp_path, run, source, reason):
+    copied = tmp_path / "copy"
+    shutil.copytree(tiny.out, copied)
+    with h5py.File(next((copied / "raw" / f"r{run:04d}").glob("*DA01*")), "r+") as file:
+        file.move(f"CONTROL/{source}", f"CONTROL/{source}Lost")
+    version = process(load_job(copied / "config.yaml", tmp_path / "out"))
+    tree = xr.open_datatree(version / "product.zarr", engine="zarr")
+    quality = tree["quality"].to_dataset().sel(run=run)
+    assert int(quality["pulses_used"]) == 0
+    assert int(quality[f"dropped_{reason}"]) > 300
+    assert int(tree["spectra/n_pulses"].sel(fluence=32.0).sum()) > 1000
+    warnings = json.loads((version / "summary.json").read_text())["warnings"]
+    assert any(f"run {run}: no pulse is used" in w for w in warnings)
 
 
 def test_a_broken_calibration_run_ends_it_with_one_line(tiny, tmp_path):
