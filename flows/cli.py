@@ -355,6 +355,7 @@ def _instrument(name: str) -> Any:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command and exit: 0 done, 1 data or product at fault, 2 usage or config error."""
+    arguments = _common_last(sys.argv[1:] if arguments is None else arguments)
     try:
         app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
@@ -370,6 +371,14 @@ def main(arguments: list[str] | None = None) -> None:
         text = str(error).splitlines()[0] if str(error) else ""
         _fail(f"unexpected {type(error).__name__}: {text} (--log-level DEBUG shows where; this is a fault of trxas)", 1)
     sys.exit(0)
+
+
+def _common_last(arguments: list[str]) -> list[str]:
+    """Move the common options behind the verb, where the parser knows them: they may be written before it too."""
+    first = 0
+    while first < len(arguments) and arguments[first].startswith(("--log-level", "--no-progress", "--progress")):
+        first += 2 if arguments[first] == "--log-level" else 1
+    return arguments[first:] + arguments[:first] if first < len(arguments) else arguments
 
 
 def _fail(message: str, code: int) -> None:

@@ -113,6 +113,11 @@ def test_exports_hold_the_same_numbers(run, product, tmp_path, name):
         )
 
 
+def test_common_options_may_stand_before_the_verb(run, product):
+    code, before, _ = run("--no-progress", "--log-level", "ERROR", "show", product)
+    assert (code, before) == (0, run("show", product, "--log-level", "ERROR", "--no-progress")[1])
+
+
 def test_plan_and_doctor(run, product):
     code, out, _ = run("plan", product)
     assert code == 0
