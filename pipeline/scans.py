@@ -47,9 +47,17 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
     constant = _constant(runs.get(flat) if flat is not None else None, [*energy_runs, *delay_runs], warnings)
     tree = {
         "spectra": _binned(
-            spectra, energy_runs, warnings, energy_bins=energy_bins, delay_bins=delay_bins, constant=constant
+            spectra,
+            energy_runs,
+            warnings,
+            energy_bins=energy_bins,
+            delay_bins=delay_bins,
+            constant=constant,
+            workers=job.workers,
         ),
-        "delay_scan": _binned(delay_scans, delay_runs, warnings, delay_bins=delay_bins, constant=constant),
+        "delay_scan": _binned(
+            delay_scans, delay_runs, warnings, delay_bins=delay_bins, constant=constant, workers=job.workers
+        ),
     }
     if not any(ds["n_pulses"].size for ds in tree.values()):
         raise DataError(f"{job.config.dataset}: {'; '.join(warnings) or 'no scan holds a pulse that counts'}")

@@ -1,61 +1,136 @@
-"""The one pass over pulses, compiled: sums per cell, with products of train sums for the errors."""
+"""The one pass over pulses, compiled: bin look-up, filter, and sums per cell with the products that errors need."""
 
 import numba
 import numpy as np
 
-__all__ = ["add_pulses"]
+__all__ = ["add_trains"]
+
+
+@numba.njit(cache=True, inline="always")
+def _bin_of(value, edges, last, scale, guess):  # type: ignore[no-untyped-def]
+    """Return the bin of a value as `numpy.searchsorted` would, -1 outside (and for NaN).
+
+    Pulses of a train mostly share a bin, so `guess` is looked at first; then the place it has on equal bins (scale is
+    bins per unit, 0 where they are not equal), which rounding can miss by one; then halving.
+    """
+    if not (edges[0] <= value <= edges[last + 1]):
+        return -1
+    if edges[guess] <= value < edges[guess + 1]:
+        return guess
+    if scale > 0.0:
+        guess = min(int((value - edges[0]) * scale), last)
+        if edges[guess] <= value < edges[guess + 1]:
+            return guess
+    low, high = 0, last
+    while low < high:
+        middle = (low + high + 1) >> 1
+        if value >= edges[middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 @numba.njit(cache=True, nogil=True)
-def add_pulses(cell, photons, variance, energy, delay, along, n, trains, total, product, shot, moment):  # type: ignore[no-untyped-def]
-    """Add trains × pulses to the sums of their cells, in a fixed order.
+def add_trains(  # type: ignore[no-untyped-def]
+    chosen, row, column, edges, scale, code, photons, stderr, energy, delay, along, beams, magic, n, trains, limbs
+):
+    """Add the chosen trains to the sums of their cells; cell = row of the train · columns + column of the pulse.
 
-    cell (train, pulse) is -1 for pulses that do not count. Inside a train the pulses of a cell are added up first,
-    because pulses of one train are not independent; the products are of these train sums X and of the sums Y of
-    photons × coordinate: product[0] = Σ X_a X_b, product[1] = Σ X_a Y_b, product[2] = Σ Y_a Y_b. product[3] is Σ x_a x_b over single pulses. The coordinate is the
-    energy (along = 0) or the delay (along = 1).
+    The column is that of `column` (train, pulse; -1: none), or where that is empty the bin of the pulse's delay in
+    `edges` (none: all are one bin), for pulses whose `code` is 0. Inside a train the pulses of a cell are added up first, because pulses of one train
+    are not independent. What a train adds is cut into slices on fixed grids (`magic` + x − `magic` rounds x to a grid),
+    whose sums are exact: they do not depend on the order of trains, nor on who added them.
+
+    `beams` is a tuple as long as there are beams: its length is known when this is compiled, so loops over beams unroll.
     """
-    n_trains, n_pulses, n_beams = photons.shape
-    touched = np.empty(n_pulses, np.int64)
-    slot = np.full(n.shape[0], -1, np.int64)
-    part = np.empty((n_pulses, n_beams))
-    shifted = np.empty((n_pulses, n_beams))
-    for t in range(n_trains):
-        used = 0
+    n_beams = len(beams)
+    n_pairs = n_beams * (n_beams + 1) // 2
+    n_limbs, _, n_terms = limbs.shape
+    n_pulses = photons.shape[1]
+    given = column.size > 0
+    n_columns = n.shape[0] if given else max(edges.shape[0] - 1, 1)
+    slot = np.full(n_columns, -1, np.int64)
+    most = min(n_pulses, n_columns)
+    touched, count = np.empty(most, np.int64), np.empty(most, np.int64)
+    # per cell of the train: X (beams), variance (beams), Y (beams), products of pulses (pairs), Σ w·t, Σ w·t²
+    at_variance, at_shifted, at_pair = n_beams, 2 * n_beams, 3 * n_beams
+    at_moment = at_pair + n_pairs
+    part = np.empty((most, at_moment + 2))
+    term = np.zeros(n_terms)
+    for t in chosen:
+        used, guess = 0, 0
+        q = energy[t]
         for p in range(n_pulses):
-            c = cell[t, p]
+            d = delay[t, p]
+            if given:
+                c = column[t, p]
+            elif code[t, p] != 0:
+                c = -1
+            elif edges.shape[0] == 0:
+                c = 0
+            else:
+                c = _bin_of(d, edges, n_columns - 1, scale, guess)
             if c < 0:
                 continue
+            guess = 0 if given else c
+            if d != d:
+                d = 0.0
             s = slot[c]
             if s < 0:
                 s = used
                 slot[c] = s
                 touched[s] = c
-                part[s, :] = 0.0
-                shifted[s, :] = 0.0
+                count[s] = 0
+                for k in range(part.shape[1]):
+                    part[s, k] = 0.0
                 used += 1
-            n[c] += 1
+            count[s] += 1
             weight = 0.0
-            q = energy[t] if along == 0 else delay[t, p]
+            k = at_pair
             for b in range(n_beams):
-                weight += photons[t, p, b]
-                part[s, b] += photons[t, p, b]
-                shifted[s, b] += photons[t, p, b] * q
-                shot[c, b] += variance[t, p, b]
-                for a in range(n_beams):
-                    product[c, 3, a, b] += photons[t, p, a] * photons[t, p, b]
-            moment[c, 0] += weight
-            moment[c, 1] += weight * energy[t]
-            moment[c, 2] += weight * energy[t] ** 2
-            moment[c, 3] += weight * delay[t, p]
-            moment[c, 4] += weight * delay[t, p] ** 2
+                x = photons[t, p, b]
+                e = stderr[t, p, b]
+                weight += x
+                part[s, b] += x
+                part[s, at_variance + b] += e * e
+                part[s, at_shifted + b] += x * d
+                for a in range(b + 1):
+                    part[s, k] += photons[t, p, a] * x
+                    k += 1
+            part[s, at_moment] += weight * d
+            part[s, at_moment + 1] += weight * d * d
         for s in range(used):
             c = touched[s]
             slot[c] = -1
-            trains[c] += 1
+            cell = row[t] * n_columns + c
+            n[cell] += count[s]
+            trains[cell] += 1
+            weight = 0.0
+            for b in range(n_beams):
+                weight += part[s, b]
+                term[b] = part[s, b]
+                term[n_beams + b] = part[s, at_variance + b]
+                if along == 0:
+                    part[s, at_shifted + b] = part[s, b] * q
+            k = 2 * n_beams
+            term[k], term[k + 1] = weight * q, weight * q * q
+            term[k + 2], term[k + 3] = part[s, at_moment], part[s, at_moment + 1]
+            k += 4
+            i = 0
+            for b in range(n_beams):
+                for a in range(b + 1):
+                    term[k + i] = part[s, a] * part[s, b]
+                    term[k + n_pairs + i] = part[s, at_pair + i]
+                    term[k + 2 * n_pairs + i] = part[s, at_shifted + a] * part[s, at_shifted + b]
+                    i += 1
+            k += 3 * n_pairs
             for a in range(n_beams):
-                total[c, a] += part[s, a]
                 for b in range(n_beams):
-                    product[c, 0, a, b] += part[s, a] * part[s, b]
-                    product[c, 1, a, b] += part[s, a] * shifted[s, b]
-                    product[c, 2, a, b] += shifted[s, a] * shifted[s, b]
+                    term[k] = part[s, a] * part[s, at_shifted + b]
+                    k += 1
+            for limb in range(n_limbs):
+                for k in range(n_terms):
+                    slice_ = (term[k] + magic[limb, k]) - magic[limb, k]
+                    limbs[limb, cell, k] += slice_
+                    term[k] -= slice_

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from pipeline.science.accumulate import accumulate, mean_coordinate, merge_sums
+from pipeline.science.accumulate import accumulate, mean_coordinate, merge_sums, without
 from pipeline.science.binning import assign
 from pipeline.science.difference import Along, estimate_ratio
 from pipeline.science.spectra import Bins, edges_of_energy, nominal_edges
@@ -83,11 +83,12 @@ def _compare(
 ) -> None:
     if len(sums) < 2:
         return
-    axis = mean_coordinate(merge_sums(list(sums.values())), along)[0]
+    whole = merge_sums(list(sums.values()))
+    axis = mean_coordinate(whole, along)[0]
     filled = np.flatnonzero(np.isfinite(axis.values))
     axis = axis.isel(cell=filled)
     for number, own in sums.items():
-        rest = merge_sums([s for n, s in sums.items() if n != number])
+        rest = without(whole, own)
         # both are moved to the common coordinate: a sweep and a step scan do not share the bins' means
         ours, theirs = (estimate_ratio(s.isel(cell=filled), *beams, along=along, axis=axis)[:2] for s in (own, rest))
         difference, weight = (theirs[0] - ours[0]).values, (1.0 / (ours[1] + theirs[1])).values

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from pipeline.science.accumulate import log_ratio, mean_coordinate, pulse_scatter
+from pipeline.science.accumulate import log_ratio, mean_coordinate, pulse_scatter, total
 from pipeline.science.uncertainty import moderated_variance
 
 __all__ = ["Along", "difference", "estimate_ratio", "no_difference"]
@@ -66,7 +66,7 @@ def difference(sums: xr.Dataset, constant: tuple[float, float], *, along: Along,
     result["n_pulses"] = sums["n_pulses"]
     result["n_trains"] = sums["n_trains"]
     for beam in ("pumped", "unpumped"):
-        result[f"photons_{beam}"] = sums["photons"].sel(beam=beam, drop=True)
+        result[f"photons_{beam}"] = total(sums, "photons").sel(beam=beam, drop=True)
     result.attrs.update(flat_field_constant=c, flat_field_constant_stderr=c_stderr)
     return result.drop_vars("beam", errors="ignore")
 

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import DataError
-from pipeline.science.accumulate import accumulate, log_ratio, mean_coordinate, merge_sums, pulse_scatter
+from pipeline.science.accumulate import accumulate_runs, log_ratio, mean_coordinate, pulse_scatter, settle
 from pipeline.science.binning import (
     MAX_SINGLE_STEPS,
     assign,
@@ -40,7 +40,7 @@ def flat_constant(runs: Sequence[xr.Dataset]) -> tuple[float, float]:
     DataError
         If no pulse counts.
     """
-    sums = merge_sums([accumulate(r, np.where(r["code"].values == 0, 0, -1), 1) for r in runs])
+    sums = accumulate_runs(runs, (np.zeros(r.sizes["train"], np.int64) for r in runs), 1)
     value, scatter, shot = log_ratio(sums, "pumped", "unpumped")
     if not np.isfinite(value[0]):
         raise DataError("no pulse of the flat-field run counts; is it a run with X-rays?")
@@ -107,6 +107,7 @@ def spectra(
     energy_bins: Bins = None,
     delay_bins: Bins = None,
     constant: tuple[float, float] = (0.0, 0.0),
+    workers: int = 1,
 ) -> xr.Dataset:
     """Bin energy scans into spectra.
 
@@ -121,6 +122,8 @@ def spectra(
         Edges [ps], a width, or None: one bin per stage position; then all pulses of a train share the train's bin.
     constant
         Flat-field constant and its standard error, see `flat_constant`.
+    workers
+        Threads; the result does not depend on their number.
 
     Returns
     -------
@@ -132,15 +135,27 @@ def spectra(
     d_edges = nominal_edges(runs, delay_bins)
     fluence = np.unique([float(r["fluence"]) for r in runs])
     n_e, n_d = len(e_edges) - 1, len(d_edges) - 1
-    parts: dict[float, list[xr.Dataset]] = {f: [] for f in fluence.tolist()}
-    for run in runs:
-        delay = run["delay"].values
-        if delay_bins is None:
-            delay = np.broadcast_to(_train_median(delay)[:, None], delay.shape)
-        cell = _cells(run, assign(run["energy"].values, e_edges)[:, None], assign(delay, d_edges), n_e)
-        parts[float(run["fluence"])].append(accumulate(run, cell, n_e * n_d))
-    sums = xr.concat([merge_sums(p) for p in parts.values()], dim="fluence")
-    shaped = _unstack(sums, {"delay": n_d, "energy": n_e}).assign_coords(fluence=fluence)
+    own_delay = delay_bins is not None
+
+    def rows(run: xr.Dataset) -> np.ndarray:
+        """Return the row of each train: its fluence, energy, and its delay where that is the train's."""
+        at = int(np.searchsorted(fluence, float(run["fluence"])))
+        e = assign(run["energy"].values, e_edges)
+        row = np.where(e >= 0, at * n_e + e, -1)
+        if own_delay:
+            return row
+        d = assign(_train_median(run["delay"].values), d_edges)
+        return np.where((row >= 0) & (d >= 0), row * n_d + d, -1)
+
+    sums = accumulate_runs(
+        runs,
+        map(rows, runs),
+        len(fluence) * n_e * (1 if own_delay else n_d),
+        delay_edges=d_edges if own_delay else None,
+        workers=workers,
+    )
+    shaped = _unstack(settle(sums), {"fluence": len(fluence), "energy": n_e, "delay": n_d})
+    shaped = shaped.assign_coords(fluence=fluence)
     kept = shaped.isel(
         delay=np.flatnonzero(shaped["n_pulses"].sum(["fluence", "energy"]) > 0),
         energy=np.flatnonzero(shaped["n_pulses"].sum(["fluence", "delay"]) > 0),
@@ -149,14 +164,18 @@ def spectra(
         raise DataError(
             "no pulse of the energy scans falls into a bin; check energy.bins, delay.bin and sources.energy"
         )
-    energy, _ = mean_coordinate(kept.sum(["fluence", "delay"]), "energy")
-    at, _ = mean_coordinate(kept.sum(["fluence", "energy"]), "delay")
+    energy, _ = mean_coordinate(kept, "energy", over=["fluence", "delay"])
+    at, _ = mean_coordinate(kept, "delay", over=["fluence", "energy"])
     result = difference(kept, constant, along="energy", axis=energy)
     return result.assign_coords(energy=energy, delay=at).transpose("fluence", "delay", "energy", ...)
 
 
 def delay_scans(
-    runs: Sequence[xr.Dataset], *, delay_bins: Bins = None, constant: tuple[float, float] = (0.0, 0.0)
+    runs: Sequence[xr.Dataset],
+    *,
+    delay_bins: Bins = None,
+    constant: tuple[float, float] = (0.0, 0.0),
+    workers: int = 1,
 ) -> xr.Dataset:
     """Bin delay scans at fixed energy; scans at the same fluence and energy (within 2·10⁻⁴) add up.
 
@@ -167,24 +186,24 @@ def delay_scans(
     if not runs:
         return no_difference(("scan", "delay"))
     d_edges = nominal_edges(runs, delay_bins)
-    n_d = len(d_edges) - 1
     groups = _group_scans(runs)
-    sums = []
-    for members in groups:
-        parts = [
-            accumulate(r, _cells(r, np.zeros((r.sizes["train"], 1), np.int64), bins, 1), n_d, along="delay")
-            for r in members
-            for bins in [assign(r["delay"].values, d_edges)]
-        ]
-        sums.append(merge_sums(parts))
-    shaped = _unstack(xr.concat(sums, dim="scan"), {"delay": n_d})
+    members = [(i, run) for i, group in enumerate(groups) for run in group]
+    sums = accumulate_runs(
+        [run for _, run in members],
+        (np.full(run.sizes["train"], i) for i, run in members),
+        len(groups),
+        delay_edges=d_edges,
+        along="delay",
+        workers=workers,
+    )
+    shaped = _unstack(settle(sums), {"scan": len(groups), "delay": len(d_edges) - 1})
     kept = shaped.isel(delay=np.flatnonzero(shaped["n_pulses"].sum("scan") > 0))
     if kept["n_pulses"].size == 0:
         raise DataError(
             "no pulse of the delay scans falls into a bin; check delay.bin, delay.t0 and sources.delay_stage"
         )
-    at, _ = mean_coordinate(kept.sum("scan"), "delay")
-    energy, _ = mean_coordinate(kept.sum("delay"), "energy")
+    at, _ = mean_coordinate(kept, "delay", over=["scan"])
+    energy, _ = mean_coordinate(kept, "energy", over=["delay"])
     result = difference(kept, constant, along="delay", axis=at)
     fluence = ("scan", [float(g[0]["fluence"]) for g in groups])
     return result.assign_coords(delay=at, energy=energy, fluence=fluence).transpose("scan", "delay", ...)
