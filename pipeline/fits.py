@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import xarray as xr
 
 from pipeline.errors import DataError
+from pipeline.kinetics import fit_all_kinetics
 from pipeline.science.dos import builtin_dos
-from pipeline.science.kinetic_compare import compare_models
-from pipeline.science.kinetic_traces import collect_traces, gather_fits, simpler_form
-from pipeline.science.kinetics import fit_kinetics
 from pipeline.science.mixture import fit_mixture
 from pipeline.science.peaks import fit_peaks
+from pipeline.science.resampling import Replicates
 from pipeline.science.windows import difference_window
-from schemas.config import Config, Measured
+from schemas.config import Config
 
 __all__ = ["MODULES", "fit_all"]
 
@@ -23,6 +20,9 @@ MODULES = tuple(
     f"pipeline.{name}"
     for name in (
         "fits",
+        "kinetics",
+        "science.components",
+        "science.resampling",
         "science.dos",
         "science.windows",
         *(f"science.{private}{topic}*" for topic in ("kinetic", "mixture", "peaks") for private in ("", "_")),
@@ -37,9 +37,13 @@ GROUND_LIMIT = 3.0
 
 
 def fit_all(
-    spectra: xr.Dataset, delay_scan: xr.Dataset, config: Config, curves: dict[str, xr.DataArray]
+    spectra: xr.Dataset,
+    delay_scan: xr.Dataset,
+    config: Config,
+    curves: dict[str, xr.DataArray],
+    replicates: Replicates | None = None,
 ) -> tuple[dict[str, xr.Dataset], list[str]]:
-    """Return the groups peaks, kinetics and mixture, and warnings about what could not be fitted.
+    """Return the groups peaks, kinetics, components and mixture, and warnings about what could not be fitted.
 
     Parameters
     ----------
@@ -49,6 +53,8 @@ def fit_all(
         Options of the fits.
     curves
         dos_ground and dos_excited over energy [eV], or empty for built-in ones.
+    replicates
+        Differences of resampled trains, where `kinetics.bootstrap` asks for them.
     """
     warnings: list[str] = []
     empty = spectra.sizes["energy"] == 0
@@ -60,9 +66,9 @@ def fit_all(
     except DataError as error:
         warnings.append(f"no peaks: {error}")
         peaks = _no_peaks(spectra)
-    kinetics = _kinetics(spectra, delay_scan, config, warnings)
+    kinetics, components = fit_all_kinetics(spectra, delay_scan, config, warnings, replicates)
     mixture = _mixture(spectra, config, curves, window, warnings)
-    return {"peaks": peaks, "kinetics": kinetics, "mixture": mixture}, warnings
+    return {"peaks": peaks, "kinetics": kinetics, "components": components, "mixture": mixture}, warnings
 
 
 def _no_peaks(spectra: xr.Dataset) -> xr.Dataset:
@@ -73,45 +79,6 @@ def _no_peaks(spectra: xr.Dataset) -> xr.Dataset:
         detected=(dims, np.zeros(shape, bool))
     )
     return peaks.assign_coords(peak=["A", "B"], fluence=spectra["fluence"].values, delay=spectra["delay"].values)
-
-
-def _kinetics(spectra: xr.Dataset, delay_scan: xr.Dataset, config: Config, warnings: list[str]) -> xr.Dataset:
-    options = config.kinetics
-    fluences = np.union1d(spectra["fluence"].values, delay_scan["fluence"].values)
-    fitted: dict[float, xr.Dataset | None] = {}
-    forms: dict[float, xr.Dataset] = {}
-    prior = None if options.amplitude_prior == "none" else options.amplitude_prior
-    for fluence in fluences.tolist():
-        traces = collect_traces(spectra, delay_scan, fluence, include_spectra=options.global_)
-        fitted[fluence] = None
-        if traces is None:
-            continue
-        try:
-            fitted[fluence] = fit_kinetics(
-                traces,
-                power=options.power,
-                irf_sigma=_prior(options.irf_sigma),
-                t_d=_prior(options.t_d),
-                n_exponentials=options.n_exponentials,
-                amplitude_prior=prior,
-            )
-            forms[fluence] = compare_models(
-                traces, irf_sigma=_prior(options.irf_sigma), t_d=_prior(options.t_d), amplitude_prior=prior
-            )
-        except DataError as error:
-            warnings.append(f"kinetics at {fluence:g} mJ/cm²: {error}")
-    if not any(f is not None for f in fitted.values()):
-        warnings.append("no kinetics: no fluence has a delay scan with enough delays")
-    elif options.irf_sigma == "fit" and options.t_d == "fit":
-        warnings.append(
-            "kinetics: time zero and instrument response are both fitted; a measured value makes tau1 far better known"
-        )
-    warnings += [text for fluence, compared in forms.items() if (text := simpler_form(fluence, compared))]
-    return gather_fits(fitted, forms)
-
-
-def _prior(option: Any) -> Any:
-    return (option.value, option.stderr) if isinstance(option, Measured) else option
 
 
 def _mixture(

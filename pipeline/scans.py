@@ -14,13 +14,14 @@ from pipeline.job import Job
 from pipeline.science.agreement import FIGURES, compare_runs
 from pipeline.science.binning import snap_to_steps
 from pipeline.science.quality import run_quality
+from pipeline.science.resampling import Replicates, resampled_differences
 from pipeline.science.selection import REASONS, count_reasons
 from pipeline.science.spectra import delay_scans, flat_constant, quality_cells, spectra
 from pipeline.summary import EARLY
 from schemas.config import BinGrid, BinWidth, DelayScanRun
 from schemas.datasets import QUALITY
 
-__all__ = ["bin_scans"]
+__all__ = ["bin_scans", "resample_scans"]
 
 
 def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Dataset], list[str]]:
@@ -38,13 +39,10 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
     DataError
         If no scan holds a pulse that falls into a bin.
     """
-    flat = job.config.runs.flat_field
     warnings = list[str]()
     energy_bins, delay_bins = _energy_bins(job), _delay_bins(job)
     runs = _at_steps(runs, [s.run for s in job.energy_scans])
-    energy_runs = [runs[s.run] for s in job.energy_scans]
-    delay_runs = [runs[s.run] for s in job.delay_scans]
-    constant = _constant(runs.get(flat) if flat is not None else None, [*energy_runs, *delay_runs], warnings)
+    energy_runs, delay_runs, constant = _parts(job, runs, warnings)
     tree = {
         "spectra": _binned(
             spectra,
@@ -63,6 +61,32 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
         raise DataError(f"{job.config.dataset}: {'; '.join(warnings) or 'no scan holds a pulse that counts'}")
     tree["quality"] = _quality(job, runs, energy_bins, delay_bins)
     return tree, warnings
+
+
+def resample_scans(job: Job, runs: dict[int, xr.Dataset], *, n_draws: int, seed: int) -> Replicates:
+    """Return delta_xas of the spectra and delay scans as resampled trains give it; see `resampled_differences`."""
+    runs = _at_steps(runs, [s.run for s in job.energy_scans])
+    energy_runs, delay_runs, constant = _parts(job, runs, [])
+    return resampled_differences(
+        energy_runs,
+        delay_runs,
+        energy_bins=_energy_bins(job),
+        delay_bins=_delay_bins(job),
+        constant=constant,
+        n_draws=n_draws,
+        seed=seed,
+    )
+
+
+def _parts(
+    job: Job, runs: dict[int, xr.Dataset], warnings: list[str]
+) -> tuple[list[xr.Dataset], list[xr.Dataset], tuple[float, float]]:
+    """Return the energy scans, the delay scans, and the flat-field constant with its error."""
+    flat = job.config.runs.flat_field
+    energy_runs = [runs[s.run] for s in job.energy_scans]
+    delay_runs = [runs[s.run] for s in job.delay_scans]
+    constant = _constant(runs.get(flat) if flat is not None else None, [*energy_runs, *delay_runs], warnings)
+    return energy_runs, delay_runs, constant
 
 
 def _at_steps(runs: dict[int, xr.Dataset], scans: list[int]) -> dict[int, xr.Dataset]:

@@ -83,6 +83,7 @@ def _kinetics(kinetics: xr.Dataset) -> list[dict[str, Any]]:
                 "ci68": [_number(v) for v in one["ci68"].values],
                 "ci95": [_number(v) for v in one["ci95"].values],
                 "identifiable": bool(one["identifiable"]),
+                **{n: _number(one[n]) for n in ("value_without_prior", "bootstrap_stderr") if n in one},
                 "verdict": own[0] if own else ("" if np.isfinite(one["value"]) else f"{name}: no fit at this fluence"),
             }
         result.append({"fluence": fluence, "parameters": parameters, "redchi": _number(fit["redchi"])})
@@ -158,6 +159,10 @@ def _fit_warnings(tree: xr.DataTree) -> list[str]:
         if points > 0 and float(fit["redchi"]) > 1 + SIGMAS * np.sqrt(2 / points):
             found.append(
                 f"kinetics at {fluence:g} mJ/cm²: the model does not describe the data (χ²/dof {float(fit['redchi']):.2f})"
+            )
+        if points > 0 and float(fit["redchi"]) < 1 - SIGMAS * np.sqrt(2 / points):
+            found.append(
+                f"kinetics at {fluence:g} mJ/cm²: the errors of the data look too large (χ²/dof {float(fit['redchi']):.2f})"
             )
     scan, spectra = tree["delay_scan"].to_dataset(), tree["spectra"].to_dataset()
     for name, data in (("delay scans", scan), ("spectra", spectra)):

@@ -22,10 +22,11 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.io import dos_files, manifest, publish, store
 from pipeline.io.euxfel import Run, open_run
 from pipeline.job import Job
+from pipeline.kinetics import SEED
 from pipeline.labelling import fluence_of, labelled, select
 from pipeline.plots import draw_beams, draw_product
 from pipeline.provenance import FileHashes, code_hash, code_version, digest, environment
-from pipeline.scans import bin_scans
+from pipeline.scans import bin_scans, resample_scans
 from pipeline.science.reduce import subtract_intra_train_dark
 from pipeline.science.roles import assign_roles
 from pipeline.summary import summarise
@@ -319,20 +320,24 @@ def bin_spectra(job: Job) -> bool:
     )
     if manifest.is_current(job.stage_dir, "spectra", key, "spectra.zarr"):
         return False
-    runs = {n: store.open_dataset(job.run_dir(n) / "pulses.zarr").load() for n in job.reduced_runs}
-    runs = {n: r.assign(code=select(job, r, n)) for n, r in runs.items()}
-    tree, warnings = bin_scans(job, runs)
+    tree, warnings = bin_scans(job, _selected(job))
     described = {name: GROUPS[name].describe(ds) for name, ds in tree.items()}
     store.write_tree(job.stage_dir / "spectra.zarr", xr.DataTree.from_dict({"/": xr.Dataset(), **described}))
     manifest.record(job.stage_dir, "spectra", key, warnings=warnings)
     return True
 
 
+def _selected(job: Job) -> dict[int, xr.Dataset]:
+    """Load the pulses of all runs, with the code that says which count."""
+    runs = {n: store.open_dataset(job.run_dir(n) / "pulses.zarr").load() for n in job.reduced_runs}
+    return {n: r.assign(code=select(job, r, n)) for n, r in runs.items()}
+
+
 # --- fits and product ------------------------------------------------------------------------------------------------
 
 
 def fit(job: Job) -> bool:
-    """Fit peaks, kinetics and mixture to the spectra; returns whether there was anything to do."""
+    """Fit peaks, kinetics, components and mixture to the spectra; returns whether there was anything to do."""
     mixture = job.config.mixture
     dos = {n: job.base / f for n in ("dos_ground", "dos_excited") if (f := getattr(mixture, n)) is not None}
     key = digest(
@@ -347,8 +352,11 @@ def fit(job: Job) -> bool:
         return False
     tree = store.open_tree(job.stage_dir / "spectra.zarr")
     curves = {name: dos_files.read_dos(path) for name, path in dos.items()}
+    replicates = None
+    if job.config.kinetics.bootstrap == "trains":
+        replicates = resample_scans(job, _selected(job), n_draws=job.config.kinetics.n_bootstrap, seed=SEED)
     results, warnings = fits.fit_all(
-        tree["spectra"].to_dataset().load(), tree["delay_scan"].to_dataset().load(), job.config, curves
+        tree["spectra"].to_dataset().load(), tree["delay_scan"].to_dataset().load(), job.config, curves, replicates
     )
     described = {name: GROUPS[name].describe(ds) for name, ds in results.items()}
     store.write_tree(job.stage_dir / "fits.zarr", xr.DataTree.from_dict({"/": xr.Dataset(), **described}))

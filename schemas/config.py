@@ -281,6 +281,15 @@ class Kinetics(Strict):
     """Number of times; 3 is the seed's model."""
     amplitude_prior: Positive | Literal["none"] = 3.0
     """Weak Gaussian prior on the amplitudes, in units of the largest signal; none switches it off."""
+    bootstrap: Literal["none", "parametric", "trains"] = "none"
+    """Refits of replicates for a second opinion on the errors; parametric: fit plus noise of the given errors; trains:
+    trains drawn anew from the pulses, which knows of noise that the errors miss. Off: it takes as long as n_bootstrap
+    fits."""
+    n_bootstrap: Annotated[int, Field(ge=20, le=10_000)] = 200
+    """Number of replicates; 200 give the ends of a 68 % interval to 10 % of its width."""
+    per_energy: bool = False
+    """Fit every energy alone too, with the time zero and response of the shared fit. Off: single energies rarely
+    determine the times, and each takes as long as the shared fit."""
 
 
 class Mixture(Window):

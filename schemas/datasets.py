@@ -13,6 +13,7 @@ from typing import Literal
 import xarray as xr
 
 __all__ = [
+    "COMPONENTS",
     "DELAY_SCAN",
     "FRAMES",
     "KINETICS",
@@ -224,6 +225,46 @@ KINETICS = DatasetSpec(
         "systematic": Variable(_PARAMETER, "ps", "change if a fixed t_d or irf_sigma were wrong by 10 fs"),
         "t50": Variable(("fluence",), "ps", "time of 50 % rise of the strongest trace", stderr=True),
         "signal": Variable(("fluence", "time", "energy"), "1", "fitted difference at a few delays", stderr=True),
+        "value_without_prior": Variable(
+            _PARAMETER, "ps", "value without the amplitude prior, NaN where there is none", required=False
+        ),
+        "bootstrap_stderr": Variable(_PARAMETER, "ps", "standard error of value from the bootstrap", required=False),
+        "bootstrap_ci68": Variable((*_PARAMETER, "bound"), "ps", "68 % interval from the bootstrap", required=False),
+        "bootstrap_ci95": Variable((*_PARAMETER, "bound"), "ps", "95 % interval from the bootstrap", required=False),
+    },
+)
+
+_COMPONENT = ("fluence", "component")
+_DECAY_SPECTRUM = ("fluence", "decay", "energy")
+_ALONE = ("fluence", "energy", "parameter")
+COMPONENTS = DatasetSpec(
+    "components",
+    "The difference over energy and delay in parts: singular vectors, spectra of the decays, single-energy fits.",
+    {
+        "fluence": _FLUENCE,
+        "component": Variable(("component",), "1", "singular component, strongest first", "int"),
+        "decay": Variable(("decay",), "1", "decay after the rise, named by its rate", "str"),
+        "parameter": Variable(("parameter",), "1", "time of the fit", "str"),
+        "bound": Variable(("bound",), "1", "lower or upper end of the interval", "str"),
+        "energy": Variable(("energy",), "eV", "photon energy"),
+        "delay": _DELAY,
+    },
+    {
+        "singular_values": Variable(_COMPONENT, "1", "singular value of the difference over its noise"),
+        "noise_level": Variable(_COMPONENT, "1", "singular value that noise alone exceeds in 1 of 100 cubes"),
+        "n_components": Variable(("fluence",), "1", "components above noise, -1 where there is no cube", "int"),
+        "spectra_left": Variable((*_COMPONENT, "energy"), "1", "spectrum of the component, optical density"),
+        "delays_right": Variable((*_COMPONENT, "delay"), "1", "course of the component, largest value 1"),
+        "decay_rate": Variable(("fluence", "decay"), "1/ps", "rate of the decay"),
+        "das": Variable(
+            _DECAY_SPECTRUM,
+            "1",
+            "amplitude of the decay after the rise in the shared fit, optical density",
+            stderr=True,
+        ),
+        "tau": Variable(_ALONE, "ps", "time from this energy alone, NaN where it is not fitted alone", stderr=True),
+        "tau_ci95": Variable((*_ALONE, "bound"), "ps", "95 % interval, open ends infinite or at the search limit"),
+        "tau_identifiable": Variable(_ALONE, "1", "this energy alone determines the time", "bool"),
     },
 )
 

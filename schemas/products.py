@@ -9,7 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas import datasets
 
-__all__ = ["GROUPS", "ROOT_ATTRIBUTES", "SCHEMA_VERSION", "Pointer", "Summary", "product_faults", "to_json_schema"]
+__all__ = [
+    "GROUPS",
+    "OPTIONAL_GROUPS",
+    "ROOT_ATTRIBUTES",
+    "SCHEMA_VERSION",
+    "Pointer",
+    "Summary",
+    "product_faults",
+    "to_json_schema",
+]
 
 SCHEMA_VERSION = 1
 
@@ -20,10 +29,14 @@ GROUPS = {
         datasets.DELAY_SCAN,
         datasets.PEAKS,
         datasets.KINETICS,
+        datasets.COMPONENTS,
         datasets.MIXTURE,
         datasets.QUALITY,
     )
 }
+
+OPTIONAL_GROUPS = ("components",)
+"""Groups that a product of an earlier version lacks."""
 
 ROOT_ATTRIBUTES = ("schema_version", "dataset", "created", "code_version", "config", "inputs", "product_hash")
 
@@ -54,6 +67,10 @@ class Tau(_Strict):
     """Whether the data determine this time."""
     verdict: str
     """What the data say about it, in words."""
+    value_without_prior: float | None = None
+    """Value without the amplitude prior; null where there is none."""
+    bootstrap_stderr: float | None = None
+    """Standard error from the bootstrap, where it was asked for."""
 
 
 class KineticsSummary(_Strict):
@@ -131,6 +148,8 @@ def product_faults(tree: xr.DataTree) -> list[str]:
     if version is not None and version != SCHEMA_VERSION:
         found.append(f"/: schema_version {version} found, this program knows {SCHEMA_VERSION}")
     for name, spec in GROUPS.items():
+        if name not in tree.children and name in OPTIONAL_GROUPS:
+            continue
         if name not in tree.children:
             found.append(f"/{name}: group is missing")
         else:

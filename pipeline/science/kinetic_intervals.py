@@ -1,16 +1,21 @@
 """How well a kinetics fit knows its parameters: covariance, profile intervals, design bound, parametric bootstrap.
 
 An interval of tau is found by fixing log tau, minimising over everything else, and asking where the cost exceeds its
-minimum by F(1, dof) times the reduced chi-square. Where it never does before the bound of the search, the interval is
-open: 0 or infinity. Symmetric errors in linear tau are not used: they cover 70 % where 95 % is promised.
+minimum by the quantile of chi-square with one degree of freedom. Where it never does before the bound of the search, the
+interval is open: 0 or infinity. Symmetric errors in linear tau are not used: they cover 70 % where 95 % is promised.
+
+The errors of the data are taken at their word as long as chi-square is acceptable; one that is not widens all errors by
+the root of the reduced chi-square. Nothing shortens them: dividing by a chi-square that is low by chance undercovers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2 as chi2_distribution
 from scipy.stats import f as f_distribution
 
 from pipeline.science._kinetic_kernel import normal_matrix, trace_model
@@ -22,15 +27,20 @@ __all__ = [
     "chi_square",
     "covariance",
     "design_bound",
+    "error_scale",
     "has_signal",
     "profile_intervals",
+    "refit_replicates",
     "stderr_from_interval",
 ]
 
 FloatArray = NDArray[np.float64]
 LEVELS = (0.6827, 0.95, 0.9973)
-"""The last one only widens the standard error, so that three of them mean what they say."""
+"""The last one serves the verdict, and the standard error where an interval is open."""
+_NORMAL = np.sqrt(chi2_distribution.ppf(LEVELS, 1))
 _CHANCE = 1e-4
+_ACCEPTABLE = 0.05
+"""Probability of chi-square below which the errors of the data are not taken at their word."""
 _UNKNOWN = 1e12
 """Variance of what the data do not touch, in scaled units."""
 _TOLERANCE = 0.03
@@ -48,6 +58,12 @@ def chi_square(problem: Problem, solution: Solution) -> float:
     """Sum of squared weighted residuals, priors left out."""
     model = trace_model(solution.theta, solution.amplitudes, solution.signs, problem.data)
     return float(np.sum(np.square(problem.data.weight * (problem.data.signal - model))))
+
+
+def error_scale(problem: Problem, solution: Solution) -> float:
+    """Factor by which the variance of the data is widened: the reduced chi-square where it is not acceptable, else 1."""
+    chi2 = chi_square(problem, solution)
+    return chi2 / problem.dof if chi2_distribution.sf(chi2, problem.dof) < _ACCEPTABLE else 1.0
 
 
 def has_signal(problem: Problem, chi2: float) -> bool:
@@ -99,7 +115,7 @@ def profile_intervals(
     problem, minima
         The problem and its minima, lowest first; other minima within the level widen the interval.
     scale
-        Reduced chi-square that multiplies the threshold.
+        Factor of the variance of the data, see `error_scale`.
     errors
         Rough standard deviations of theta, the first step outwards.
     accept_lower
@@ -109,7 +125,7 @@ def profile_intervals(
     -------
     intervals, and a lower minimum if the profile met one (the intervals are then not valid).
     """
-    thresholds = np.sqrt(scale * f_distribution.ppf(LEVELS, 1, problem.dof))
+    thresholds = np.sqrt(scale) * _NORMAL
     best = minima[0]
     out = np.empty((len(LEVELS), best.theta.size, 2))
     out[...] = best.theta[:, None]
@@ -135,7 +151,10 @@ def profile_intervals(
 
 
 def stderr_from_interval(value: float, ends: FloatArray, wald: float, reach: FloatArray) -> float:
-    """One number for the error: the widest of the linear estimate and the sides of the intervals at 1, 2 and 3 sigma.
+    """One number for the error: half the interval's width at 1, 2 and 3 sigma, whichever says most, per sigma.
+
+    In a regular problem the three agree and pulls have width 1; a second minimum shows in the wider ones only. Where an
+    end is open no single number serves, and the widest of the linear estimate and of the intervals' sides is taken.
 
     Parameters
     ----------
@@ -146,11 +165,13 @@ def stderr_from_interval(value: float, ends: FloatArray, wald: float, reach: Flo
     reach
         Lower and upper limit of the search, which stand for open ends.
     """
+    if np.isfinite(ends).all() and reach[0] < ends[2, 0] and ends[2, 1] < reach[1]:
+        return float((0.5 * (ends[:, 1] - ends[:, 0]) / _NORMAL).max())
     closed = np.where(np.isneginf(ends) | (ends < reach[0]), reach[0], np.where(ends > reach[1], reach[1], ends))
     sides = np.abs(closed - value)
     # an end that is open at 99.7 % only would make the error as large as the search range
     sides[2] = np.where(np.isfinite(ends[2]) | ~np.isfinite(ends[1]), sides[2], np.minimum(sides[2], 3.0 * sides[1]))
-    return float(max(wald, (sides / np.array([[1.0], [2.0], [3.0]])).max()))
+    return float(max(wald, (sides / _NORMAL[:, None]).max()))
 
 
 def bootstrap_parameters(
@@ -164,13 +185,24 @@ def bootstrap_parameters(
     data = problem.data
     truth = trace_model(best.theta, best.amplitudes, best.signs, data)
     noise = np.sqrt(scale) * np.where(data.weight > 0, 1.0 / np.where(data.weight > 0, data.weight, 1.0), 0.0)
-    draws = np.empty((n_draws, best.theta.size))
-    for i in range(n_draws):
-        signal = np.where(data.weight > 0, truth + noise * rng.standard_normal(truth.shape), 0.0)
-        simulated = problem._replace(data=data._replace(signal=signal))
+    draws = (problem.peak * (truth + noise * rng.standard_normal(truth.shape)) for _ in range(n_draws))
+    return refit_replicates(problem, minima, draws)
+
+
+def refit_replicates(problem: Problem, minima: list[Solution], replicates: Iterable[FloatArray]) -> FloatArray:
+    """Refits of replicates of the data (trace, delay), in the signal's unit; dims (draw, parameter) of theta.
+
+    Each starts from the three lowest minima of the data themselves: a replicate may prefer another than they do.
+    """
+    data = problem.data
+    draws = []
+    for replicate in replicates:
+        signal = np.where((data.weight > 0) & np.isfinite(replicate), replicate / problem.peak, 0.0)
+        weight = np.where(np.isfinite(replicate), data.weight, 0.0)
+        simulated = problem._replace(data=data._replace(signal=signal, weight=weight))
         fits = [refine(simulated, m, thorough=True, tolerance=1e-6) for m in minima[:3]]
-        draws[i] = canonical(min(fits, key=lambda s: s.cost)).theta
-    return draws
+        draws.append(canonical(min(fits, key=lambda s: s.cost)).theta)
+    return np.array(draws).reshape(len(draws), minima[0].theta.size)
 
 
 def _walk(

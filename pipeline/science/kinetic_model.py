@@ -32,6 +32,7 @@ __all__ = [
     "ExponentialTable",
     "amplitude_products",
     "convolved_exponential",
+    "decay_names",
     "exponential_table",
     "kinetic_basis",
     "kinetic_basis_derivatives",
@@ -107,6 +108,18 @@ def amplitude_products(amplitudes: ArrayLike, power: int = 2) -> NDArray[np.floa
     if power == 1:
         return a
     return np.stack([a[..., i] * a[..., j] for i, j in _pairs(a.shape[-1])], axis=-1)
+
+
+def decay_names(power: int = 2, n_exponentials: int = 3) -> tuple[list[str], NDArray[np.float64]]:
+    """Names of the decays after the rise, in the order of `amplitude_products`, and their rates in 1/tau2, 1/tau3.
+
+    For power 2 and three exponentials: 0, 1/tau2, 1/tau3, 2/tau2, 1/tau2+1/tau3, 2/tau3.
+    """
+    unit = np.eye(n_exponentials)[:, 1:]
+    pairs = _pairs(n_exponentials) if power == 2 else [(i,) for i in range(n_exponentials)]
+    counts = np.array([np.sum([unit[i] for i in pair], axis=0) for pair in pairs])
+    names = ["+".join(f"{int(n)}/tau{k + 2}" for k, n in enumerate(row) if n) or "0" for row in counts.tolist()]
+    return names, counts
 
 
 def convolved_exponential(delay: ArrayLike, rate: ArrayLike, irf_sigma: float) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What a kinetics fit says in words and model-free numbers: signal at given delays, rise time, systematics, verdicts."""
+"""What a kinetics fit says beside its parameters: signal at given delays, rise time, spectra of the decays, verdicts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pipeline.science._kinetic_kernel import trace_model
 from pipeline.science.kinetic_fit import Problem, Solution, canonical, refine
 from pipeline.science.kinetic_intervals import Covariance
+from pipeline.science.kinetic_model import amplitude_products, decay_names
 
-__all__ = ["numbers_from_fit", "systematic_shifts", "verdicts", "without_prior"]
+__all__ = ["bootstrap_summary", "decay_spectra", "numbers_from_fit", "systematic_shifts", "verdicts", "without_prior"]
 
 FloatArray = NDArray[np.float64]
 _TIMES = (0.3, 1.0, 60.0)
@@ -57,6 +58,73 @@ def numbers_from_fit(
     out["signal"] = (("time", "trace"), signal, {"units": "1", "long_name": "fitted difference at given delays"})
     out["signal_stderr"] = (("time", "trace"), error, {"units": "1", "long_name": "standard error of the signal"})
     return out
+
+
+def decay_spectra(problem: Problem, best: Solution, spread: Covariance, scale: float) -> xr.Dataset:
+    """Amplitude of every decay after the rise, trace by trace: the decay-associated spectra of a global fit.
+
+    Expanded, the model is (1 - e^{-x/tau1})^p times a sum of c_d e^{-r_d x}: with p = 1 the c_d are A1, A2, A3 at the
+    rates 0, 1/tau2, 1/tau3; with p = 2 they are s A_i A_j (twice that for i != j) at the sums of two such rates. They
+    are linear in the signal, so they add up over energies where the A do not.
+
+    Returns
+    -------
+    Dataset over decay (named by its rate): rate [1/ps]; over (decay, trace): das and das_stderr [OD], the error from the
+    joint covariance of A and the shared parameters.
+    """
+    power, n_par = problem.data.power, best.theta.size
+    names, counts = decay_names(power, problem.n_terms)
+    twice = np.ones(len(names))
+    if power == 2:
+        twice = 2.0 - amplitude_products(np.eye(problem.n_terms), 2).sum(axis=0)
+    das = best.signs[:, None] * twice * amplitude_products(best.amplitudes, power)
+    error = np.full(das.shape, np.nan)
+    for e in range(len(das)):
+        jacobian = np.stack([twice * _product_derivative(best.amplitudes[e], k, power) for k in range(problem.n_terms)])
+        inner = spread.traces[e][n_par:, n_par:]
+        error[e] = np.sqrt(scale * np.maximum(np.einsum("kd,kl,ld->d", jacobian, inner, jacobian), 0.0))
+    measured: NDArray[np.bool_] = np.any(problem.data.weight > 0, axis=1, keepdims=True)
+    rate = counts @ np.exp(-best.theta[3:])
+    unit = {"units": "1", "long_name": "amplitude of the decay after the rise, optical density"}
+    out = xr.Dataset(coords={"decay": names})
+    out["rate"] = ("decay", rate, {"units": "1/ps", "long_name": "rate of the decay"})
+    out["das"] = (("decay", "trace"), np.where(measured, problem.peak * das, np.nan).T, unit)
+    out["das_stderr"] = (
+        ("decay", "trace"),
+        np.where(measured, problem.peak * error, np.nan).T,
+        unit | {"long_name": "standard error of das"},
+    )
+    return out
+
+
+def _product_derivative(amplitudes: FloatArray, k: int, power: int) -> FloatArray:
+    """D (A_i A_j) / d A_k for i <= j; products are quadratic, so a central difference of step 1 is exact."""
+    step = np.zeros_like(amplitudes)
+    step[k] = 1.0
+    up, down = (amplitude_products(amplitudes + s * step, power) for s in (1.0, -1.0))
+    return np.asarray(0.5 * (up - down), dtype=np.float64)
+
+
+def bootstrap_summary(draws: FloatArray) -> xr.Dataset:
+    """Percentile intervals of bootstrap draws (draw, parameter) [ps]; the standard error is half the 68 % one.
+
+    The standard deviation of the draws would follow the few that fall into another minimum.
+    """
+    ends = [np.quantile(draws, [0.5 - 0.5 * level, 0.5 + 0.5 * level], axis=0).T for level in (0.6827, 0.95)]
+    pair = ("parameter", "bound")
+    kind = "interval of the bootstrap, percentiles"
+    return xr.Dataset(
+        {
+            "bootstrap": (("draw", "parameter"), draws, {"units": "ps", "long_name": "parameters of the replicates"}),
+            "bootstrap_stderr": (
+                "parameter",
+                0.5 * (ends[0][:, 1] - ends[0][:, 0]),
+                {"units": "ps", "long_name": "standard error from the bootstrap"},
+            ),
+            "bootstrap_ci68": (pair, ends[0], {"units": "ps", "long_name": f"68 % {kind}"}),
+            "bootstrap_ci95": (pair, ends[1], {"units": "ps", "long_name": f"95 % {kind}"}),
+        }
+    )
 
 
 def systematic_shifts(problem: Problem, best: Solution) -> xr.DataArray:

@@ -8,14 +8,30 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-__all__ = ["MIN_SPECTRA_DELAYS", "PARAMETERS", "collect_traces", "gather_fits", "simpler_form"]
+__all__ = ["MIN_SPECTRA_DELAYS", "PARAMETERS", "collect_traces", "gather_fits", "prior_sentence", "simpler_form"]
 
 PARAMETERS = ("t_d", "irf_sigma", "tau1", "tau2", "tau3")
 TERMS = ("A1", "A2", "A3")
 TIMES = (0.3, 1.0, 60.0)
-_PER_PARAMETER = ("value", "stderr", "crb", "systematic")
+_PER_PARAMETER = ("value", "stderr", "crb", "systematic", "value_without_prior")
+_BOOTSTRAP = ("bootstrap_ci68", "bootstrap_ci95")
 MIN_SPECTRA_DELAYS = 6
 """Delays a spectrum's energy needs to take part: with fewer its own amplitudes use up what it says about the times."""
+
+
+def prior_sentence(fluence: float, fit: xr.Dataset) -> str:
+    """Return a sentence if a time moves by more than its standard error when the amplitude prior is left out."""
+    if "value_without_prior" not in fit:
+        return ""
+    moved = []
+    for name in (str(n) for n in fit["parameter"].values if str(n).startswith("tau")):
+        one = fit.sel(parameter=name)
+        value, bare, stderr = (float(one[v]) for v in ("value", "value_without_prior", "stderr"))
+        if abs(bare - value) > stderr:
+            moved.append(f"{name} {value:.2g} ps with it and {bare:.2g} ps without")
+    if not moved:
+        return ""
+    return f"kinetics at {fluence:g} mJ/cm²: the amplitude prior decides: {', '.join(moved)}"
 
 
 def collect_traces(
@@ -108,9 +124,10 @@ def gather_fits(
             "delay": delay,
         }
     )
-    for name in _PER_PARAMETER:
+    bootstrap = any("bootstrap_stderr" in d for d in done.values())
+    for name in (*_PER_PARAMETER, *(("bootstrap_stderr",) if bootstrap else ())):
         out[name] = (("fluence", "parameter"), np.full((n, p), np.nan))
-    for name in ("ci68", "ci95"):
+    for name in ("ci68", "ci95", *(_BOOTSTRAP if bootstrap else ())):
         out[name] = (("fluence", "parameter", "bound"), np.full((n, p, 2), np.nan))
     for name in ("at_bound", "identifiable"):
         out[name] = (("fluence", "parameter"), np.zeros((n, p), bool))
@@ -135,7 +152,7 @@ _SCALARS = ("redchi", "chi2", "dof", "t50", "t50_stderr")
 
 def _fill(out: xr.Dataset, k: int, fit: xr.Dataset) -> None:
     here = [PARAMETERS.index(str(name)) for name in fit["parameter"].values]
-    for name in (*_PER_PARAMETER, "ci68", "ci95", "at_bound", "identifiable"):
+    for name in (*_PER_PARAMETER, "ci68", "ci95", "at_bound", "identifiable", "bootstrap_stderr", *_BOOTSTRAP):
         if name in fit:
             out[name].values[k, here] = fit[name].values
     e = np.searchsorted(out["energy"].values, fit["energy"].values)

@@ -18,11 +18,20 @@ from pipeline.science.kinetic_intervals import (
     chi_square,
     covariance,
     design_bound,
+    error_scale,
     has_signal,
     profile_intervals,
+    refit_replicates,
     stderr_from_interval,
 )
-from pipeline.science.kinetic_report import numbers_from_fit, systematic_shifts, verdicts, without_prior
+from pipeline.science.kinetic_report import (
+    bootstrap_summary,
+    decay_spectra,
+    numbers_from_fit,
+    systematic_shifts,
+    verdicts,
+    without_prior,
+)
 
 __all__ = ["compare_models", "fit_kinetics"]
 
@@ -49,6 +58,7 @@ def fit_kinetics(
     systematics: bool = True,
     n_bootstrap: int = 0,
     seed: int = 0,
+    replicates: xr.DataArray | None = None,
 ) -> xr.Dataset:
     """Fit the time constants shared by all traces, each trace with its own amplitudes and sign.
 
@@ -74,6 +84,8 @@ def fit_kinetics(
         Refit with t_d and irf_sigma moved by 10 fs where they are fixed.
     n_bootstrap, seed
         Number of parametric bootstrap draws, and the seed of their generator.
+    replicates
+        Replicates of delta_xas (draw, trace, delay) from resampled trains; they take the place of parametric draws.
 
     Returns
     -------
@@ -82,7 +94,9 @@ def fit_kinetics(
     value_without_prior (the neighbouring minimum without the amplitude prior),
     correlation (parameter, parameter2; of the log taus); over term and trace: amplitude, amplitude_stderr; sign;
     fit and residual (trace, delay) [OD]; redchi, chi2, dof; log_tau_sd and log_tau_direction (the principal
-    directions); t50 (strongest trace) and signal (time, trace). attrs["verdict"] is a JSON list, a sentence per tau.
+    directions); t50 (strongest trace) and signal (time, trace); rate, das (decay, trace): see `decay_spectra`;
+    trace_correlation (trace, fitted, fitted2) of the shared parameters and the trace's amplitudes; with a bootstrap,
+    bootstrap (draw, parameter), bootstrap_stderr, bootstrap_ci68, bootstrap_ci95. attrs["verdict"] is a JSON list, a sentence per tau.
 
     Raises
     ------
@@ -119,15 +133,19 @@ def fit_kinetics(
     result = _parameters(problem, best, intervals, scale, spread)
     result = result.merge(_amplitudes(problem, best, scale, spread, power))
     result = result.merge(numbers_from_fit(problem, best, spread, scale, delay))
+    result = result.merge(decay_spectra(problem, best, spread, scale))
     if amplitude_prior is not None:
         bare = without_prior(problem, best)
         result["value_without_prior"] = ("parameter", bare, _attrs("ps", "local minimum without amplitude prior"))
     if systematics:
         result["systematic"] = systematic_shifts(problem, best)
-    if n_bootstrap:
+    if replicates is not None:
+        again = replicates.transpose("draw", "trace", "delay").isel(delay=order).values
+        result = result.merge(bootstrap_summary(_linear(refit_replicates(problem, minima, again))))
+    elif n_bootstrap:
         rng = np.random.default_rng(seed)
-        draws = _linear(bootstrap_parameters(problem, minima, n_draws=n_bootstrap, rng=rng, scale=scale))
-        result["bootstrap"] = (("draw", "parameter"), draws, _attrs("ps", "parametric bootstrap of the parameters"))
+        draws = bootstrap_parameters(problem, minima, n_draws=n_bootstrap, rng=rng, scale=scale)
+        result = result.merge(bootstrap_summary(_linear(draws)))
     model = model_traces(problem, best)
     result["fit"] = (("trace", "delay"), model, _attrs("1", "fitted difference, optical density"))
     result["residual"] = (("trace", "delay"), signal - model, _attrs("1", "data minus fit, optical density"))
@@ -147,7 +165,7 @@ def fit_kinetics(
 def _intervals(problem: Problem, minima: list[Solution]) -> tuple[FloatArray, list[Solution], float, Covariance]:
     """Profile intervals; started again where the profile itself meets a lower minimum."""
     for attempt in range(_ATTEMPTS):
-        scale = chi_square(problem, minima[0]) / problem.dof
+        scale = error_scale(problem, minima[0])
         spread = covariance(problem, minima[0])
         errors = np.sqrt(scale * np.diag(spread.theta))
         last = attempt == _ATTEMPTS - 1
@@ -164,7 +182,7 @@ def _parameters(
     problem: Problem, best: Solution, intervals: FloatArray, scale: float, spread: Covariance
 ) -> xr.Dataset:
     names, free = list(problem.names), np.asarray(problem.free)
-    value = _linear(best.theta)
+    value, chi2 = _linear(best.theta), chi_square(problem, best)
     ends = intervals.copy()
     ends[..., 2:, :] = np.exp(ends[..., 2:, :])
     # an IRF that may be zero has an interval that is open towards zero
@@ -185,7 +203,7 @@ def _parameters(
     # the test of the bound asks the data alone: the prior on the amplitudes closes intervals that they leave open
     identifiable[2:] &= (ends[1, 2:, 1] <= _FACTOR * ends[1, 2:, 0]) & (np.sqrt(scale) * bound[2:] <= _LARGEST_BOUND)
     identifiable[2:] &= ends[2, 2:, 1] <= _FACTOR_AT_3_SIGMA * ends[2, 2:, 0]
-    identifiable &= ~free | has_signal(problem, scale * problem.dof)
+    identifiable &= ~free | has_signal(problem, chi2)
     deviations = np.sqrt(np.diag(spread.theta))
     correlation = spread.theta / np.outer(np.where(free, deviations, 1.0), np.where(free, deviations, 1.0))
     np.fill_diagonal(correlation, 1.0)
@@ -194,7 +212,11 @@ def _parameters(
     return xr.Dataset(
         {
             "value": ("parameter", value, _attrs("ps", "parameter value")),
-            "stderr": ("parameter", stderr, _attrs("ps", "standard error, widened to the intervals")),
+            "stderr": (
+                "parameter",
+                stderr,
+                _attrs("ps", "standard error: half the interval per sigma, wider where an end is open"),
+            ),
             "ci68": (pair, ends[0], _attrs("ps", "68 % profile-likelihood interval")),
             "ci95": (pair, ends[1], _attrs("ps", "95 % profile-likelihood interval")),
             "at_bound": ("parameter", at_bound, _attrs("1", "value lies on a bound of the search")),
@@ -216,9 +238,9 @@ def _parameters(
                 _attrs("1", "sd along the principal directions of log tau"),
             ),
             "log_tau_direction": (("parameter_tau", "direction"), directions, _attrs("1", "principal directions")),
-            "chi2": ((), scale * problem.dof, _attrs("1", "chi-square of the data")),
+            "chi2": ((), chi2, _attrs("1", "chi-square of the data")),
             "dof": ((), problem.dof, _attrs("1", "degrees of freedom")),
-            "redchi": ((), scale, _attrs("1", "reduced chi-square")),
+            "redchi": ((), chi2 / problem.dof, _attrs("1", "reduced chi-square")),
         },
         coords={"parameter": names, "parameter2": names, "parameter_tau": taus, "bound": ["lower", "upper"]},
     )
@@ -232,13 +254,22 @@ def _amplitudes(problem: Problem, best: Solution, scale: float, spread: Covarian
     measured = (problem.data.weight > 0).any(axis=1, keepdims=True)
     amplitude = np.where(measured, best.amplitudes, np.nan).T * factor
     stderr = np.where(measured, np.sqrt(scale * variances), np.nan).T * factor
+    terms = [f"A{i + 1}" for i in range(best.amplitudes.shape[1])]
+    sd = np.sqrt(np.diagonal(spread.traces, axis1=1, axis2=2))
+    correlation = spread.traces / np.where(sd > 0, sd, 1.0)[:, :, None] / np.where(sd > 0, sd, 1.0)[:, None, :]
+    correlation[:, np.arange(sd.shape[1]), np.arange(sd.shape[1])] = 1.0
     return xr.Dataset(
         {
             "amplitude": (("term", "trace"), amplitude, _attrs(unit, "amplitude of the kinetic term")),
             "amplitude_stderr": (("term", "trace"), stderr, _attrs(unit, "standard error of the amplitude")),
             "sign": ("trace", best.signs, _attrs("1", "sign of the trace in the squared form")),
+            "trace_correlation": (
+                ("trace", "fitted", "fitted2"),
+                correlation,
+                _attrs("1", "correlation of t_d, sigma, log tau and the trace's amplitudes"),
+            ),
         },
-        coords={"term": [f"A{i + 1}" for i in range(best.amplitudes.shape[1])]},
+        coords={"term": terms, "fitted": [*problem.names, *terms], "fitted2": [*problem.names, *terms]},
     )
 
 

@@ -22,7 +22,19 @@ from pipeline.science.binning import (
 from pipeline.science.difference import difference, no_difference
 from pipeline.science.uncertainty import moderated_variance
 
-__all__ = ["Bins", "delay_scans", "edges_of_energy", "flat_constant", "nominal_edges", "quality_cells", "spectra"]
+__all__ = [
+    "SAME_ENERGY",
+    "Bins",
+    "delay_scans",
+    "edges_of_energy",
+    "flat_constant",
+    "nominal_edges",
+    "quality_cells",
+    "spectra",
+]
+
+SAME_ENERGY = 2e-4
+"""Delay scans whose energies differ by less than this fraction add up."""
 
 Bins = Sequence[float] | tuple[float, float, float] | float | None
 
@@ -230,7 +242,7 @@ def _group_scans(runs: Sequence[xr.Dataset]) -> list[list[xr.Dataset]]:
     for run in sorted(runs, key=lambda r: (float(r["fluence"]), _energy(r))):
         last = groups[-1][0] if groups else None
         same = last is not None and float(last["fluence"]) == float(run["fluence"])
-        if last is not None and same and abs(_energy(run) - _energy(last)) <= 2e-4 * _energy(last):
+        if last is not None and same and abs(_energy(run) - _energy(last)) <= SAME_ENERGY * _energy(last):
             groups[-1].append(run)
         else:
             groups.append([run])

@@ -1,0 +1,101 @@
+"""Spectra and delay scans → kinetics of every fluence and the components of the whole cube."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from pipeline.errors import DataError
+from pipeline.science.components import cube_components, gather_components, single_trace_fits
+from pipeline.science.kinetic_compare import compare_models
+from pipeline.science.kinetic_traces import collect_traces, gather_fits, prior_sentence, simpler_form
+from pipeline.science.kinetics import fit_kinetics
+from pipeline.science.resampling import Replicates
+from schemas.config import Config, Measured
+
+__all__ = ["SEED", "fit_all_kinetics"]
+
+SEED = 0
+"""Seed of everything that is drawn: the same data and config give the same numbers."""
+
+
+def fit_all_kinetics(
+    spectra: xr.Dataset,
+    delay_scan: xr.Dataset,
+    config: Config,
+    warnings: list[str],
+    replicates: Replicates | None = None,
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Return the groups kinetics and components; appends to `warnings` what a person must know about them.
+
+    Parameters
+    ----------
+    spectra, delay_scan
+        See `schemas.datasets`.
+    config
+        Options of the fits.
+    replicates
+        Differences of resampled trains for `kinetics.bootstrap: trains`.
+    """
+    options = config.kinetics
+    fluences = np.union1d(spectra["fluence"].values, delay_scan["fluence"].values).tolist()
+    fitted: dict[float, xr.Dataset | None] = {}
+    forms: dict[float, xr.Dataset] = {}
+    alone: dict[float, xr.Dataset] = {}
+    prior = None if options.amplitude_prior == "none" else options.amplitude_prior
+    times: dict[str, Any] = {"irf_sigma": _prior(options.irf_sigma), "t_d": _prior(options.t_d)}
+    for fluence in fluences:
+        traces = collect_traces(spectra, delay_scan, fluence, include_spectra=options.global_)
+        fitted[fluence] = None
+        if traces is None:
+            continue
+        shape: dict[str, Any] = {"power": options.power, "n_exponentials": options.n_exponentials}
+        try:
+            fitted[fluence] = fit = fit_kinetics(
+                traces,
+                **shape,
+                **times,
+                amplitude_prior=prior,
+                n_bootstrap=options.n_bootstrap if options.bootstrap == "parametric" else 0,
+                seed=SEED,
+                replicates=None if replicates is None else _resampled(spectra, delay_scan, replicates, fluence, config),
+            )
+            forms[fluence] = compare_models(traces, **times, amplitude_prior=prior)
+            if options.per_energy:
+                alone[fluence] = single_trace_fits(traces, fit, **shape, amplitude_prior=prior)
+        except DataError as error:
+            warnings.append(f"kinetics at {fluence:g} mJ/cm²: {error}")
+    done = {f: fit for f, fit in fitted.items() if fit is not None}
+    if not done:
+        warnings.append("no kinetics: no fluence has a delay scan with enough delays")
+    elif options.irf_sigma == "fit" and options.t_d == "fit":
+        warnings.append(
+            "kinetics: time zero and instrument response are both fitted; a measured value makes tau1 far better known"
+        )
+    warnings += [text for fluence, compared in forms.items() if (text := simpler_form(fluence, compared))]
+    warnings += [text for fluence, fit in done.items() if (text := prior_sentence(fluence, fit))]
+    cubes = {f: cube_components(spectra.sel(fluence=f), seed=SEED) for f in spectra["fluence"].values.tolist()}
+    return gather_fits(fitted, forms), gather_components(fluences, cubes, done, alone)
+
+
+def _resampled(
+    spectra: xr.Dataset, delay_scan: xr.Dataset, replicates: Replicates, fluence: float, config: Config
+) -> xr.DataArray:
+    """Put the replicates of one fluence on the traces of the fit."""
+    draws = []
+    for i in range(replicates.delay_scan.sizes["draw"]):
+        one = collect_traces(
+            spectra.assign(delta_xas=replicates.spectra.isel(draw=i)),
+            delay_scan.assign(delta_xas=replicates.delay_scan.isel(draw=i)),
+            fluence,
+            include_spectra=config.kinetics.global_,
+        )
+        if one is not None:
+            draws.append(one["delta_xas"])
+    return xr.concat(draws, dim="draw")
+
+
+def _prior(option: Any) -> Any:
+    return (option.value, option.stderr) if isinstance(option, Measured) else option
