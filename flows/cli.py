@@ -285,23 +285,35 @@ def dashboard(out: Path, *, port: int = 8080, common: Common = Common()) -> None
 
 
 @app.command
-def plan(product: Path, *, common: Common = Common()) -> None:
-    """Tell which errors on the times to expect for more shots at a product's delays. Better delays: not there yet.
+def plan(
+    path: Path,
+    *,
+    as_json: Json = False,
+    changes: Annotated[list[str], Parameter(name="--set", consume_multiple=True, negative="")] = [],
+    planned: Annotated[bool, Parameter(name="--planned", negative="")] = False,
+    out: Out = None,
+    common: Common = Common(),
+) -> None:
+    """Tell which errors on the times to expect, how many shots a target takes, and which delays would be better.
 
     Parameters
     ----------
-    product
-        A product, or a config that was processed.
+    path
+        A product, or a config: its product if it was processed, else its `plan` section or that section's defaults.
+    as_json
+        Print JSON.
+    changes
+        key=value changes of the config, e.g. plan.trains=20.
+    planned
+        Use the config's `plan` section even if there is a product.
+    out
+        Output folder of the config's product; `out` beside the config unless given.
     """
     common.start()
-    from pipeline.io import publish, store
-    from pipeline.job import load_job
-    from pipeline.planning import plan_text
+    from pipeline.planning import make_plan, plan_text
 
-    if product.suffix in (".yaml", ".yml"):
-        product = load_job(product).product_dir
-    tree = store.open_tree(publish.resolve(product) / "product.zarr")
-    print(plan_text(tree["kinetics"].to_dataset().load()))
+    result = make_plan(path, changes, out=out, from_config=planned)
+    print(json.dumps(result, indent=1, ensure_ascii=False) if as_json else plan_text(result))
 
 
 @app.command

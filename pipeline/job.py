@@ -15,7 +15,7 @@ from schemas.config import Beams, Config, DelayScanRun, EnergyScanRun
 from schemas.instrument import Instrument, load_instrument
 from schemas.reading import load_config, override
 
-__all__ = ["Job", "load_job"]
+__all__ = ["Job", "load_job", "out_folder", "products_of", "read_config"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Job:
     @property
     def product_dir(self) -> Path:
         """Folder of the dataset's versions."""
-        return self.out / "products" / self.config.dataset
+        return products_of(self.out, self.config.dataset)
 
     @property
     def reduced_runs(self) -> list[int]:
@@ -122,6 +122,33 @@ class Job:
         return {n: everything[n] for n in names}
 
 
+def read_config(path: Path, assignments: Iterable[str] = ()) -> Config:
+    """Read a config, with key=value changes; what it names need not exist.
+
+    Raises
+    ------
+    ConfigError
+        With one line that names the key.
+    """
+    try:
+        loaded = load_config(path)
+        return override(loaded, assignments) if assignments else loaded
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def out_folder(config: Path, out: Path | str | None = None) -> Path:
+    """Return the output folder of a config: `out` beside it unless given."""
+    return Path(out).resolve() if out is not None else config.resolve().parent / "out"
+
+
+def products_of(out: Path, dataset: str) -> Path:
+    """Return the folder of a dataset's versions."""
+    return out / "products" / dataset
+
+
 def load_job(config: Path | str, out: Path | str | None = None, assignments: Iterable[str] = ()) -> Job:
     """Read a config and find its places; the output folder is `out` beside the config unless given.
 
@@ -133,9 +160,8 @@ def load_job(config: Path | str, out: Path | str | None = None, assignments: Ite
         If the proposal is not on this machine.
     """
     path = Path(config)
+    loaded = read_config(path, assignments)
     try:
-        loaded = load_config(path)
-        loaded = override(loaded, assignments) if assignments else loaded
         instrument = load_instrument(loaded.instrument, path.parent).with_sources(loaded.sources)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
@@ -143,7 +169,7 @@ def load_job(config: Path | str, out: Path | str | None = None, assignments: Ite
         raise ConfigError(str(error)) from None
     base = path.resolve().parent
     _check_files(loaded, base)
-    target = Path(out).resolve() if out is not None else base / "out"
+    target = out_folder(path, out)
     return Job(loaded, base, raw_folder(loaded.raw, base), target, instrument)
 
 

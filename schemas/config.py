@@ -9,8 +9,6 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -19,6 +17,8 @@ from pydantic import (
 )
 
 from schemas.instrument import RoleOverride
+from schemas.plan import Plan
+from schemas.strict import Strict
 
 __all__ = [
     "Config",
@@ -26,14 +26,6 @@ __all__ = [
     "EnergyScanRun",
     "to_json_schema",
 ]
-
-
-class Strict(BaseModel):
-    """Frozen, no unknown keys, no NaN or infinity."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, populate_by_name=True
-    )
 
 
 Run = Annotated[int, Field(ge=0, le=99999)]
@@ -78,9 +70,9 @@ class Runs(Strict):
     """Run without X-rays: the offset of every pixel and memory cell."""
     flat_field: Run | None = None
     """Run with the pump off: fixes the constant between the beams and calibrates the detector."""
-    energy_scans: list[EnergyScanRun] = []
+    energy_scans: list[EnergyScanRun] = Field(default=[])
     """Runs that become `/spectra`."""
-    delay_scans: list[DelayScanRun] = []
+    delay_scans: list[DelayScanRun] = Field(default=[])
     """Runs that become `/delay_scan`."""
 
     @model_validator(mode="after")
@@ -235,7 +227,7 @@ class Filters(Strict):
     """Floor, as a fraction of the run's median photons per pulse: ratios of almost nothing only add noise."""
     max_saturated: Annotated[int, Field(ge=0)] = 0
     """Saturated pixels allowed in any beam of a pulse; clipped pixels bias the ratio."""
-    exclude_pulses: list[Annotated[int, Field(ge=0)]] = []
+    exclude_pulses: list[Annotated[int, Field(ge=0)]] = Field(default=[])
     """Pulse ids to leave out, e.g. a bunch that is known to be bad."""
 
 
@@ -359,7 +351,7 @@ class Config(Strict):
     sources: dict[
         Literal["frames", "energy", "delay_stage", "trigger", "arrival", "intensity", "bunch_pattern"],
         RoleOverride | str | None,
-    ] = {}
+    ] = Field(default={})
     """Overrides of the profile, by role: {source, key, unit, …}, a source name, or null to leave a role out."""
     runs: Runs
     """Which run is what."""
@@ -379,6 +371,8 @@ class Config(Strict):
     """Kinetic fit."""
     mixture: Mixture = Mixture()
     """Mixture fit."""
+    plan: Plan = Plan()
+    """What `trxas plan` assumes before there are data."""
     frames: Frames = Frames()
     """What is stored of the frames."""
     compute: Compute = Compute()

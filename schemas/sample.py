@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.config import Strict
+from schemas.strict import Strict
 
 __all__ = ["AbsorptionSpec", "KineticsSpec", "LineSpec"]
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from schemas.config import Strict
 from schemas.sample import AbsorptionSpec, KineticsSpec, LineSpec
+from schemas.strict import Grid, Span, Strict, grid_values
 
 __all__ = [
     "AbsorptionSpec",
@@ -40,38 +40,6 @@ NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=0)]
 Beam = Literal["pumped", "unpumped", "reference"]
-
-
-class Span(Strict):
-    """Equally spaced values start, start + step, …, stop."""
-
-    start: float
-    """First value."""
-    stop: float
-    """Last value, included where the step meets it."""
-    step: Positive
-    """Distance of neighbours."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Span:
-        if self.stop <= self.start:
-            raise ValueError(f"stop ({self.stop:g}) must be above start ({self.start:g})")
-        return self
-
-
-Grid = Annotated[tuple[float | Span, ...], Field(min_length=1)]
-
-
-def grid_values(grid: tuple[float | Span, ...]) -> list[float]:
-    """Return the values of a grid in the order given, spans written out, rounded to 1e-9."""
-    values: list[float] = []
-    for item in grid:
-        if isinstance(item, Span):
-            n = int(np.floor((item.stop - item.start) / item.step + 1e-9)) + 1
-            values += [round(item.start + i * item.step, 9) for i in range(n)]
-        else:
-            values.append(item)
-    return values
 
 
 class MachineSpec(Strict):

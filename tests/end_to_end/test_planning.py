@@ -1,0 +1,112 @@
+"""`trxas plan` before there are data, on a product, and where there is nothing to plan from."""
+
+import json
+
+import numpy as np
+import pytest
+
+from flows.cli import main
+from pipeline.io import publish
+from pipeline.planning import plan_of_config, plan_text
+from schemas.config import Config
+
+
+@pytest.fixture
+def plan(capsys):
+    """Run the verb in this process; returns exit code, stdout, stderr."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main(["plan", *map(str, arguments)])
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out, printed.err
+
+    return call
+
+
+def config(**sections) -> Config:
+    runs = {"dark": 1, "delay_scans": [{"run": 2, "fluence": 8.0}]}
+    return Config.model_validate({"dataset": "next-beamtime", "runs": runs, **sections})
+
+
+def case(**sections) -> dict:
+    return plan_of_config(config(**sections))["cases"][0]
+
+
+def test_a_config_from_init_can_be_planned(plan, tiny, tmp_path):
+    with pytest.raises(SystemExit):
+        main(["init", str(tiny.out / "raw"), "-o", str(tmp_path / "c.yaml")])
+    code, out, _ = plan(tmp_path / "c.yaml")
+    assert code == 0
+    assert "defaults of the plan section" in out
+    assert "there is no product" in out
+    assert all(f"tau{i} = " in out for i in (1, 2, 3))
+    code, out, _ = plan(tmp_path / "c.yaml", "--json", "--set", "plan.trains=40", "plan.target=0.1")
+    assert code == 0
+    found = json.loads(out)
+    assert found["basis"] == "plan section of the config"
+    assert found["cases"][0]["target"] == 0.1
+    code, _, err = plan(tmp_path / "c.yaml", "--set", "plan.trains=0")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "plan.trains" in err
+
+
+def test_a_product_is_planned_from_what_was_measured(plan, processed, tiny, tmp_path):
+    product = publish.resolve(processed[0])
+    code, out, _ = plan(product, "--json")
+    assert code == 0
+    found = json.loads(out)["cases"][0]
+    import xarray as xr
+
+    fit = xr.open_datatree(product / "product.zarr")["kinetics"].to_dataset().sel(fluence=32.0)
+    for name, tau in found["taus"].items():
+        assert tau["stderr"] == pytest.approx(float(fit["crb"].sel(parameter=name)), rel=1e-3)
+    better = found["better"]
+    assert sum(better["shots"]) == found["shots"]
+    assert 0.2 < better["efficiency"] < 1.0
+    now, then = (np.array([t["relative"] for t in f["taus"].values()]) for f in (found, better))
+    assert better["efficiency"] == pytest.approx((then**2).sum() / (now**2).sum(), rel=0.02)
+    (tmp_path / "config.yaml").write_text((tiny.out / "config.yaml").read_text())
+    arguments = (tmp_path / "config.yaml", "--json", "--out", processed[0])
+    assert json.loads(plan(*arguments)[1])["source"] == f"product {product}"
+    assert json.loads(plan(*arguments, "--planned")[1])["source"] == "config tiny"
+
+
+def test_shots_noise_and_scans_of_the_plan_section():
+    first = case()
+    more = case(plan={"trains": 16})
+    for name, tau in first["taus"].items():
+        assert more["taus"][name]["relative"] == pytest.approx(tau["relative"] / 2, rel=1e-6)
+        assert tau["shots_factor"] == pytest.approx((tau["relative"] / 0.2) ** 2, rel=1e-6)
+    noisy = case(plan={"noise_ratio": 2.0, "photons": 1e5})
+    assert noisy["snr"] == pytest.approx(first["snr"] / 4)
+    assert first["snr"] == pytest.approx(0.01 / np.sqrt(2 / 4e5 / 160), rel=1e-3)
+    dense = {"delays": [{"start": -0.1, "stop": 1.5, "step": 0.05}, 2, 3, 5, 10, 60]}
+    one = case(plan={**dense, "trains": 8})
+    scans = case(plan={**dense, "amplitudes": [[1.0, 2.5, -0.5], [1.0, -0.6, 1.5]]})
+    assert (scans["n_scans"], scans["shots"]) == (2, one["shots"])
+    assert scans["taus"]["tau1"]["relative"] < one["taus"]["tau1"]["relative"]
+    measured = case(kinetics={"t_d": {"value": 0.0, "stderr": 0.002}})
+    assert measured["taus"]["tau1"]["relative"] < first["taus"]["tau1"]["relative"]
+    coarse = case(plan={"candidates": [{"start": 0.0, "stop": 5.0, "step": 0.5}], "delays": [0, 1, 60]})
+    assert max(coarse["better"]["delays"]) <= 5.0
+    assert list(case(kinetics={"n_exponentials": 2})["taus"]) == ["tau1", "tau2"]
+
+
+def test_a_hopeless_plan_says_so():
+    text = plan_text(plan_of_config(config(plan={"delays": [-1.0, 0.5, 60.0], "photons": 1e3})))
+    assert "tau1 = 0.15 ps: not determined" in text
+    assert "at the better delays" in text
+
+
+def test_nothing_to_plan_from_is_one_line(plan, tmp_path):
+    for arguments in ([tmp_path], [tmp_path / "nowhere.yaml"]):
+        code, _, err = plan(*arguments)
+        assert code in (1, 2)
+        assert len(err.splitlines()) == 1
+    (tmp_path / "c.yaml").write_text(
+        "dataset: x\nruns: {dark: 1, delay_scans: [{run: 2, fluence: 1}]}\nplan: {delays: [-5, -4]}\n"
+    )
+    code, _, err = plan(tmp_path / "c.yaml")
+    assert code in (1, 2)
+    assert "plan.delays: no signal" in err
