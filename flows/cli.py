@@ -39,8 +39,12 @@ class Common:
     def start(self) -> None:
         """Set up logging and Prefect's environment."""
         # what goes wrong is told in one line of ours; Prefect would add a traceback per task
-        settings.apply("CRITICAL" if self.log_level in ("WARNING", "ERROR") else self.log_level)
+        quiet = self.log_level in ("WARNING", "ERROR")
+        settings.apply(settings.QUIET if quiet else self.log_level)
         logging.basicConfig(level=self.log_level, format="%(levelname)s %(message)s", stream=sys.stderr)
+        for handler in logging.getLogger().handlers:
+            handler.setLevel(self.log_level)
+            handler.addFilter(lambda record: not quiet or not record.name.startswith("prefect"))
 
 
 Out = Annotated[Path | None, Parameter(name="--out")]
@@ -189,6 +193,10 @@ def reprocess(
 
 def _run_flow(config: Path, out: Path | None, changes: list[str], stage: str | None, common: Common) -> None:
     common.start()
+    from flows import server
+
+    # the temporary server gets ready while the rest is imported
+    server.start()
     from pipeline.job import load_job
     from pipeline.workflow import STAGES
 
@@ -198,9 +206,11 @@ def _run_flow(config: Path, out: Path | None, changes: list[str], stage: str | N
         raise ConfigError(f"--from {stage}: not one of {', '.join(STAGES)}")
     from flows import progress
     from flows.process import process as flow
+    from flows.process import reprocess as flow_from
 
-    with progress.shown(common.progress):
-        version = flow(str(config), None if out is None else str(out), changes, stage)
+    target = None if out is None else str(out)
+    with server.running(), progress.shown(common.progress):
+        version = flow(str(config), target, changes) if stage is None else flow_from(str(config), stage, changes, target)
     _print_summary(Path(version))
 
 

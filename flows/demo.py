@@ -41,9 +41,12 @@ def run_demo(out: Path, *, progress: bool) -> str:
     """Simulate (once), process, and return the summary beside the truth."""
     if not (out / "truth.json").is_file():
         run_simulation("demo", out, None, progress=progress)
+    from flows import server
+
+    server.start()
     from flows.process import process
 
-    with bars.shown(progress):
+    with server.running(), bars.shown(progress):
         version = Path(process(str(out / "config.yaml"), str(out / "out")))
     summary = json.loads((version / "summary.json").read_text(encoding="utf-8"))
     truth = json.loads((out / "truth.json").read_text(encoding="utf-8"))

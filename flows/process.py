@@ -1,24 +1,50 @@
-"""The flow: raw runs → published product, a task per run and per stage."""
+"""The flows: raw runs → published product, a task per run and per stage; and the same from a later stage on."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from prefect import flow
+from prefect import flow, tags
+from prefect.client.schemas.objects import State
+from pydantic import Field
 
 from flows import tasks
-from pipeline.errors import DataError
+from flows.states import called, completed, failed
+from pipeline.errors import DataError, TrxasError
+from pipeline.io.claim import claimed
 from pipeline.job import Job, load_job
 from pipeline.workflow import restart_from
 
-__all__ = ["process"]
+__all__ = ["Change", "Stage", "process", "reprocess"]
 
 log = logging.getLogger("trxas")
 
+PATIENCE = 24 * 3600.0
+"""Seconds to wait for another process that works in the same output folder."""
 
-@flow(name="trxas-process", flow_run_name="process-{config}", persist_result=False, validate_parameters=True)
-def process(config: str, out: str | None = None, changes: list[str] | None = None, restart: str | None = None) -> str:
+ConfigPath = Annotated[str, Field(description="config file, as the worker's machine sees it")]
+OutPath = Annotated[str | None, Field(description="output folder; `out` beside the config unless given")]
+Stage = Literal["frames", "pulses", "spectra", "fits"]
+Change = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z_]+(\.[A-Za-z0-9_]+)*\s*=.+$",
+        description="key=value of the config; the value is YAML",
+        examples=["kinetics.power=1", "delay.t0=120.02"],
+    ),
+]
+
+
+@flow(name="trxas-process", persist_result=False, validate_parameters=True)
+def process(
+    config: ConfigPath,
+    out: OutPath = None,
+    changes: list[Change] | None = None,
+    restart: Stage | None = None,
+    waiting: dict[int, str] | None = None,
+) -> State[str]:
     """Process a dataset; returns the folder of the published version.
 
     A run that cannot be used is reported and left out; the others give their result all the same.
@@ -33,8 +59,45 @@ def process(config: str, out: str | None = None, changes: list[str] | None = Non
         `key=value` changes of the config.
     restart
         Stage from which everything runs again even if it is current.
+    waiting
+        Scan runs to leave out for now, and why.
     """
-    job = load_job(Path(config), out, changes or [])
+    try:
+        job = load_job(Path(config), out, changes or [])
+        with called("process", job.config.dataset), claimed(job.out, "process", wait=PATIENCE):
+            return _stages(job, restart, waiting or {})
+    except TrxasError as error:
+        return failed(error)
+
+
+@flow(name="trxas-reprocess", persist_result=False, validate_parameters=True)
+def reprocess(
+    config: ConfigPath, stage: Stage = "fits", changes: list[Change] | None = None, out: OutPath = None
+) -> State[str]:
+    """Process a dataset again from a stage on, with changes of the config; what comes before is taken from the stores.
+
+    Parameters
+    ----------
+    config
+        Path of the config file.
+    stage
+        First stage that runs again, even if it is current; earlier ones run where a change demands it.
+    changes
+        `key=value` changes of the config.
+    out
+        Output folder; beside the config unless given.
+    """
+    try:
+        job = load_job(Path(config), out, changes or [])
+        with called(f"reprocess-{stage}", job.config.dataset), claimed(job.out, "reprocess", wait=PATIENCE):
+            return _stages(job, stage, {})
+    except TrxasError as error:
+        return failed(error)
+
+
+def _stages(job: Job, restart: str | None, waiting: dict[int, str]) -> State[Any]:
+    for run, reason in waiting.items():
+        job = job.without(run, reason)
     if restart is not None:
         restart_from(job, restart)
     job, inputs = _take_stock(job)
@@ -43,11 +106,16 @@ def process(config: str, out: str | None = None, changes: list[str] | None = Non
     tasks.task_label(job)
     tasks.task_bin_spectra(job)
     tasks.task_fit(job)
-    return str(tasks.task_publish(job))
+    version = tasks.task_publish(job)
+    tasks.task_show(version)
+    return completed(str(version), job.failed)
 
 
 def _take_stock(job: Job) -> tuple[Job, dict[int, str]]:
-    started = {run: tasks.task_inventory.submit(job, run) for run in job.all_runs}
+    started = {}
+    for run in job.all_runs:
+        with tags(f"run:{run}"):
+            started[run] = tasks.task_inventory.submit(job, run)
     inputs: dict[int, str] = {}
     for run, future in started.items():
         try:
@@ -61,7 +129,8 @@ def _reduce(job: Job, inputs: dict[int, str]) -> Job:
     # runs one after the other: every run keeps all workers busy, and memory is that of one run
     for run in job.reduced_runs:
         try:
-            tasks.task_reduce_run(job, run, inputs[run])
+            with tags(f"run:{run}"):
+                tasks.task_reduce_run(job, run, inputs[run])
         except DataError as error:
             job = _leave_out(job, run, error)
     return job

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["shown", "tell"]
+__all__ = ["Tell", "percent", "shown", "tell"]
+
+Tell = Callable[[str, int, int], None]
+"""Called with a label, what was done and what there is to do."""
 
 _bars: Progress | None = None
 _tasks: dict[str, TaskID] = {}
@@ -39,3 +42,8 @@ def tell(text: str, done: int, total: int) -> None:
     if text not in _tasks:
         _tasks[text] = _bars.add_task(text, total=total)
     _bars.update(_tasks[text], completed=done, total=total)
+
+
+def percent(done: int, total: int) -> float:
+    """Return how much of a piece of work is done [%]."""
+    return 100.0 * done / total if total > 0 else 100.0

@@ -1,8 +1,9 @@
 """Prefect without telemetry and without a network; imported before prefect, changes nothing that the user has set."""
 
+import logging
 import os
 
-__all__ = ["DEFAULTS", "apply"]
+__all__ = ["DEFAULTS", "QUIET", "apply", "timeout"]
 
 DEFAULTS = {
     "DO_NOT_TRACK": "1",
@@ -11,13 +12,33 @@ DEFAULTS = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    # what the pipeline logs (with run numbers) is shown with the flow run
     "PREFECT_LOGGING_EXTRA_LOGGERS": "trxas",
     # GPFS and other cluster file systems do not lock; files are only read
     "HDF5_USE_FILE_LOCKING": "FALSE",
 }
 
+QUIET = "CRITICAL"
+"""Level of what Prefect prints on the terminal, where our own lines tell what is wrong; its API gets everything."""
 
-def apply(log_level: str = "WARNING") -> None:
-    """Set the environment for Prefect, where the user has not."""
-    for name, value in {**DEFAULTS, "PREFECT_LOGGING_LEVEL": log_level}.items():
+HOUR = 3600.0
+
+
+def apply(console_level: str | None = None) -> None:
+    """Set the environment for Prefect, where the user has not; `console_level` limits what it prints."""
+    extra = {} if console_level is None else {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": console_level}
+    for name, value in {**DEFAULTS, **extra}.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("trxas").setLevel(logging.INFO)
+
+
+def timeout() -> float:
+    """Return the seconds after which a task is given up: TRXAS_TIMEOUT_HOURS, or half a day.
+
+    A task that hangs (a file system that does not answer) must not hold a worker for ever; one that is only slow must not
+    be lost.
+    """
+    try:
+        return HOUR * float(os.environ.get("TRXAS_TIMEOUT_HOURS", "12"))
+    except ValueError:
+        return HOUR * 12

@@ -1,16 +1,23 @@
 """The stages of `pipeline.workflow` as Prefect tasks: one line each.
 
 Whether there is anything to do is decided by the stage itself (same inputs, options, code), so Prefect's own cache is
-off: its keys know nothing of files on disk.
+off: its keys know nothing of files on disk. A task is tried again only where the file system may get over it.
 """
 
+import logging
+from pathlib import Path
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task, exponential_backoff
 
+from flows import artifacts, settings
+from flows.limits import one_at_a_time
 from flows.progress import tell
-from pipeline import workflow
+from pipeline import watcher, workflow
+from pipeline.errors import may_pass
 from pipeline.job import Job
 
 __all__ = [
@@ -19,32 +26,63 @@ __all__ = [
     "task_fit",
     "task_inventory",
     "task_label",
+    "task_look",
     "task_publish",
     "task_reduce_run",
+    "task_remember",
+    "task_show",
 ]
 
-_OPTIONS: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
+log = logging.getLogger("trxas")
 
 
-@task(name="inventory", task_run_name="inventory-r{run:04d}", **_OPTIONS)
+def _passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    return may_pass(state.result(raise_on_failure=False))
+
+
+_OPTIONS: dict[str, Any] = {
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+    "retries": 4,
+    "retry_delay_seconds": exponential_backoff(backoff_factor=5),
+    "retry_jitter_factor": 0.3,
+    "retry_condition_fn": _passing,
+}
+_TIMED: dict[str, Any] = {**_OPTIONS, "timeout_seconds": settings.timeout()}
+
+
+@task(name="inventory", task_run_name="inventory-r{run:04d}", tags=["inventory"], **_OPTIONS)
 def task_inventory(job: Job, run: int) -> str:
-    """Audit a run and hash its files."""
+    """Audit a run and hash its files; runs in a thread of its own, where Python cannot end it in time."""
     return workflow.inventory(job, run)
 
 
-@task(name="calibrate", **_OPTIONS)
+@task(name="calibrate", tags=["calibrate"], **_TIMED)
 def task_calibrate(job: Job, inputs: dict[int, str]) -> str:
     """Make the calibration."""
-    return workflow.calibrate(job, inputs, progress=tell)
+    with one_at_a_time(), artifacts.progress_artifact("calibrate", "calibration") as report:
+        return workflow.calibrate(job, inputs, progress=report)
 
 
-@task(name="reduce", task_run_name="reduce-r{run:04d}", **_OPTIONS)
+@task(name="reduce", task_run_name="reduce-r{run:04d}", tags=["reduce"], **_TIMED)
 def task_reduce_run(job: Job, run: int, inputs: str) -> bool:
     """Reduce a run to frames cube and pulses."""
-    return workflow.reduce_run(job, run, inputs, progress=tell)
+    with one_at_a_time(), artifacts.progress_artifact(f"reduce-r{run:04d}", f"run {run}: frames to pulses") as report:
+        done = workflow.reduce_run(job, run, inputs, progress=report)
+    log.info("run %d: %s", run, "reduced to pulses" if done else "pulses are current")
+    return done
 
 
-task_label = task(name="label", **_OPTIONS)(workflow.label)
-task_bin_spectra = task(name="spectra", **_OPTIONS)(workflow.bin_spectra)
-task_fit = task(name="fits", **_OPTIONS)(workflow.fit)
-task_publish = task(name="publish", **_OPTIONS)(workflow.publish_product)
+@task(name="show", tags=["show"], **_OPTIONS)
+def task_show(version: Path) -> None:
+    """Show a version's summary, quality and figures in Prefect."""
+    artifacts.show_product(version)
+
+
+task_label = task(name="label", tags=["label"], **_OPTIONS)(workflow.label)
+task_bin_spectra = task(name="spectra", tags=["spectra"], **_TIMED)(workflow.bin_spectra)
+task_fit = task(name="fits", tags=["fits"], **_TIMED)(workflow.fit)
+task_publish = task(name="publish", tags=["publish"], **_OPTIONS)(workflow.publish_product)
+
+task_look = task(name="look", tags=["watch"], **_OPTIONS)(watcher.look_now)
+task_remember = task(name="remember", tags=["watch"], **_OPTIONS)(watcher.remember)

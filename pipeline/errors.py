@@ -3,7 +3,16 @@
 Every class is also the builtin that generic code expects, so `except ValueError` keeps working.
 """
 
-__all__ = ["ConfigError", "DataError", "ProductError", "TrxasError"]
+import errno
+
+__all__ = ["BusyError", "ConfigError", "DataError", "ProductError", "TrxasError", "may_pass"]
+
+_PASSING = {
+    getattr(errno, name)
+    for name in "EIO EAGAIN EBUSY EINTR ETIMEDOUT ESTALE ENOLCK ENETDOWN ENETRESET ENETUNREACH EHOSTDOWN EHOSTUNREACH "
+    "ECONNRESET ECONNABORTED ECONNREFUSED EREMOTEIO".split()
+    if hasattr(errno, name)
+}
 
 
 class TrxasError(Exception):
@@ -24,3 +33,19 @@ class DataError(TrxasError, ValueError):
 
 class ProductError(TrxasError, ValueError):
     """A stored product does not match its schema, or there is none where one was expected."""
+
+
+class BusyError(TrxasError, RuntimeError):
+    """Another process works on the same folder; the message says which."""
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Return whether an error, or one that it came from, is of the kind that a file system gets over by itself.
+
+    A file that is missing, forbidden or damaged stays so; a config or data that are wrong stay so.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _PASSING:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

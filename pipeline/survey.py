@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,15 +122,18 @@ def inspect_text(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def classify(folder: Path, instrument: Instrument) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return kind (dark, flat_field, energy_scan, delay_scan, unknown) of every run in a folder, and source overrides.
+def classify(
+    folder: Path, instrument: Instrument, numbers: Sequence[int] | None = None
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return kind (dark, flat_field, energy_scan, delay_scan, unknown) of runs in a folder, and source overrides.
 
     A dark run is one without light; of the lit ones, an energy scan moves the monochromator, a delay scan the stage,
-    and a flat field neither. A run that cannot be read is unknown, with the reason.
+    and a flat field neither. A run that cannot be read is unknown, with the reason. Light is told by comparison, so
+    `numbers` (all runs unless given) should hold a dark run.
     """
     found: list[dict[str, Any]] = []
     overrides: dict[str, Any] = {}
-    for number in run_numbers(folder):
+    for number in run_numbers(folder) if numbers is None else numbers:
         try:
             files = open_files(run_folder(folder, number))
             there, change = guess_sources(files, instrument)

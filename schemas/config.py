@@ -330,6 +330,20 @@ class Compute(Strict):
         return value
 
 
+class Watch(Strict):
+    """What `trxas watch` does with runs as they come in."""
+
+    fluence: Fluence | None = None
+    """Pump fluence [mJ/cm²] of energy and delay scans that are found and not listed: they are added. Without it such runs
+    are reported once and left alone, because the machine does not record the fluence."""
+    settle: Annotated[float, Field(ge=0)] = 30.0
+    """Time [s] for which the files of a run must not have changed: files are written without a pause, and file systems tell
+    of a change after a few seconds."""
+    marker: str = "*.complete"
+    """Name pattern of a file that the facility puts into the folder of a closed run; where it is, nothing else is waited
+    for. Runs without one are judged by `settle`."""
+
+
 class Proposal(Strict):
     """Raw data at the facility."""
 
@@ -377,6 +391,8 @@ class Config(Strict):
     """What is stored of the frames."""
     compute: Compute = Compute()
     """Where it runs."""
+    watch: Watch = Watch()
+    """How runs that come in are taken up."""
 
     def run_of(self, number: int) -> EnergyScanRun | DelayScanRun | None:
         """Return the scan entry of a run, or None for the dark and flat-field runs."""

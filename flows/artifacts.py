@@ -1,0 +1,78 @@
+"""What a flow run shows in Prefect: progress of the heavy stages, the summary, quality by run, the figures."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_image_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from flows import progress
+from pipeline.summary import summary_text
+
+__all__ = ["progress_artifact", "show_product"]
+
+LARGEST_FIGURE = 300_000
+"""Bytes: larger pictures would weigh on Prefect's database; they are in the version's folder all the same."""
+EVERY = 1.0
+"""Seconds between updates of a progress artifact: each is a request."""
+
+
+@contextmanager
+def progress_artifact(key: str, text: str) -> Iterator[progress.Tell]:
+    """Yield what reports progress both to the terminal and to an artifact, made when there is something to report."""
+    artifact: UUID | None = None
+    last = 0.0
+
+    def tell(label: str, done: int, total: int) -> None:
+        nonlocal artifact, last
+        progress.tell(label, done, total)
+        now = time.monotonic()
+        if artifact is not None and done < total and now - last < EVERY:
+            return
+        share = progress.percent(done, total)
+        if artifact is None:
+            artifact = create_progress_artifact(share, key=key, description=text)  # type: ignore[assignment]
+        else:
+            update_progress_artifact(artifact, share)
+        last = now
+
+    yield tell
+
+
+def show_product(version: Path) -> None:
+    """Publish a version's summary, its quality by run and its figures as artifacts of the flow run."""
+    summary = json.loads((version / "summary.json").read_text(encoding="utf-8"))
+    dataset = _key(summary["dataset"])
+    text = f"**{version}**\n\n```\n{summary_text(summary)}\n```"
+    create_markdown_artifact(text, key=f"{dataset}-summary", description=f"{summary['dataset']} {summary['version']}")
+    rows = [{name: _cell(value) for name, value in run.items()} for run in summary["runs"]]
+    create_table_artifact(rows, key=f"{dataset}-quality", description="what became of every run")
+    for figure in sorted((version / "figures").glob("*.png")):
+        if figure.stat().st_size <= LARGEST_FIGURE:
+            # a browser does not show files of another machine: the picture itself is sent
+            picture = base64.b64encode(figure.read_bytes()).decode()
+            create_image_artifact(
+                f"data:image/png;base64,{picture}", key=f"{dataset}-{_key(figure.stem)}", description=str(figure)
+            )
+
+
+def _cell(value: object) -> object:
+    return "; ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _key(name: str) -> str:
+    """Return a name as Prefect wants keys: lower case, digits, dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -1,0 +1,40 @@
+"""How many heavy tasks run at once: one per machine, by a global concurrency limit of the Prefect server."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prefect.client.orchestration import get_client
+from prefect.concurrency.sync import concurrency
+
+from flows import server
+
+__all__ = ["limit_name", "one_at_a_time"]
+
+
+def limit_name() -> str:
+    """Return the name of this machine's limit, as it stands in Prefect's UI."""
+    return "trxas-heavy-" + re.sub(r"[^a-z0-9]+", "-", socket.gethostname().lower()).strip("-")
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Hold the machine's limit: a heavy task takes all workers and the memory it was given.
+
+    Without a lasting server there is nobody to share with. A task that was killed holds the limit until its lease ends,
+    five minutes later at most. Who wants more at once raises the limit in Prefect; it is made only where it is missing.
+    """
+    if not server.lasting():
+        yield
+        return
+    name = limit_name()
+    with get_client(sync_client=True) as client:
+        known = {limit.name for limit in client.read_global_concurrency_limits()}
+        if name not in known:
+            client.upsert_global_concurrency_limit_by_name(name, 1)
+    # the work is worth more than the lease: a server that is away for a while does not end it
+    with concurrency(name, occupy=1, raise_on_lease_renewal_failure=False):
+        yield

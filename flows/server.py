@@ -1,0 +1,190 @@
+"""A temporary Prefect API for one process, started early and gone with it; where a server is configured, that one is used.
+
+Prefect would start its own, later and slower: it imports the whole server into the calling process as well, polls a port
+that it guessed, and leaves the server behind when the process is killed. This one listens on a socket that is handed
+down, so that the first request simply waits until the server is ready, and it ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.errors import ConfigError, TrxasError
+
+__all__ = ["lasting", "prepare", "running", "start", "stop"]
+
+PATIENCE = 120.0
+"""Seconds that a loaded machine may take until the server answers."""
+
+_server: subprocess.Popen[bytes] | None = None
+_url = ""
+
+
+def lasting() -> bool:
+    """Return whether a Prefect server is used that others use too: one named by environment, profile or project."""
+    return _server is None and bool(_configured())
+
+
+def _configured() -> str:
+    from prefect.settings import get_current_settings
+
+    return get_current_settings().api.url or ""
+
+
+def start() -> None:
+    """Begin to start the temporary server and return at once; nothing happens where a server is configured."""
+    global _server, _url
+    if _server is not None or _configured():
+        return
+    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+    _url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+    # the names are Prefect's own for its temporary server: no web pages, few services
+    own = {
+        "PREFECT_UI_ENABLED": "0",
+        "PREFECT__SERVER_EPHEMERAL": "1",
+        "PREFECT__SERVER_FINAL": "1",
+        "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
+        # states of tasks are written together instead of one by one
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "0.2",
+    }
+    _server = subprocess.Popen(
+        [sys.executable, "-m", "flows.server", str(listener.fileno())],
+        env={**os.environ, **own},
+        stdin=subprocess.PIPE,
+        pass_fds=(listener.fileno(),),
+        # the terminal's Ctrl-C is for us; the server must outlive it to record what became of the run
+        start_new_session=True,
+    )
+    listener.close()
+    atexit.register(stop)
+
+
+@contextmanager
+def running() -> Iterator[str]:
+    """Hold an API for the flows of the block: the configured server, or the temporary one.
+
+    Yields the address of the temporary API, or an empty string where a server is configured.
+
+    Raises
+    ------
+    ConfigError
+        If nothing listens at the configured address.
+    TrxasError
+        If the temporary server does not answer.
+    """
+    start()
+    if _server is None:
+        _answers(_configured())
+        yield ""
+        return
+    _wait()
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    # nobody looks for lost runs in a server that goes with them, and each flow would wait a second for its last beat
+    with temporary_settings({PREFECT_API_URL: _url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield _url
+
+
+def _answers(url: str) -> None:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=10):  # noqa: S310 (the user's own address)
+            return
+    except urllib.error.HTTPError:
+        return
+    except OSError as error:
+        raise ConfigError(
+            f"PREFECT_API_URL: no Prefect server answers at {url} ({error}); start it, or unset PREFECT_API_URL"
+        ) from None
+
+
+def _wait() -> None:
+    try:
+        with urllib.request.urlopen(f"{_url}/health", timeout=PATIENCE):  # noqa: S310 (own address)
+            return
+    except OSError as error:
+        stop()
+        raise TrxasError(
+            f"Prefect's temporary server does not answer ({error}); is PREFECT_HOME a folder that can be written, on a "
+            "local disk? `trxas doctor` tells"
+        ) from None
+
+
+def stop() -> None:
+    """End the temporary server, if there is one."""
+    global _server
+    server, _server = _server, None
+    if server is None:
+        return
+    _drain()
+    if server.stdin is not None:
+        server.stdin.close()
+    try:
+        server.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+
+
+def _drain() -> None:
+    """Send what is still waiting in this process: the last states and logs."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    EventsWorker.drain_all(timeout=5)
+    APILogWorker.drain_all(timeout=5)
+
+
+@contextmanager
+def prepare(home: Path, version: str) -> Iterator[None]:
+    """Hold a lock while the database of a Prefect home is first made: two at once would spoil it."""
+    home.mkdir(parents=True, exist_ok=True)
+    made = home / f".trxas-database-{version}"
+    if made.exists():
+        yield
+        return
+    with (home / ".trxas-database.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+        made.touch()
+
+
+def _serve(descriptor: int) -> None:
+    """Serve on a socket until standard input ends."""
+    import prefect
+    import uvicorn
+    from prefect.server.api.server import create_app
+    from prefect.settings import get_current_settings
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            with prepare(get_current_settings().home, prefect.__version__):
+                await super().startup(sockets)
+
+    def leave() -> None:
+        sys.stdin.buffer.read()
+        # what was sent last is still being written
+        time.sleep(0.5)
+        server.should_exit = True
+        threading.Timer(3.0, os._exit, (0,)).start()
+
+    server = Server(uvicorn.Config(create_app(), log_level="critical", lifespan="on"))
+    threading.Thread(target=leave, daemon=True).start()
+    server.run(sockets=[socket.socket(fileno=descriptor)])
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))

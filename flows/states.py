@@ -1,0 +1,62 @@
+"""How a flow run is named and tagged, and the one line that its final state says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prefect import runtime, tags
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from pipeline.errors import BusyError, TrxasError
+
+__all__ = ["called", "completed", "failed", "nothing_new", "outcome", "passed_on", "skipped"]
+
+
+@contextmanager
+def called(verb: str, dataset: str) -> Iterator[None]:
+    """Name and tag the flow run by its dataset, and tag its tasks: known only when the config was read."""
+    label = f"dataset:{dataset}"
+    with get_client(sync_client=True) as client:
+        own = sorted({*(runtime.flow_run.tags or []), label})
+        client.update_flow_run(runtime.flow_run.id, name=f"{verb}-{dataset}", tags=own)
+    with tags(label):
+        yield
+
+
+def completed(version: str, left_out: Mapping[int, str]) -> State[Any]:
+    """Return the final state of a flow that published; it names the runs that were left out."""
+    lost = "; ".join(f"run {run} is left out: {reason}" for run, reason in left_out.items())
+    return Completed(message=f"{Path(version).name}" + (f"; {lost}" if lost else ""), data=version)
+
+
+def failed(error: TrxasError) -> State[Any]:
+    """Return the final state of a flow that failed for a reason that its one line tells."""
+    return Failed(message=str(error), data=error)
+
+
+def nothing_new(text: str) -> State[Any]:
+    """Return the final state of a look that found nothing to process."""
+    return Completed(name="Unchanged", message=text, data=None)
+
+
+def skipped(error: BusyError) -> State[Any]:
+    """Return the final state of a look that was not made because another process works on the dataset."""
+    return Completed(name="Skipped", message=str(error), data=None)
+
+
+def outcome(state: State[Any]) -> tuple[str | None, str | None]:
+    """Return the version that a flow published, or the line that says why it could not."""
+    if state.is_completed():
+        return state.result(), None
+    return None, state.message or "failed"
+
+
+def passed_on(state: State[Any]) -> State[Any]:
+    """Return the final state of a flow that ends as another flow, which it started, has ended."""
+    result = state.result(raise_on_failure=False)
+    return State(type=state.type, message=state.message, data=result)

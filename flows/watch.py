@@ -1,0 +1,47 @@
+"""The watching flow: one look at the raw folder, and what is new is processed. A schedule, or `trxas watch`, repeats it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from flows import tasks
+from flows.process import Change, ConfigPath, OutPath, process
+from flows.states import called, failed, nothing_new, outcome, passed_on, skipped
+from pipeline.errors import BusyError, TrxasError
+from pipeline.io.claim import claimed
+from pipeline.job import load_job
+
+__all__ = ["watch"]
+
+
+@flow(name="trxas-watch", persist_result=False, validate_parameters=True)
+def watch(config: ConfigPath, out: OutPath = None, changes: list[Change] | None = None) -> State[str | None]:
+    """Look once at the raw folder of a dataset; process complete runs where something is new, and publish.
+
+    Parameters
+    ----------
+    config
+        Path of the config file; its `watch:` section says what becomes of runs that are not listed.
+    out
+        Output folder; beside the config unless given.
+    changes
+        `key=value` changes of the config.
+    """
+    try:
+        job = load_job(Path(config), out, changes or [])
+        with called("watch", job.config.dataset), claimed(job.out, "watch"):
+            seen = tasks.task_look(job, time.time())
+            if not seen.news:
+                return nothing_new(seen.text)
+            done = process(config, out, [*(changes or []), *seen.changes], waiting=seen.waiting, return_state=True)
+            version, error = outcome(done)
+            tasks.task_remember(job, seen, version, error)
+            return passed_on(done)
+    except BusyError as error:
+        return skipped(error)
+    except TrxasError as error:
+        return failed(error)
