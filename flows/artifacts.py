@@ -31,7 +31,7 @@ EVERY = 1.0
 
 
 @contextmanager
-def progress_artifact(key: str, text: str) -> Iterator[progress.Tell]:
+def progress_artifact(dataset: str, what: str, text: str) -> Iterator[progress.Tell]:
     """Yield what reports progress both to the terminal and to an artifact, made when there is something to report."""
     artifact: UUID | None = None
     last = 0.0
@@ -44,7 +44,7 @@ def progress_artifact(key: str, text: str) -> Iterator[progress.Tell]:
             return
         share = progress.percent(done, total)
         if artifact is None:
-            artifact = create_progress_artifact(share, key=key, description=text)  # type: ignore[assignment]
+            artifact = create_progress_artifact(share, key=_key(f"{dataset}-{what}"), description=text)  # type: ignore[assignment]
         else:
             update_progress_artifact(artifact, share)
         last = now
@@ -52,20 +52,20 @@ def progress_artifact(key: str, text: str) -> Iterator[progress.Tell]:
     yield tell
 
 
-def show_product(version: Path) -> None:
-    """Publish a version's summary, its quality by run and its figures as artifacts of the flow run."""
+def show_product(version: Path, *, figures: bool = True) -> None:
+    """Publish a version's summary, its quality by run and (where they are new) its figures as artifacts of the flow run."""
     summary = json.loads((version / "summary.json").read_text(encoding="utf-8"))
     dataset = _key(summary["dataset"])
     text = f"**{version}**\n\n```\n{summary_text(summary)}\n```"
     create_markdown_artifact(text, key=f"{dataset}-summary", description=f"{summary['dataset']} {summary['version']}")
     rows = [{name: _cell(value) for name, value in run.items()} for run in summary["runs"]]
     create_table_artifact(rows, key=f"{dataset}-quality", description="what became of every run")
-    for figure in sorted((version / "figures").glob("*.png")):
+    for figure in sorted((version / "figures").glob("*.png")) if figures else []:
         if figure.stat().st_size <= LARGEST_FIGURE:
             # a browser does not show files of another machine: the picture itself is sent
             picture = base64.b64encode(figure.read_bytes()).decode()
             create_image_artifact(
-                f"data:image/png;base64,{picture}", key=f"{dataset}-{_key(figure.stem)}", description=str(figure)
+                f"data:image/png;base64,{picture}", key=f"{dataset}-figure-{_key(figure.stem)}", description=str(figure)
             )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, validators
 
 from flows import settings
 from pipeline.errors import ConfigError, TrxasError
@@ -212,6 +212,77 @@ def _run_flow(config: Path, out: Path | None, changes: list[str], stage: str | N
     with server.running(), progress.shown(common.progress):
         version = flow(str(config), target, changes) if stage is None else flow_from(str(config), stage, changes, target)
     _print_summary(Path(version))
+
+
+@app.command
+def watch(
+    config: Path,
+    *,
+    out: Out = None,
+    once: Annotated[bool, Parameter(negative="")] = False,
+    interval: Annotated[float, Parameter(validator=validators.Number(gt=0))] = 60.0,
+    changes: Annotated[list[str], Parameter(name="--set", consume_multiple=True, negative="")] = [],
+    common: Common = Common(),
+) -> None:
+    """Look at the raw folder again and again; process and publish runs as they become complete.
+
+    Parameters
+    ----------
+    config
+        Config file; its `watch:` section says what becomes of runs that are not listed.
+    out
+        Output folder; `out` beside the config unless given.
+    once
+        Look once and end.
+    interval
+        Seconds between looks.
+    changes
+        key=value changes of the config.
+    """
+    common.start()
+    from flows import progress
+    from flows.keep_watching import keep_watching
+
+    with progress.shown(common.progress):
+        keep_watching(
+            str(config),
+            None if out is None else str(out),
+            changes,
+            once=once,
+            interval=interval,
+            tell=lambda text: print(text, flush=True),
+        )
+
+
+@app.command
+def deploy(
+    config: Path,
+    *,
+    out: Out = None,
+    interval: Annotated[float | None, Parameter(validator=validators.Number(gt=0))] = None,
+    cron: str | None = None,
+    pool: str = "trxas",
+    common: Common = Common(),
+) -> None:
+    """Make the Prefect deployments of a dataset: process, reprocess and watch; needs a Prefect server.
+
+    Parameters
+    ----------
+    config
+        Config file.
+    out
+        Output folder; `out` beside the config unless given.
+    interval
+        Seconds between looks of the watching deployment.
+    cron
+        When the watching deployment looks, e.g. "*/10 * * * *".
+    pool
+        Work pool; made (for workers that start processes) where it is missing.
+    """
+    common.start()
+    from flows.deploy import deploy as make
+
+    print(make(config, out, interval=interval, cron=cron, pool=pool))
 
 
 @app.command

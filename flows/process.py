@@ -13,6 +13,7 @@ from pydantic import Field
 from flows import tasks
 from flows.states import called, completed, failed
 from pipeline.errors import DataError, TrxasError
+from pipeline.io import publish
 from pipeline.io.claim import claimed
 from pipeline.job import Job, load_job
 from pipeline.workflow import restart_from
@@ -100,6 +101,7 @@ def _stages(job: Job, restart: str | None, waiting: dict[int, str]) -> State[Any
         job = job.without(run, reason)
     if restart is not None:
         restart_from(job, restart)
+    former = publish.latest(job.product_dir)
     job, inputs = _take_stock(job)
     tasks.task_calibrate(job, inputs)
     job = _reduce(job, inputs)
@@ -107,7 +109,7 @@ def _stages(job: Job, restart: str | None, waiting: dict[int, str]) -> State[Any
     tasks.task_bin_spectra(job)
     tasks.task_fit(job)
     version = tasks.task_publish(job)
-    tasks.task_show(version)
+    tasks.task_show(version, former)
     return completed(str(version), job.failed)
 
 

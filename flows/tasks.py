@@ -60,23 +60,24 @@ def task_inventory(job: Job, run: int) -> str:
 @task(name="calibrate", tags=["calibrate"], **_TIMED)
 def task_calibrate(job: Job, inputs: dict[int, str]) -> str:
     """Make the calibration."""
-    with one_at_a_time(), artifacts.progress_artifact("calibrate", "calibration") as report:
+    with one_at_a_time(), artifacts.progress_artifact(job.config.dataset, "calibrate", "calibration") as report:
         return workflow.calibrate(job, inputs, progress=report)
 
 
 @task(name="reduce", task_run_name="reduce-r{run:04d}", tags=["reduce"], **_TIMED)
 def task_reduce_run(job: Job, run: int, inputs: str) -> bool:
     """Reduce a run to frames cube and pulses."""
-    with one_at_a_time(), artifacts.progress_artifact(f"reduce-r{run:04d}", f"run {run}: frames to pulses") as report:
+    name, text = job.config.dataset, f"run {run}: frames to pulses"
+    with one_at_a_time(), artifacts.progress_artifact(name, f"reduce-r{run:04d}", text) as report:
         done = workflow.reduce_run(job, run, inputs, progress=report)
     log.info("run %d: %s", run, "reduced to pulses" if done else "pulses are current")
     return done
 
 
 @task(name="show", tags=["show"], **_OPTIONS)
-def task_show(version: Path) -> None:
-    """Show a version's summary, quality and figures in Prefect."""
-    artifacts.show_product(version)
+def task_show(version: Path, former: Path | None) -> None:
+    """Show a version's summary, quality and figures in Prefect; figures only of another version than the former one."""
+    artifacts.show_product(version, figures=version != former)
 
 
 task_label = task(name="label", tags=["label"], **_OPTIONS)(workflow.label)

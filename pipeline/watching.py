@@ -127,10 +127,10 @@ def look(
     waiting = {n: NOT_COMPLETE for n in listed if n not in complete}
     changes = _changes(config, {n: str(runs[n].kind) for n in found})
     key = digest({"runs": {n: runs[n].files for n in ready}, "config": config.model_dump(mode="json"), "new": changes})
-    lines = [*_lines(config, runs, base, listed), *([hold] if hold else [])]
-    told = [line for line in lines if _mark(line) not in memory.told]
     young = [n for n, files in folder.items() if n not in complete and _has_data(files)]
     hold = _hold(config, base, listed + found, complete, memory.processed, folder)
+    lines = [*_lines(config, runs, base, listed), *([hold] if hold else [])]
+    told = [line for line in lines if _mark(line) not in memory.told]
     judged = Look(
         key=key,
         ready=ready,
@@ -225,10 +225,9 @@ def _lines(config: Config, runs: Mapping[int, Seen], base: list[int], listed: li
     for number, seen in sorted(runs.items()):
         if not seen.complete:
             continue
-        if seen.faults:
-            lines += seen.faults
+        lines += seen.faults
         if number in (*base, *listed):
-            lines.append(f"run {number}: complete")
+            lines += [f"run {number}: complete"] if not seen.faults else []
         elif seen.kind in SCANS and config.watch.fluence is not None:
             lines.append(f"run {number}: complete, {seen.kind}, added with fluence {config.watch.fluence:g} mJ/cm²")
         elif seen.kind in SCANS:
