@@ -210,7 +210,9 @@ def _run_flow(config: Path, out: Path | None, changes: list[str], stage: str | N
 
     target = None if out is None else str(out)
     with server.running(), progress.shown(common.progress):
-        version = flow(str(config), target, changes) if stage is None else flow_from(str(config), stage, changes, target)
+        version = (
+            flow(str(config), target, changes) if stage is None else flow_from(str(config), stage, changes, target)
+        )
     _print_summary(Path(version))
 
 

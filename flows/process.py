@@ -16,7 +16,7 @@ from pipeline.errors import DataError, TrxasError
 from pipeline.io import publish
 from pipeline.io.claim import claimed
 from pipeline.job import Job, load_job
-from pipeline.workflow import restart_from
+from pipeline.workflow import restart_from, workers_of
 
 __all__ = ["Change", "Stage", "process", "reprocess"]
 
@@ -129,12 +129,13 @@ def _take_stock(job: Job) -> tuple[Job, dict[int, str]]:
 
 def _reduce(job: Job, inputs: dict[int, str]) -> Job:
     # runs one after the other: every run keeps all workers busy, and memory is that of one run
-    for run in job.reduced_runs:
-        try:
-            with tags(f"run:{run}"):
-                tasks.task_reduce_run(job, run, inputs[run])
-        except DataError as error:
-            job = _leave_out(job, run, error)
+    with workers_of(job) as workers:
+        for run in job.reduced_runs:
+            try:
+                with tags(f"run:{run}"):
+                    tasks.task_reduce_run(job, run, inputs[run], workers)
+            except DataError as error:
+                job = _leave_out(job, run, error)
     return job
 
 

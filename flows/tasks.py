@@ -15,8 +15,8 @@ from prefect.tasks import Task, exponential_backoff
 
 from flows import artifacts, settings
 from flows.limits import one_at_a_time
-from flows.progress import tell
 from pipeline import watcher, workflow
+from pipeline.compute import Workers
 from pipeline.errors import may_pass
 from pipeline.job import Job
 
@@ -65,11 +65,11 @@ def task_calibrate(job: Job, inputs: dict[int, str]) -> str:
 
 
 @task(name="reduce", task_run_name="reduce-r{run:04d}", tags=["reduce"], **_TIMED)
-def task_reduce_run(job: Job, run: int, inputs: str) -> bool:
+def task_reduce_run(job: Job, run: int, inputs: str, workers: Workers) -> bool:
     """Reduce a run to frames cube and pulses."""
     name, text = job.config.dataset, f"run {run}: frames to pulses"
     with one_at_a_time(), artifacts.progress_artifact(name, f"reduce-r{run:04d}", text) as report:
-        done = workflow.reduce_run(job, run, inputs, progress=report)
+        done = workflow.reduce_run(job, run, inputs, workers=workers, progress=report)
     log.info("run %d: %s", run, "reduced to pulses" if done else "pulses are current")
     return done
 

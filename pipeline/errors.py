@@ -5,12 +5,28 @@ Every class is also the builtin that generic code expects, so `except ValueError
 
 import errno
 
-__all__ = ["BusyError", "ConfigError", "DataError", "ProductError", "TrxasError", "may_pass"]
+__all__ = ["BusyError", "ClusterError", "ConfigError", "DataError", "ProductError", "TrxasError", "may_pass"]
 
 _PASSING = {
     getattr(errno, name)
-    for name in "EIO EAGAIN EBUSY EINTR ETIMEDOUT ESTALE ENOLCK ENETDOWN ENETRESET ENETUNREACH EHOSTDOWN EHOSTUNREACH "
-    "ECONNRESET ECONNABORTED ECONNREFUSED EREMOTEIO".split()
+    for name in [
+        "EIO",
+        "EAGAIN",
+        "EBUSY",
+        "EINTR",
+        "ETIMEDOUT",
+        "ESTALE",
+        "ENOLCK",
+        "ENETDOWN",
+        "ENETRESET",
+        "ENETUNREACH",
+        "EHOSTDOWN",
+        "EHOSTUNREACH",
+        "ECONNRESET",
+        "ECONNABORTED",
+        "ECONNREFUSED",
+        "EREMOTEIO",
+    ]
     if hasattr(errno, name)
 }
 
@@ -33,6 +49,10 @@ class DataError(TrxasError, ValueError):
 
 class ProductError(TrxasError, ValueError):
     """A stored product does not match its schema, or there is none where one was expected."""
+
+
+class ClusterError(TrxasError, RuntimeError):
+    """The machines that do the work cannot go on; what is finished is kept and the same command goes on from there."""
 
 
 class BusyError(TrxasError, RuntimeError):

@@ -6,37 +6,32 @@ block size × workers whatever the length of the run, and a block's result does 
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from dask.base import compute
-from dask.delayed import Delayed, delayed
 
+from pipeline.blocks import RawBlock, StoredBlock, Target, finish, not_blank
 from pipeline.chunks import plan_blocks
-from pipeline.errors import ConfigError, DataError
+from pipeline.compute import Workers, threads_of
+from pipeline.errors import DataError
 from pipeline.io import cube as cubes
 from pipeline.io import store
 from pipeline.io.euxfel import FrameSource, Run
-from pipeline.science.reduce import Reducer, prepare, reduce_block
+from pipeline.io.ledger import Ledger, Result
+from pipeline.science.reduce import Reducer, prepare
+from schemas.compute import Compute
 
 __all__ = ["Crop", "Progress", "crop_to_beams", "reduce_raw", "reduce_stored", "sample_frames", "spread_trains"]
 
 Progress = Callable[[int, int], None]
 """Called with what was done and what there is to do, in frames."""
 
-READ_FRAMES = 64
-"""Frames that are read before they are reduced: 8 MB, still near the processor when the kernel sees them."""
-
-UNPACK_FRAMES = 16
-"""Frames of a stored cube that are unpacked before they are reduced."""
-
-_local = threading.local()
+log = logging.getLogger("trxas")
 
 
 @dataclass(frozen=True)
@@ -87,66 +82,11 @@ def sample_frames(run: Run, crop: Crop, frames: int) -> xr.Dataset:
         for i, train in enumerate(trains):
             for block, _, pulse in source.blocks(slice(train, train + 1), rows=crop.rows):
                 cube[i, pulse] = block[:, :, crop.columns]
-                present[i, pulse] = _not_blank(block)
+                present[i, pulse] = not_blank(block)
     present &= ~labels["dark_frame"].values
     coords = {name: labels[name] for name in ("train_id", "pulse_id", "cell_id")}
     dataset = xr.Dataset({"frames": (("train", "pulse", "y", "x"), cube, {"units": "ADU"})}, coords=coords)
     return dataset.assign_coords(present=(("train", "pulse"), present), **crop.coords())
-
-
-def _not_blank(frames: np.ndarray) -> np.ndarray:
-    """Return which frames hold anything; a frame that is zero everywhere was never recorded (offsets are not 0)."""
-    return np.asarray(frames[:, ::7, ::13].any(axis=(1, 2)))
-
-
-def _workspace(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Return this thread's buffer of a name: touching new memory costs more than reading."""
-    buffer: np.ndarray | None = getattr(_local, name, None)
-    if buffer is None or buffer.shape != shape or buffer.dtype != dtype:
-        buffer = np.empty(shape, dtype)
-        setattr(_local, name, buffer)
-    return buffer
-
-
-@dataclass(frozen=True)
-class _Target:
-    """The cube that a block of trains fills, one chunk each."""
-
-    path: Path
-    crop: Crop
-    trains: int
-
-
-def _reduce_one(
-    source: FrameSource, trains: slice, kernel: Reducer, target: _Target | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    index = source.index
-    n_trains, n_pulses = trains.stop - trains.start, len(index.pulse_id)
-    rows = kernel.rows if target is None else target.crop.rows
-    shape = (n_trains, n_pulses, kernel.n_beams)
-    photons, stderr = np.full(shape, np.nan), np.full(shape, np.nan)
-    saturated = np.zeros(shape, np.int32)
-    present = np.zeros(shape[:2], bool)
-    kept = None
-    if target is not None:
-        kept = _workspace("kept", (target.trains, n_pulses, *target.crop.shape), np.dtype(np.uint16))
-    buffer = _workspace("raw", (READ_FRAMES, rows.stop - rows.start, index.frame_shape[1]), index.dtype)
-    for block, train, pulse in source.blocks(trains, rows=rows, buffer=buffer):
-        place = (train - trains.start, pulse)
-        values = reduce_block(block, index.cell_id[train, pulse], kernel, y0=rows.start, x0=0)
-        real = _not_blank(block)
-        present[place] = real
-        photons[place] = np.where(real[:, None], values[0], np.nan)
-        stderr[place] = np.where(real[:, None], values[1], np.nan)
-        saturated[place] = np.where(real[:, None], values[2], 0)
-        if kept is not None and target is not None:
-            kept[place] = block[:, :, target.crop.columns]
-    if kept is not None and target is not None:
-        # the buffer holds an earlier block where nothing was recorded
-        kept[:n_trains][~present] = 0
-        kept[n_trains:] = 0
-        cubes.write_chunk(target.path, trains.start // target.trains, kept)
-    return photons, stderr, saturated, present
 
 
 def reduce_raw(
@@ -155,9 +95,9 @@ def reduce_raw(
     *,
     keep: Crop | None,
     cube: Path | None,
-    workers: int,
+    workers: Workers | int,
     memory: str,
-    scheduler: str = "threads",
+    ledger: Ledger | None = None,
     progress: Progress | None = None,
 ) -> xr.Dataset:
     """Reduce a raw run to pulses and, in the same pass, fill its frames cube.
@@ -170,16 +110,19 @@ def reduce_raw(
         See `pipeline.science.calibration`.
     keep, cube
         What part of the frames is stored, and where; None: not stored.
-    workers, memory, scheduler
-        Where it runs; the result does not depend on it.
+    workers, memory
+        Where it runs (a number: so many threads), with how much memory; the result does not depend on it.
+    ledger
+        Where finished blocks are entered; those that are in it already are not done again.
 
     Returns
     -------
     Pulses dataset with neutral beams 0, 1, 2; `attrs["n_blank"]` counts announced frames that hold nothing.
     """
     index = run.index
+    workers = _threads(workers) if isinstance(workers, int) else workers
     train_bytes = len(index.pulse_id) * index.frame_bytes
-    plan = plan_blocks(len(index.train_id), train_bytes, workers=workers, memory=memory)
+    plan = plan_blocks(len(index.train_id), train_bytes, workers=threads_of(workers.settings), memory=memory)
     if index.dtype != np.uint16 and index.dtype.kind != "f":
         raise DataError(
             f"run {run.number}: {index.source} {index.key} is {index.dtype}, neither raw uint16 nor corrected"
@@ -190,89 +133,101 @@ def reduce_raw(
         )
     target = None
     if keep is not None and cube is not None:
-        labels = run.labels.drop_vars(["dark_frame", "arrival", "intensity", "trigger"])
-        labels = labels.set_coords(["energy", "delay_stage"]).assign_coords(keep.coords())
-        labels = labels.assign_coords(delay=(("train", "pulse"), np.full(index.row.shape, np.nan), {"units": "ps"}))
-        shape = {"train": len(index.train_id), "pulse": len(index.pulse_id), "y": keep.shape[0], "x": keep.shape[1]}
-        attrs = {"units": "ADU", "long_name": "raw detector frame"}
-        labels.attrs = {"run": run.number, "source": index.source}
-        cubes.create_cube(cube, labels, shape=shape, chunk=plan.trains, attrs=attrs)
-        target = _Target(cube, keep, plan.trains)
-    kernel = prepare(calibration)
+        target = Target(cube, keep.rows, keep.columns, plan.trains)
+    if ledger is not None:
+        # blocks of another size are other blocks
+        ledger = replace(ledger, key=f"{ledger.key}-{plan.trains}")
+    if ledger is None or not ledger.is_open:
+        if target is not None and keep is not None:
+            _create_cube(run, keep, target)
+        if ledger is not None:
+            ledger.begin()
     with FrameSource(run.number, index) as source:
-        tasks = [
-            delayed(_reduce_one, pure=False, traverse=False)(source, part, kernel, target) for part in plan.slices()
-        ]
-        results = _compute(tasks, scheduler, workers, progress, index.row.size)
+        blocks = [RawBlock(number, source.part(part), target) for number, part in enumerate(plan.slices())]
+        results = _work(blocks, prepare(calibration), workers, ledger, progress, index.row.size)
     return _as_pulses(run.labels, results)
 
 
-def _compute(
-    tasks: list[Delayed], scheduler: str, workers: int, progress: Progress | None, total: int
-) -> list[tuple[np.ndarray, ...]]:
-    """Compute delayed blocks in order, in batches so that progress can be told and little waits in memory."""
-    results: list[tuple[np.ndarray, ...]] = []
-    batch = max(workers * 4, 1)
-    with _runner(scheduler, workers) as run:
-        for start in range(0, len(tasks), batch):
-            results += run(tasks[start : start + batch])
-            if progress is not None:
-                progress(min(start + batch, len(tasks)) * total // len(tasks), total)
-    return results
+def _threads(count: int) -> Workers:
+    return Workers(Compute(workers=count))
 
 
-@contextmanager
-def _runner(scheduler: str, workers: int) -> Iterator[Callable[[list[Delayed]], list[Any]]]:
-    """Yield what computes a batch: threads, processes, or a running dask scheduler by its address."""
-    if not scheduler.startswith(("tcp://", "tls://")):
-        yield lambda batch: list(compute(*batch, scheduler=scheduler, num_workers=workers))
-        return
-    # half a second to import, needed here only
-    from distributed import Client
+def _create_cube(run: Run, keep: Crop, target: Target) -> None:
+    labels = run.labels.drop_vars(["dark_frame", "arrival", "intensity", "trigger"])
+    labels = labels.set_coords(["energy", "delay_stage"]).assign_coords(keep.coords())
+    labels = labels.assign_coords(delay=(("train", "pulse"), np.full(run.index.row.shape, np.nan), {"units": "ps"}))
+    labels.attrs = {"run": run.number, "source": run.index.source}
+    trains, pulses = run.index.row.shape
+    shape = {"train": trains, "pulse": pulses, "y": keep.shape[0], "x": keep.shape[1]}
+    attrs = {"units": "ADU", "long_name": "raw detector frame"}
+    cubes.create_cube(target.path, labels, shape=shape, chunk=target.trains, attrs=attrs)
 
-    try:
-        client = Client(scheduler, timeout="20s")
-    except OSError:
-        raise ConfigError(f"compute.cluster: no dask scheduler answers at {scheduler}") from None
-    with client:
-        yield lambda batch: list(client.gather(client.compute(batch)))
+
+def _work(
+    blocks: Sequence[RawBlock] | Sequence[StoredBlock],
+    kernel: Reducer,
+    workers: Workers,
+    ledger: Ledger | None,
+    progress: Progress | None,
+    frames: int,
+) -> list[Result]:
+    """Return the results of all blocks in order; those in the ledger are taken from there."""
+    finished = {} if ledger is None else _still_there(ledger, blocks)
+    results = {number: finished[number] for number in finished}
+    todo = [block for block in blocks if block.number not in results]
+    if results:
+        log.info("%d of %d blocks were finished before", len(results), len(blocks))
+
+    def tell(done: int) -> None:
+        if progress is not None:
+            progress((len(finished) + done) * frames // len(blocks), frames)
+
+    tell(0)
+    new = workers.map(finish, todo, (kernel, ledger), tell)
+    results |= {block.number: result for block, result in zip(todo, new, strict=True)}
+    return [results[block.number] for block in blocks]
+
+
+def _still_there(ledger: Ledger, blocks: Sequence[RawBlock] | Sequence[StoredBlock]) -> dict[int, Result]:
+    """Return the finished blocks whose chunk of the cube is as long as it was when they were entered."""
+    finished = ledger.finished()
+    cube = next((block.target.path for block in blocks if isinstance(block, RawBlock) and block.target), None)
+    if cube is None:
+        return {number: result for number, (result, _) in finished.items()}
+    if finished:
+        cubes.remove_partial(cube)
+    return {number: result for number, (result, size) in finished.items() if cubes.chunk_bytes(cube, number) == size}
 
 
 def reduce_stored(
-    path: Path, labels: xr.Dataset, calibration: xr.Dataset, *, workers: int, progress: Progress | None = None
+    path: Path,
+    labels: xr.Dataset,
+    calibration: xr.Dataset,
+    *,
+    workers: Workers | int,
+    ledger: Ledger | None = None,
+    progress: Progress | None = None,
 ) -> xr.Dataset:
     """Reduce a stored frames cube to pulses; the raw run is not needed. Labels are those of the former pulses."""
     cube = store.open_dataset(path)
-    kernel = prepare(calibration)
-    chunk = cubes.chunk_trains(path)
-    shape = (chunk, *cube["frames"].shape[1:])
+    trains = cubes.chunk_trains(path)
+    height, width = cube["frames"].shape[2:]
     y0, x0 = int(cube["y"][0]), int(cube["x"][0])
     cells, recorded = cube["cell_id"].values, cube["present"].values
-
-    def reduce_part(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        part = slice(number * chunk, min((number + 1) * chunk, len(recorded)))
-        n = part.stop - part.start
-        packed = cubes.PackedChunk(path, number, shape)
-        cell, count = cells[part].reshape(-1), n * shape[1]
-        photons, stderr = (np.full((count, kernel.n_beams), np.nan) for _ in range(2))
-        saturated, real = np.zeros((count, kernel.n_beams), np.int32), np.zeros(count, bool)
-        for first in range(0, count, UNPACK_FRAMES):
-            some = slice(first, min(first + UNPACK_FRAMES, count))
-            block = packed.frames(first, some.stop - first)
-            photons[some], stderr[some], saturated[some] = reduce_block(block, cell[some], kernel, y0=y0, x0=x0)
-            real[some] = _not_blank(block)
-        real &= recorded[part].reshape(-1)
-        photons[~real], stderr[~real], saturated[~real] = np.nan, np.nan, 0
-        grid = (n, shape[1])
-        table = (*grid, kernel.n_beams)
-        return photons.reshape(table), stderr.reshape(table), saturated.reshape(table), real.reshape(grid)
-
-    tasks = [delayed(reduce_part, pure=False)(number) for number in range(-(-len(recorded) // chunk))]
-    return _as_pulses(labels, _compute(tasks, "threads", workers, progress, recorded.size))
+    if ledger is not None and not ledger.is_open:
+        ledger.begin()
+    parts = [slice(first, first + trains) for first in range(0, len(recorded), trains)]
+    blocks = [
+        StoredBlock(number, path, trains, cells[part], recorded[part], (height, width), y0, x0)
+        for number, part in enumerate(parts)
+    ]
+    workers = _threads(workers) if isinstance(workers, int) else workers
+    return _as_pulses(labels, _work(blocks, prepare(calibration), workers, ledger, progress, recorded.size))
 
 
-def _as_pulses(labels: xr.Dataset, results: list[tuple]) -> xr.Dataset:
-    photons, stderr, saturated, present = (np.concatenate(part) for part in zip(*results, strict=True))
+def _as_pulses(labels: xr.Dataset, results: list[Result]) -> xr.Dataset:
+    whole = {name: np.concatenate([result[name] for result in results]) for name in results[0]}
+    photons, stderr, saturated, present = (whole[n] for n in ("photons", "photons_stderr", "n_saturated", "present"))
     dims = ("train", "pulse", "beam")
     pulses = labels.assign(
         photons=(dims, photons, {"units": "1", "long_name": "photons in the beam"}),
@@ -292,5 +247,5 @@ def dark_blocks(run: Run, trains: list[int]) -> Iterator[tuple[np.ndarray, np.nd
     with FrameSource(run.number, index) as source:
         for train in trains:
             for block, t, pulse in source.blocks(slice(train, train + 1), rows=slice(0, index.frame_shape[0])):
-                real = _not_blank(block)
+                real = not_blank(block)
                 yield block[real] if not real.all() else block, index.cell_id[t, pulse][real]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.compute import threads_of
 from pipeline.errors import ConfigError, DataError
 from pipeline.io.exdf import raw_folder, run_folder
 from schemas.config import Beams, Config, DelayScanRun, EnergyScanRun
@@ -93,9 +93,8 @@ class Job:
 
     @property
     def workers(self) -> int:
-        """Number of workers."""
-        chosen = self.config.compute.workers
-        return len(os.sched_getaffinity(0)) if chosen == "auto" else chosen
+        """Number of blocks of trains in work at a time."""
+        return threads_of(self.config.compute)
 
     @property
     def roles(self) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ import xarray as xr
 
 from pipeline import fits, ingest
 from pipeline.calibrating import make_calibration, nonlinearity_of
+from pipeline.compute import Workers
 from pipeline.errors import ConfigError, DataError
 from pipeline.io import dos_files, manifest, publish, store
 from pipeline.io.euxfel import Run, open_run
+from pipeline.io.ledger import Ledger
 from pipeline.job import Job
 from pipeline.kinetics import SEED
 from pipeline.labelling import fluence_of, labelled, select
@@ -44,6 +47,7 @@ __all__ = [
     "publish_product",
     "reduce_run",
     "restart_from",
+    "workers_of",
 ]
 
 log = logging.getLogger("trxas")
@@ -58,6 +62,8 @@ _SCIENCE = "pipeline.science"
 _CODE = {
     "frames": (
         "pipeline.ingest",
+        "pipeline.blocks",
+        "pipeline.io.cube",
         "pipeline.io.euxfel",
         "pipeline.io.frame_index",
         "pipeline.io.exdf",
@@ -80,7 +86,7 @@ _CODE = {
             )
         ),
     ),
-    "pulses": ("pipeline.ingest", f"{_SCIENCE}.reduce", f"{_SCIENCE}._reduce*"),
+    "pulses": ("pipeline.ingest", "pipeline.blocks", f"{_SCIENCE}.reduce", f"{_SCIENCE}._reduce*"),
     "labels": ("pipeline.labelling", *(f"{_SCIENCE}.{m}" for m in ("timing", "roles", "selection"))),
     "spectra": (
         "pipeline.scans",
@@ -120,11 +126,12 @@ def process(job: Job, *, progress: Progress | None = None) -> Path:
         except DataError as error:
             job = job.without(run, str(error))
     calibrate(job, inputs, progress=progress)
-    for run in job.reduced_runs:
-        try:
-            reduce_run(job, run, inputs[run], progress=progress)
-        except DataError as error:
-            job = job.without(run, str(error))
+    with workers_of(job) as workers:
+        for run in job.reduced_runs:
+            try:
+                reduce_run(job, run, inputs[run], workers=workers, progress=progress)
+            except DataError as error:
+                job = job.without(run, str(error))
     label(job)
     bin_spectra(job)
     fit(job)
@@ -207,10 +214,18 @@ def _made_before(job: Job, key: str) -> str:
 # --- frames and pulses -----------------------------------------------------------------------------------------------
 
 
-def reduce_run(job: Job, number: int, inputs: str, *, progress: Progress | None = None) -> bool:
+def workers_of(job: Job) -> Workers:
+    """Return the workers that the config asks for; a cluster starts when it is first needed."""
+    return Workers(job.config.compute, job.out / "logs")
+
+
+def reduce_run(
+    job: Job, number: int, inputs: str, *, workers: Workers | None = None, progress: Progress | None = None
+) -> bool:
     """Reduce a run to pulses, and fill its frames cube in the same pass; returns whether there was anything to do.
 
-    A current frames cube is reduced again without the raw run.
+    A current frames cube is reduced again without the raw run. Finished blocks of trains are entered in a ledger, from
+    which a killed run goes on. Workers are those of `workers_of`, for this run only unless given.
     """
     folder = job.run_dir(number)
     calibration_key = manifest.read(job.stage_dir)["calibration"]["key"]
@@ -221,32 +236,29 @@ def reduce_run(job: Job, number: int, inputs: str, *, progress: Progress | None 
     if manifest.is_current(folder, "pulses", key, "pulses.zarr"):
         return False
     show = None if progress is None else lambda done, total: progress(f"run {number}", done, total)
-    settings = job.config.compute
-    if settings.cluster == "slurm":
-        raise ConfigError(
-            "compute.cluster: slurm cannot be started from here yet; give the tcp:// address of a dask scheduler"
-        )
-    if crop is not None and manifest.is_current(folder, "frames", frames_key, "frames.zarr", "pulses.zarr"):
-        former = store.open_dataset(folder / "pulses.zarr").load()
-        labels = former.drop_vars(["photons", "photons_stderr", "n_saturated", "beam"])
-        pulses = ingest.reduce_stored(folder / "frames.zarr", labels, calibration, workers=job.workers, progress=show)
-    else:
-        manifest.forget(folder, "frames", "pulses")
-        run = _open(job, number)
-        cube = folder / "frames.zarr" if crop is not None else None
-        pulses = ingest.reduce_raw(
-            run,
-            calibration,
-            keep=crop,
-            cube=cube,
-            workers=job.workers,
-            memory=settings.memory,
-            scheduler=settings.cluster,
-            progress=show,
-        )
-        if cube is not None:
-            store.replace_coords(cube, {"present": pulses["present"].values})
-            manifest.record(folder, "frames", frames_key)
+    ledger = Ledger(folder / "blocks", key)
+    stored = crop is not None and manifest.is_current(folder, "frames", frames_key, "frames.zarr", "pulses.zarr")
+    with nullcontext(workers) if workers is not None else workers_of(job) as where:
+        if stored:
+            former = store.open_dataset(folder / "pulses.zarr").load()
+            labels = former.drop_vars(["photons", "photons_stderr", "n_saturated", "beam"])
+            pulses = ingest.reduce_stored(
+                folder / "frames.zarr", labels, calibration, workers=where, ledger=ledger, progress=show
+            )
+        else:
+            manifest.forget(folder, "frames", "pulses")
+            pulses = ingest.reduce_raw(
+                _open(job, number),
+                calibration,
+                keep=crop,
+                cube=folder / "frames.zarr" if crop is not None else None,
+                workers=where,
+                memory=job.config.compute.memory,
+                ledger=ledger,
+                progress=show,
+            )
+    if crop is not None:
+        store.replace_coords(folder / "frames.zarr", {"present": pulses["present"].values})
     dim = pulses["photons"].max("beam") < 0.2 * pulses["photons"].max("beam").median()
     pulses = subtract_intra_train_dark(pulses, pulses["dark_frame"] & dim)
     pulses = pulses.assign_coords(
@@ -256,8 +268,10 @@ def reduce_run(job: Job, number: int, inputs: str, *, progress: Progress | None 
         fluence=fluence_of(job, number),
     )
     store.write_dataset(folder / "pulses.zarr", PULSES.describe(pulses))
-    manifest.forget(folder, "labels")
-    manifest.record(folder, "pulses", key, n_blank=pulses.attrs["n_blank"])
+    # in one go: a cube is current only together with the pulses that hold its labels
+    made = {"frames": {"key": frames_key}} if crop is not None else {}
+    manifest.update(folder, {**made, "pulses": {"key": key, "n_blank": pulses.attrs["n_blank"]}}, drop=("labels",))
+    ledger.remove()
     return True
 
 
@@ -419,4 +433,6 @@ def restart_from(job: Job, stage: str) -> None:
     per_run = [s for s in ("frames", "pulses") if s in later]
     for number in job.reduced_runs:
         manifest.forget(job.run_dir(number), *per_run)
+        if per_run:
+            Ledger(job.run_dir(number) / "blocks", "").remove()
     manifest.forget(job.stage_dir, *(s for s in later if s not in per_run))

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from schemas.compute import Compute
 from schemas.instrument import RoleOverride
 from schemas.plan import Plan
 from schemas.strict import Strict
@@ -310,24 +311,6 @@ class Frames(Strict):
 
     keep: Literal["beams", "full", "none"] = "beams"
     """beams: the rectangle that holds the beams; full: the module; none: only the pulses are stored."""
-
-
-class Compute(Strict):
-    """Where the heavy stages run; never changes a number."""
-
-    cluster: str = "threads"
-    """threads, processes, or the address of a running dask scheduler (tcp://…); slurm is not there yet."""
-    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """Number of workers; auto: the processors that this process may use."""
-    memory: str = "2GiB"
-    """Memory for all frame buffers together; blocks of trains are planned to fit."""
-
-    @field_validator("cluster")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in ("threads", "processes", "slurm") and not value.startswith(("tcp://", "tls://")):
-            raise ValueError(f"{value!r} is not threads, processes, slurm or a tcp:// address")
-        return value
 
 
 class Watch(Strict):

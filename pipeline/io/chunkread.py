@@ -7,6 +7,7 @@ the rows asked for are read. Everything else (compressed, byte-swapped, external
 
 import os
 import threading
+import weakref
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -62,6 +63,8 @@ class FrameReader:
             self.dtype = np.dtype(self._dataset.dtype)
             self._offsets = self._frame_offsets()
         self._fd = os.open(self.path, os.O_RDONLY)
+        # also when it is only let go: workers keep a few readers and drop the oldest while others may still read
+        self._close_fd = weakref.finalize(self, os.close, self._fd)
         self._size = os.fstat(self._fd).st_size
 
     @property
@@ -117,9 +120,7 @@ class FrameReader:
 
     def close(self) -> None:
         """Close the file; reading ends."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._close_fd()
         with _h5_lock:
             self._file.close()
 

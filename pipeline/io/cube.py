@@ -8,6 +8,7 @@ new memory. A chunk is written aside and renamed, so that it is whole or not the
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import shutil
 import threading
@@ -24,7 +25,7 @@ from zarr.codecs import BloscCodec
 from pipeline.errors import DataError, ProductError
 from pipeline.io import store
 
-__all__ = ["PackedChunk", "chunk_trains", "create_cube", "write_chunk"]
+__all__ = ["PackedChunk", "chunk_bytes", "chunk_trains", "create_cube", "remove_partial", "write_chunk"]
 
 _CODEC = BloscCodec(cname="lz4", clevel=1, shuffle="shuffle", typesize=2)
 _local = threading.local()
@@ -58,15 +59,35 @@ def create_cube(path: Path, labels: xr.Dataset, *, shape: Mapping[str, int], chu
 
 def chunk_trains(path: Path) -> int:
     """Return the number of trains in a chunk of a cube."""
-    return int(zarr.open_array(path / "frames", mode="r").chunks[0])
+    return _chunk_shape(path)[0]
 
 
 def _chunk_file(path: Path, number: int) -> Path:
     return path / "frames" / "c" / str(number) / "0" / "0" / "0"
 
 
-def write_chunk(path: Path, number: int, block: np.ndarray) -> None:
-    """Write one chunk.
+def chunk_bytes(path: Path, number: int) -> int:
+    """Return the size of a chunk on disk; 0 where there is none."""
+    try:
+        return _chunk_file(path, number).stat().st_size
+    except OSError:
+        return 0
+
+
+def remove_partial(path: Path) -> None:
+    """Remove what killed writers of chunks have left."""
+    for partial in (path / "frames").rglob(".*.partial"):
+        partial.unlink(missing_ok=True)
+
+
+def _chunk_shape(path: Path) -> tuple[int, ...]:
+    # read as JSON: opening the array through zarr takes half a millisecond per chunk
+    grid = json.loads((path / "frames" / "zarr.json").read_bytes())["chunk_grid"]
+    return tuple(grid["configuration"]["chunk_shape"])
+
+
+def write_chunk(path: Path, number: int, block: np.ndarray) -> int:
+    """Write one chunk; returns its size on disk [bytes].
 
     Parameters
     ----------
@@ -82,14 +103,15 @@ def write_chunk(path: Path, number: int, block: np.ndarray) -> None:
     DataError
         If the block is not one chunk: two writers of one chunk would lose trains silently.
     """
-    chunks = zarr.open_array(path / "frames", mode="r").chunks
+    chunks = _chunk_shape(path)
     if block.shape != chunks or block.dtype != np.dtype("<u2") or not block.flags.c_contiguous:
         raise DataError(f"{path}: a block of {block.dtype} {block.shape} is not one chunk of uint16 {chunks}")
     target = _chunk_file(path, number)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{os.getpid()}-{threading.get_ident()}.partial")
-    partial.write_bytes(blosc.compress(block, b"lz4", _CODEC.clevel, blosc.SHUFFLE))
+    size = partial.write_bytes(blosc.compress(block, b"lz4", _CODEC.clevel, blosc.SHUFFLE))
     partial.replace(target)
+    return size
 
 
 class PackedChunk:

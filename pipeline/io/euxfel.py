@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -221,22 +222,23 @@ class FrameSource:
     Use as a context manager: files are opened when first needed and closed at the end.
     """
 
-    def __init__(self, run: int, index: FrameIndex):
+    def __init__(self, run: int, index: FrameIndex, readers: _Readers | None = None):
         self.run = run
         self.index = index
-        self._readers: dict[int, FrameReader] = {}
-        self._lock = threading.Lock()
+        self._readers = readers or _Readers()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return FrameSource, (self.run, self.index)
+        return _received, (self.run, self.index)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for reader in self._readers.values():
-            reader.close()
-        self._readers.clear()
+        self._readers.close()
+
+    def part(self, trains: slice) -> FrameSource:
+        """Return the source of some trains only, counted from 0; it shares the open files."""
+        return FrameSource(self.run, self.index.part(trains), self._readers)
 
     def blocks(
         self, trains: slice, *, rows: slice, buffer: np.ndarray | None = None
@@ -287,10 +289,42 @@ class FrameSource:
                 raise DataError(f"run {self.run}: trains {first} to {last} cannot be read: {error}") from None
 
     def _reader(self, number: int) -> FrameReader:
+        return self._readers.of(self.index.files[number], self.index.dataset)
+
+
+class _Readers:
+    """Open files, shared by threads; beyond a limit those used longest ago are let go."""
+
+    def __init__(self, limit: int | None = None):
+        self._limit = limit
+        self._open: OrderedDict[tuple[Any, ...], FrameReader] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, path: Path, dataset: str) -> FrameReader:
+        """Return the reader of a file; one that was replaced since is opened again."""
+        stat = path.stat()
+        key = (path, dataset, stat.st_ino, stat.st_size, stat.st_mtime_ns)
         with self._lock:
-            if number not in self._readers:
-                self._readers[number] = FrameReader(self.index.files[number], self.index.dataset)
-            return self._readers[number]
+            if key not in self._open:
+                self._open[key] = FrameReader(path, dataset)
+            self._open.move_to_end(key)
+            while self._limit is not None and len(self._open) > self._limit:
+                self._open.popitem(last=False)
+            return self._open[key]
+
+    def close(self) -> None:
+        """Close all."""
+        for reader in self._open.values():
+            reader.close()
+        self._open.clear()
+
+
+_OF_WORKER = _Readers(limit=8)
+"""A worker gets block after block of a file, each with a source of its own; opening it every time would cost more."""
+
+
+def _received(run: int, index: FrameIndex) -> FrameSource:
+    return FrameSource(run, index, _OF_WORKER)
 
 
 CORRECTED_PEDESTAL = 64

@@ -6,7 +6,7 @@ Frames are found by train id and pulse id, never by position: a train with frame
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +52,11 @@ class FrameIndex:
     def frame_bytes(self) -> int:
         """Size of a frame on disk."""
         return int(np.prod(self.frame_shape)) * self.dtype.itemsize
+
+    def part(self, trains: slice) -> FrameIndex:
+        """Return the index of some trains only: what a worker needs to know, whatever the length of the run."""
+        columns = {name: getattr(self, name)[trains] for name in ("train_id", "file", "row", "cell_id")}
+        return replace(self, **columns, counts={}, notes=[])
 
 
 def detector_source(files: RunFiles, role: Role) -> tuple[str, int | None]:

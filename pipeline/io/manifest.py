@@ -6,12 +6,13 @@ A stage is current when its key is the one recorded; the record is written last,
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.provenance import write_json
 
-__all__ = ["forget", "is_current", "read", "record"]
+__all__ = ["forget", "is_current", "read", "record", "update"]
 
 _NAME = "stages.json"
 
@@ -32,7 +33,13 @@ def is_current(folder: Path, stage: str, key: str, *outputs: str) -> bool:
 
 def record(folder: Path, stage: str, key: str, **details: Any) -> None:
     """Record a finished stage."""
-    write_json(folder / _NAME, {**read(folder), stage: {"key": key, **details}})
+    update(folder, {stage: {"key": key, **details}})
+
+
+def update(folder: Path, made: Mapping[str, Mapping[str, Any]], drop: Iterable[str] = ()) -> None:
+    """Record finished stages, each with its key, and forget others, in one go."""
+    known = {k: v for k, v in read(folder).items() if k not in set(drop)}
+    write_json(folder / _NAME, {**known, **made})
 
 
 def forget(folder: Path, *stages: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -15,6 +17,7 @@ import zarr
 from pipeline.errors import ProductError
 
 __all__ = [
+    "exchange",
     "open_dataset",
     "open_tree",
     "plain",
@@ -51,15 +54,28 @@ def write_tree(path: Path, tree: xr.DataTree) -> None:
 
 
 def replace_folder(partial: Path, path: Path) -> None:
-    """Put a finished folder in the place of another, or where there was none."""
-    if path.exists():
-        old = path.with_name(f".{path.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
+    """Put a finished folder in the place of another, or where there was none; whenever it is killed, one is there."""
+    if not path.exists():
+        partial.rename(path)
+        return
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if exchange(partial, path):
+        partial.rename(old)
+    else:
         path.rename(old)
         partial.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        partial.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def exchange(a: Path, b: Path) -> bool:
+    """Swap two folders at once; returns whether the system and the file system can."""
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError):
+        return False
+    return renameat2(here, os.fsencode(a), here, os.fsencode(b), swap) == 0
 
 
 def plain(dataset: xr.Dataset) -> xr.Dataset:

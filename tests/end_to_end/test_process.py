@@ -131,9 +131,6 @@ def test_processes_and_a_scheduler_over_tcp_give_the_same_product(processed, tin
         remote = process(load_job(tiny.out / "config.yaml", tmp_path / "b", change))
     for version in (local, remote):
         assert xr.open_datatree(version / "product.zarr", engine="zarr").attrs["product_hash"] == expected
-    nobody = load_job(tiny.out / "config.yaml", tmp_path / "c", ["compute.cluster=slurm"])
-    with pytest.raises(ConfigError, match=r"compute\.cluster: slurm"):
-        process(nobody)
 
 
 def test_pulses_from_the_cube_are_those_from_raw(processed, tiny, tmp_path):

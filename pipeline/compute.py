@@ -1,0 +1,266 @@
+"""Where blocks of trains are worked on: threads or processes of this machine, a dask scheduler by address, or SLURM.
+
+The blocks and their results are the same everywhere. What a worker that dies had in hand is given to another one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from dask.base import compute
+from dask.callbacks import Callback
+from dask.delayed import delayed
+
+from pipeline.errors import ClusterError, ConfigError, TrxasError
+from schemas.compute import Compute, Slurm
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+__all__ = ["Workers", "slurm_cluster", "threads_of"]
+
+log = logging.getLogger("trxas")
+
+PATIENCE = 60.0
+"""Seconds without any worker after which a cluster is given up; SLURM jobs may wait in the queue for as long as they do."""
+
+WINDOW = 64
+"""Blocks that a scheduler knows of at a time, at least; its memory does not grow with the run."""
+
+Block = TypeVar("Block")
+Result = TypeVar("Result")
+
+
+def threads_of(settings: Compute) -> int:
+    """Return the number of blocks that are in work at a time."""
+    if settings.cluster == "slurm":
+        return _jobs_of(settings) * settings.slurm.cores
+    return len(os.sched_getaffinity(0)) if settings.workers == "auto" else settings.workers
+
+
+def _jobs_of(settings: Compute) -> int:
+    return 1 if settings.workers == "auto" else settings.workers
+
+
+class Workers:
+    """The workers of a config's `compute`; a cluster is started when it is first needed and ends with the context.
+
+    Parameters
+    ----------
+    settings
+        The config's `compute`.
+    logs
+        Folder for what SLURM jobs print, unless the config names one.
+    """
+
+    def __init__(self, settings: Compute, logs: Path | None = None):
+        self.settings = settings
+        self._logs = logs
+        self._client: Client | None = None
+        self._cluster: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        client, self._client = self._client, None
+        cluster, self._cluster = self._cluster, None
+        for part in (client, cluster):
+            if part is not None:
+                part.close()
+
+    def map(
+        self,
+        function: Callable[[Block, Any], Result],
+        blocks: Sequence[Block],
+        shared: Any,
+        done: Callable[[int], None] = lambda n: None,
+    ) -> list[Result]:
+        """Return `function(block, shared)` for every block, in the order of the blocks.
+
+        Parameters
+        ----------
+        function
+            Known by name to the workers.
+        shared
+            Sent to every process once.
+        done
+            Called with the number of blocks done.
+
+        Raises
+        ------
+        TrxasError
+            What a block raised; `ClusterError` if the cluster cannot go on.
+        """
+        if not blocks:
+            return []
+        if self.settings.cluster == "threads":
+            return _in_threads(function, blocks, shared, threads_of(self.settings), done)
+        client = self._connected()
+        try:
+            return _on_cluster(
+                client, function, blocks, shared, max(WINDOW, 4 * threads_of(self.settings)), self._check, done
+            )
+        except TrxasError:
+            raise
+        except ModuleNotFoundError as error:
+            raise ClusterError(
+                f"{self._name}: a worker lacks {error.name}; start workers where trxas is installed"
+            ) from None
+
+    @property
+    def _name(self) -> str:
+        return f"compute.cluster {self.settings.cluster}"
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            # half a second to import, needed here only
+            from distributed import Client
+
+            address = self.settings.cluster
+            if address == "processes":
+                self._cluster = _local_cluster(threads_of(self.settings))
+            elif address == "slurm":
+                self._cluster = _started(self.settings, self._logs)
+            try:
+                self._client = Client(self._cluster or address, timeout="20s", set_as_default=False)
+            except OSError:
+                raise ConfigError(f"compute.cluster: no dask scheduler answers at {address}") from None
+        return self._client
+
+    def _check(self, client: Client, idle: float) -> None:
+        """Raise ClusterError if there is no hope: nobody has worked for so many seconds."""
+        if client.status != "running":
+            raise ClusterError(f"{self._name}: the scheduler is gone; {_WAY_OUT}")
+        if self.settings.cluster == "slurm":
+            log.warning("%s: no job of ours runs yet; `squeue --me` shows why", self._name)
+        elif idle > PATIENCE:
+            raise ClusterError(f"{self._name}: no workers for {idle:.0f} s; start workers there, and {_WAY_OUT}")
+
+
+_WAY_OUT = "process again: finished blocks are kept"
+
+
+def _in_threads(
+    function: Callable[[Block, Any], Result], blocks: Sequence[Block], shared: Any, n: int, done: Callable[[int], None]
+) -> list[Result]:
+    tasks = [delayed(function, pure=False, traverse=False)(block, shared) for block in blocks]
+    count = iter(range(1, len(tasks) + 1))
+    with Callback(posttask=lambda *_: done(next(count, len(tasks)))):
+        return list(compute(*tasks, scheduler="threads", num_workers=n, optimize_graph=False))
+
+
+def _on_cluster(
+    client: Client,
+    function: Callable[[Block, Any], Result],
+    blocks: Sequence[Block],
+    shared: Any,
+    window: int,
+    check: Callable[[Client, float], None],
+    done: Callable[[int], None],
+) -> list[Result]:
+    """Keep a window of blocks with the scheduler: as one is finished, the next is sent."""
+    from distributed import CancelledError, KilledWorker
+
+    results: dict[int, Result] = {}
+    # a task and not scattered data: if the worker that holds it dies, it is made again
+    held = client.submit(_same, shared, pure=False)
+    waiting = iter(enumerate(blocks))
+    running: dict[Future, int] = {}
+    try:
+        while len(results) < len(blocks):
+            for number, block in islice(waiting, window - len(running)):
+                running[client.submit(function, block, held, pure=False)] = number
+            for future in _finished(client, running, check):
+                results[running.pop(future)] = future.result()
+            done(len(results))
+    except KilledWorker as error:
+        raise ClusterError(
+            f"compute.cluster: a block of trains ended {error.allowed_failures + 1} workers, the last at "
+            f"{error.last_worker.address}; lower compute.memory or give workers more memory, and {_WAY_OUT}"
+        ) from None
+    except CancelledError:
+        raise ClusterError(f"compute.cluster: the scheduler is gone; {_WAY_OUT}") from None
+    finally:
+        client.cancel([*running, held], reason="done", msg="")
+    return [results[n] for n in range(len(blocks))]
+
+
+def _finished(client: Client, running: Iterable[Future], check: Callable[[Client, float], None]) -> list[Future]:
+    """Wait for a block to be finished; returns all that are. While nobody works, `check` is asked."""
+    from distributed import wait
+
+    idle_since: float | None = None
+    while True:
+        try:
+            with client.as_current():
+                return list(wait(list(running), timeout=5, return_when="FIRST_COMPLETED").done)
+        except TimeoutError:
+            working = client.status == "running" and bool(client.nthreads())
+        now = time.monotonic()
+        idle_since = None if working else idle_since or now
+        if idle_since is not None:
+            check(client, now - idle_since)
+
+
+def _same(shared: Any) -> Any:
+    return shared
+
+
+def _local_cluster(workers: int) -> Any:
+    from distributed import LocalCluster
+
+    # memory is planned by us; a limit of dask's would kill workers for the page cache they touch
+    options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
+    try:
+        return LocalCluster(n_workers=workers, silence_logs=logging.CRITICAL, **options)
+    except RuntimeError:
+        raise ClusterError(
+            "compute.cluster processes: workers do not start; a script needs `if __name__ == '__main__':`, or choose threads"
+        ) from None
+
+
+def _started(settings: Compute, logs: Path | None) -> Any:
+    """Start SLURM jobs; those that end are replaced."""
+    if shutil.which("sbatch") is None:
+        raise ConfigError("compute.cluster: slurm: there is no sbatch here; process on a login node of the cluster")
+    cluster = slurm_cluster(settings.slurm, logs)
+    jobs = _jobs_of(settings)
+    try:
+        cluster.scale(jobs=jobs)
+        cluster.sync(cluster._correct_state)
+    except RuntimeError as error:
+        cluster.close()
+        said = [line.strip() for line in str(error).splitlines() if "error" in line.lower()] or ["sbatch failed"]
+        raise ConfigError(f"compute.slurm: {said[-1]}") from None
+    cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs, interval="10s")
+    return cluster
+
+
+def slurm_cluster(slurm: Slurm, logs: Path | None = None) -> Any:
+    """Return a dask-jobqueue cluster without jobs; `job_script()` of it shows what would be submitted."""
+    from dask_jobqueue.slurm import SLURMCluster
+
+    given = {name: value for name in ("queue", "account", "interface", "python") if (value := getattr(slurm, name))}
+    folder = slurm.log_directory or logs
+    return SLURMCluster(
+        cores=slurm.cores,
+        processes=1,
+        memory=slurm.memory,
+        walltime=slurm.walltime,
+        job_extra_directives=list(slurm.directives),
+        job_directives_skip=list(slurm.skip_directives),
+        job_script_prologue=list(slurm.prologue),
+        log_directory=None if folder is None else str(folder),
+        local_directory=slurm.local_directory,
+        job_name="trxas",
+        scheduler_options={"dashboard_address": "127.0.0.1:0"},
+        **given,
+    )
