@@ -31,6 +31,9 @@ log = logging.getLogger("trxas")
 PATIENCE = 60.0
 """Seconds without any worker after which a cluster is given up; SLURM jobs may wait in the queue for as long as they do."""
 
+CONNECT = "20s"
+"""How long an address is tried: a scheduler that was just submitted takes a while to listen."""
+
 WINDOW = 64
 """Blocks that a scheduler knows of at a time, at least; its memory does not grow with the run."""
 
@@ -124,13 +127,17 @@ class Workers:
             # half a second to import, needed here only
             from distributed import Client
 
+            if not log.isEnabledFor(logging.INFO):
+                # what it reports in tracebacks we tell in one line
+                for name in ("distributed", "distributed.client"):
+                    logging.getLogger(name).setLevel(logging.CRITICAL)
             address = self.settings.cluster
             if address == "processes":
                 self._cluster = _local_cluster(threads_of(self.settings))
             elif address == "slurm":
                 self._cluster = _started(self.settings, self._logs)
             try:
-                self._client = Client(self._cluster or address, timeout="20s", set_as_default=False)
+                self._client = Client(self._cluster or address, timeout=CONNECT, set_as_default=False)
             except OSError:
                 raise ConfigError(f"compute.cluster: no dask scheduler answers at {address}") from None
         return self._client

@@ -173,10 +173,10 @@ def _work(
 ) -> list[Result]:
     """Return the results of all blocks in order; those in the ledger are taken from there."""
     finished = {} if ledger is None else _still_there(ledger, blocks)
-    results = {number: finished[number] for number in finished}
+    results = dict(finished)
     todo = [block for block in blocks if block.number not in results]
-    if results:
-        log.info("%d of %d blocks were finished before", len(results), len(blocks))
+    if results and ledger is not None:
+        log.info("%s: %d of %d blocks were finished before", ledger.folder.parent.name, len(results), len(blocks))
 
     def tell(done: int) -> None:
         if progress is not None:
