@@ -33,6 +33,10 @@ SNAP = 0.06
 """Part of the steps' spacing within which a reading may scatter."""
 
 
+MIN_SHARED = 4
+"""So many steps of another scan must be among a scan's places before these count as steps: chance does not do that."""
+
+
 def step_centres(values: np.ndarray, *, resolution: float = 0.0) -> np.ndarray | None:
     """Return the centres of the steps of a scan, or None if it sweeps.
 
@@ -140,8 +144,9 @@ def energy_edges(scans: Sequence[np.ndarray]) -> np.ndarray:
 
     Notes
     -----
-    Steps of all scans that agree within a third of the smallest step are one bin; sweeps are put on the same grid. Where
-    all scans sweep, they are cut into bins of the monochromator's typical resolution (2·10⁻⁴ of the energy), or wider
+    Steps of all scans that agree within a third of the smallest step are one bin; sweeps are put on the same grid. A scan
+    that takes a train per step beside scans that dwell keeps its own, finer steps where the others' are among them: a slow
+    sweep looks the same but for that. Where all scans sweep, they are cut into bins of the monochromator's typical resolution (2·10⁻⁴ of the energy), or wider
     where a bin would hold fewer than three trains.
 
     Raises
@@ -156,11 +161,19 @@ def energy_edges(scans: Sequence[np.ndarray]) -> np.ndarray:
     everything = np.concatenate(finite)
     resolution = 2e-6 * float(np.median(everything))
     # scans that plainly step first; then those that take a train per step, or come to the same places
-    for kind in (step_centres, _sparse_steps):
-        grids = [g for s in finite if (g := kind(s, resolution=resolution)) is not None and len(g) > 1]
-        if grids:
-            # sweeps are put on the grid of the scans that step
-            return step_edges(step_centres_of_all(grids, resolution=resolution))
+    plain = [step_centres(s, resolution=resolution) for s in finite]
+    grids = [g for g in plain if g is not None and len(g) > 1]
+    sparse = [
+        g
+        for s, own in zip(finite, plain, strict=True)
+        if own is None and (g := _sparse_steps(s, resolution=resolution)) is not None
+    ]
+    if grids:
+        known = step_centres_of_all(grids, resolution=resolution)
+        grids += [g for g in sparse if _refines(g, known)]
+    # sweeps are put on the grid of the scans that step
+    if grids or sparse:
+        return step_edges(step_centres_of_all(grids or sparse, resolution=resolution))
     if len(finite) > 1 and (shared := _revisited(everything, visits=2, resolution=resolution)) is not None:
         return step_edges(shared)
     span = float(np.ptp(everything))
@@ -210,6 +223,14 @@ def _sparse_steps(scan: np.ndarray, *, resolution: float) -> np.ndarray | None:
     if places is None or not 1 < len(places) <= MAX_SINGLE_STEPS:
         return None
     return places if np.median(np.diff(places)) > 20 * resolution else None
+
+
+def _refines(places: np.ndarray, steps: np.ndarray) -> bool:
+    """Return whether steps are among the places of a scan: those of a sweep would lie anywhere between."""
+    spacing = float(np.median(np.diff(places)))
+    inside = steps[(steps > places[0] - 0.5 * spacing) & (steps < places[-1] + 0.5 * spacing)]
+    distance = inside - places[_nearest(inside, places)]
+    return len(inside) >= MIN_SHARED and bool(np.sqrt(np.mean(distance**2)) < SNAP * spacing)
 
 
 def _is_regular(values: np.ndarray) -> bool:

@@ -63,17 +63,15 @@ def pandas_same(pulses, energy_edges, delay_edges):
     cell, used = _keys(pulses, energy_edges, delay_edges)
     n_trains, n_pulses = pulses.sizes["train"], pulses.sizes["pulse"]
     key = (cell * n_trains + np.repeat(np.arange(n_trains), n_pulses))[used]
-    # one block of floats: a frame of many columns of their own is slower
-    names = [*BEAMS, *(f"v{b}" for b in BEAMS), *(f"pulse_{a}{b}" for a, b in PAIRS), "d1", "d2"]
-    block = np.empty((len(key), len(names)))
-    block[:, :3] = pulses["photons"].values.reshape(-1, 3)[used]
-    block[:, 3:6] = pulses["photons_stderr"].values.reshape(-1, 3)[used] ** 2
-    for i, (a, b) in enumerate(PAIRS):
-        np.multiply(block[:, BEAMS.index(a)], block[:, BEAMS.index(b)], out=block[:, 6 + i])
-    delay = pulses["delay"].values.ravel()[used]
-    np.multiply(block[:, :3].sum(axis=1), delay, out=block[:, 12])
-    np.multiply(block[:, 12], delay, out=block[:, 13])
-    groups = pd.DataFrame(block, columns=names, copy=False).groupby(key, sort=False)
+    photons = pulses["photons"].values.reshape(-1, 3)[used]
+    variance = pulses["photons_stderr"].values.reshape(-1, 3)[used] ** 2
+    weight, delay = photons.sum(axis=1), pulses["delay"].values.ravel()[used]
+    columns = {b: photons[:, i] for i, b in enumerate(BEAMS)}
+    columns |= {f"v{b}": variance[:, i] for i, b in enumerate(BEAMS)}
+    columns |= {f"pulse_{a}{b}": columns[a] * columns[b] for a, b in PAIRS}
+    columns |= {"d1": weight * delay, "d2": weight * delay**2}
+    # a frame of many columns of their own: one block of all is slower here
+    groups = pd.DataFrame(columns, copy=False).groupby(key, sort=False)
     trains = groups.sum().assign(n=groups.size())
     weight = trains["p"] + trains["u"] + trains["r"]
     cells, train = np.divmod(trains.index.values, n_trains)

@@ -91,6 +91,8 @@ def test_step_edges_of_one_step_take_everything():
 
 
 GRID = np.arange(526.6, 531.1, 0.2)
+COARSE, FINE = 526.6 + 0.3 * np.arange(15), 526.6 + 0.1 * np.arange(43)
+SWEEP = np.linspace(526.6, 530.7, 44)
 
 
 @pytest.mark.parametrize(
@@ -104,8 +106,27 @@ GRID = np.arange(526.6, 531.1, 0.2)
         ([np.random.default_rng(6).permutation(noisy(np.repeat(GRID, 3), 0.002))], 23),
         ([np.tile(noisy(np.arange(526.6, 531.0, 0.05), 0.002), 2)], 88),
         ([noisy(np.full(50, 528.2), 0.002)], 1),
+        ([noisy(np.repeat(COARSE, 4), 0.002), noisy(FINE, 0.002, 1)], 43),
+        ([noisy(np.repeat(COARSE, 4), 0.002), noisy(FINE[6:25], 0.002, 1)], 27),
+        ([noisy(np.repeat(COARSE, 4), 0.002), noisy(np.tile(FINE, 2), 0.002, 1), noisy(FINE[::-1], 0.002, 2)], 43),
+        ([noisy(np.repeat(COARSE, 4), 0.002), np.linspace(526.55, 530.85, 41)], 15),
+        ([noisy(np.repeat(COARSE, 4), 0.002), np.r_[SWEEP, SWEEP[::-1]] + 0.037], 15),
     ],
-    ids=["steps and sweep", "dwelling and sweep", "offset", "noisy", "random order", "shuffled", "two passes", "still"],
+    ids=[
+        "steps and sweep",
+        "dwelling and sweep",
+        "offset",
+        "noisy",
+        "random order",
+        "shuffled",
+        "two passes",
+        "still",
+        "a train per finer step",
+        "finer steps on a part",
+        "finer steps, several passes",
+        "a sweep of few trains",
+        "a sweep that turns and comes back",
+    ],
 )
 def test_scans_of_every_kind_get_the_bins_a_person_would_draw(scans, bins):
     assert len(energy_edges(scans)) - 1 == bins
