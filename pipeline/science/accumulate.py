@@ -81,7 +81,7 @@ def accumulate_runs(
     rows: Iterable[np.ndarray],
     n_rows: int,
     *,
-    delay_edges: np.ndarray | None = None,
+    delay_edges: Sequence[np.ndarray] | None = None,
     along: Along = "energy",
     workers: int = 1,
 ) -> xr.Dataset:
@@ -98,8 +98,8 @@ def accumulate_runs(
     n_rows
         Number of rows.
     delay_edges
-        Edges of the delay bins [ps], increasing; pulses go by their own delay, the last edge belongs to the last bin.
-        None: one bin, whatever the delay.
+        Of each run, edges of the delay bins [ps], the same number for all, not decreasing; pulses go by their own
+        delay, the last edge belongs to the last bin. None: one bin, whatever the delay.
     along
         Coordinate that is scanned.
     workers
@@ -109,10 +109,10 @@ def accumulate_runs(
     -------
     Dataset as from `accumulate`; cell = row · number of delay bins + delay bin.
     """
-    edges = np.empty(0) if delay_edges is None else np.ascontiguousarray(delay_edges, np.float64)
-    store = _Store(n_rows * max(len(edges) - 1, 1), runs[0].sizes["beam"])
-    for run, row in zip(runs, rows, strict=True):
-        store.add(run, np.asarray(row, np.int64), edges, along, workers=workers)
+    edges = [np.empty(0)] * len(runs) if delay_edges is None else [np.asarray(e, np.float64) for e in delay_edges]
+    store = _Store(n_rows * max(len(edges[0]) - 1, 1), runs[0].sizes["beam"])
+    for run, row, bins in zip(runs, rows, edges, strict=True):
+        store.add(run, np.asarray(row, np.int64), np.ascontiguousarray(bins), along, workers=workers)
     return store.dataset(runs[0]["beam"].values)
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "SAME_ENERGY",
     "Bins",
     "delay_scans",
+    "edges_of_delay",
     "edges_of_energy",
     "flat_constant",
     "nominal_edges",
@@ -82,18 +83,47 @@ def nominal_edges(runs: Sequence[xr.Dataset], bins: Bins, *, resolution: float =
         return sweep_edges(everything, width=float(bins))
     if bins is not None:
         return np.asarray(bins, np.float64)
-    steps = [step_centres(r["nominal_delay"].values, resolution=resolution) for r in runs]
-    if all(s is not None for s in steps):
-        # nominal positions leave the arrival time out; its mean moves all steps alike
-        offset = np.nanmedian(
-            np.concatenate([m - r["nominal_delay"].values for m, r in zip(medians, runs, strict=True)])
-        )
-        found = step_centres_of_all([s for s in steps if s is not None], resolution=resolution)
-        return step_edges(found + offset)
+    if (steps := _stage_steps(runs, resolution=resolution)) is not None:
+        return step_edges(steps[0] + steps[1])
     places = np.unique(np.round(everything / resolution) * resolution)
     if len(places) <= MAX_SINGLE_STEPS:
         return step_edges(step_centres_of_all([places], resolution=resolution))
     return sweep_edges(everything, width=max(float(np.ptp(everything)) / MAX_SINGLE_STEPS, 0.01))
+
+
+def _stage_steps(runs: Sequence[xr.Dataset], *, resolution: float = 5e-3) -> tuple[np.ndarray, float] | None:
+    """Return the nominal delays [ps] at which the stage stood, and how far the arrival time moves them all; None: it swept."""
+    runs = [r for r in runs if np.isfinite(r["nominal_delay"].values).any()]
+    steps = [step_centres(r["nominal_delay"].values, resolution=resolution) for r in runs]
+    if not steps or any(s is None for s in steps):
+        return None
+    moved = [_train_median(r["delay"].values) - r["nominal_delay"].values for r in runs]
+    found = step_centres_of_all([s for s in steps if s is not None], resolution=resolution)
+    return found, float(np.nanmedian(np.concatenate(moved)))
+
+
+def edges_of_delay(runs: Sequence[xr.Dataset], bins: Bins) -> list[np.ndarray]:
+    """Return the delay bin edges [ps] of each energy scan, the same number of bins for all.
+
+    Given bins are those of all runs. Found ones are one bin per stage position; a pulse whose arrival time moves it goes
+    to the nearest position that was visited at its own fluence (bins of the others have no width there): what leaks
+    into a position that a fluence never visited would be a biased sample of delays.
+    """
+    edges = nominal_edges(runs, bins)
+    steps = _stage_steps(runs) if bins is None else None
+    if steps is None:
+        return [edges] * len(runs)
+    centres, offset = steps
+    visited: dict[float, set[int]] = {}
+    for run in runs:
+        index = assign(run["nominal_delay"].values, step_edges(centres))
+        visited.setdefault(float(run["fluence"]), set()).update(index[index >= 0].tolist())
+    own = {}
+    for fluence, places in visited.items():
+        known = np.array(sorted(places), np.int64)
+        inner = step_edges(centres[known] + offset) if len(known) else np.full(1, np.inf)
+        own[fluence] = inner[np.searchsorted(known, np.arange(len(edges)))]
+    return [own[float(run["fluence"])] for run in runs]
 
 
 def _train_median(delay: np.ndarray) -> np.ndarray:
@@ -131,7 +161,7 @@ def spectra(
     energy_bins
         Edges [eV], (start, stop, step) of centres, or None: found in the data.
     delay_bins
-        Edges [ps], a width, or None: one bin per stage position; then all pulses of a train share the train's bin.
+        Edges [ps], a width, or None: one bin per stage position. Pulses go by their own delay, see `edges_of_delay`.
     constant
         Flat-field constant and its standard error, see `flat_constant`.
     workers
@@ -144,28 +174,15 @@ def spectra(
     if not runs:
         return no_difference(("fluence", "delay", "energy"))
     e_edges = edges_of_energy(runs, energy_bins)
-    d_edges = nominal_edges(runs, delay_bins)
+    d_edges = edges_of_delay(runs, delay_bins)
     fluence = np.unique([float(r["fluence"]) for r in runs])
-    n_e, n_d = len(e_edges) - 1, len(d_edges) - 1
-    own_delay = delay_bins is not None
+    n_e, n_d = len(e_edges) - 1, len(d_edges[0]) - 1
 
     def rows(run: xr.Dataset) -> np.ndarray:
-        """Return the row of each train: its fluence, energy, and its delay where that is the train's."""
-        at = int(np.searchsorted(fluence, float(run["fluence"])))
         e = assign(run["energy"].values, e_edges)
-        row = np.where(e >= 0, at * n_e + e, -1)
-        if own_delay:
-            return row
-        d = assign(_train_median(run["delay"].values), d_edges)
-        return np.where((row >= 0) & (d >= 0), row * n_d + d, -1)
+        return np.where(e >= 0, int(np.searchsorted(fluence, float(run["fluence"]))) * n_e + e, -1)
 
-    sums = accumulate_runs(
-        runs,
-        map(rows, runs),
-        len(fluence) * n_e * (1 if own_delay else n_d),
-        delay_edges=d_edges if own_delay else None,
-        workers=workers,
-    )
+    sums = accumulate_runs(runs, map(rows, runs), len(fluence) * n_e, delay_edges=d_edges, workers=workers)
     shaped = _unstack(settle(sums), {"fluence": len(fluence), "energy": n_e, "delay": n_d})
     shaped = shaped.assign_coords(fluence=fluence)
     kept = shaped.isel(
@@ -204,7 +221,7 @@ def delay_scans(
         [run for _, run in members],
         (np.full(run.sizes["train"], i) for i, run in members),
         len(groups),
-        delay_edges=d_edges,
+        delay_edges=[d_edges] * len(members),
         along="delay",
         workers=workers,
     )
@@ -234,7 +251,8 @@ def quality_cells(run: xr.Dataset, *, kind: str, energy_bins: Bins = None, delay
         delay = assign(run["delay"].values, nominal_edges([run], delay_bins))
         return _cells(run, np.zeros((shape[0], 1), np.int64), delay, 1)
     edges = edges_of_energy([run], energy_bins)
-    return _cells(run, assign(run["energy"].values, edges)[:, None], zeros, len(edges) - 1)
+    inside = assign(run["delay"].values, nominal_edges([run], delay_bins)) >= 0
+    return _cells(run, assign(run["energy"].values, edges)[:, None], np.where(inside, zeros, -1), len(edges) - 1)
 
 
 def _group_scans(runs: Sequence[xr.Dataset]) -> list[list[xr.Dataset]]:

@@ -46,7 +46,7 @@ def make(n_trains: int, n_pulses: int) -> xr.Dataset:
 def ours(pulses, energy_edges, delay_edges):
     """Return the sums as the pipeline makes them, on two threads."""
     rows = pulses["fluence"].values * N_E + assign(pulses["energy"].values, energy_edges)
-    return accumulate_runs([pulses], [rows], N_F * N_E, delay_edges=delay_edges, workers=2)
+    return accumulate_runs([pulses], [rows], N_F * N_E, delay_edges=[delay_edges], workers=2)
 
 
 def _keys(pulses, energy_edges, delay_edges):

@@ -23,7 +23,7 @@ def run_of(seed, trains, *, beams=3, pulses=12, photons=2e4):
 
 def sums_of(run, *, along="energy", workers=1, edges=D_EDGES):
     rows = assign(run["energy"].values, E_EDGES)
-    return accumulate_runs([run], [rows], len(E_EDGES) - 1, delay_edges=edges, along=along, workers=workers)
+    return accumulate_runs([run], [rows], len(E_EDGES) - 1, delay_edges=[edges], along=along, workers=workers)
 
 
 def plain(run, along):
@@ -104,7 +104,7 @@ def test_any_split_in_any_order_merges_to_the_whole_bit_for_bit(data, seed, phot
 def test_the_number_of_threads_changes_no_bit_and_runs_add_up_as_they_merge():
     runs = [run_of(seed, 500) for seed in range(3)]
     rows = [assign(r["energy"].values, E_EDGES) for r in runs]
-    one, two, five = (accumulate_runs(runs, rows, 8, delay_edges=D_EDGES, workers=w) for w in (1, 2, 5))
+    one, two, five = (accumulate_runs(runs, rows, 8, delay_edges=[D_EDGES] * 3, workers=w) for w in (1, 2, 5))
     xr.testing.assert_identical(one, two)
     xr.testing.assert_identical(one, five)
     xr.testing.assert_identical(merge_sums([sums_of(r) for r in runs]), one)
@@ -133,6 +133,6 @@ def test_pulses_fall_into_the_bins_that_a_search_gives_to_the_last_bit(values, e
     run = run_of(0, 1, pulses=len(values))
     run["code"].values[:] = 0
     run = run.assign_coords(delay=(("train", "pulse"), values[None, :]))
-    found = accumulate_runs([run], [np.zeros(1, int)], 1, delay_edges=edges)["n_pulses"].values
+    found = accumulate_runs([run], [np.zeros(1, int)], 1, delay_edges=[edges])["n_pulses"].values
     index = assign(values, edges)
     np.testing.assert_array_equal(found, np.bincount(index[index >= 0], minlength=len(edges) - 1))
