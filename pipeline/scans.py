@@ -12,11 +12,20 @@ from pipeline.errors import DataError
 from pipeline.io import manifest
 from pipeline.job import Job
 from pipeline.science.agreement import FIGURES, compare_runs
+from pipeline.science.backlash import backlash
 from pipeline.science.binning import snap_to_steps
 from pipeline.science.quality import run_quality
 from pipeline.science.resampling import Replicates, resampled_differences
 from pipeline.science.selection import REASONS, count_reasons
-from pipeline.science.spectra import delay_scans, flat_constant, quality_cells, spectra
+from pipeline.science.spectra import (
+    delay_scans,
+    edges_of_delay,
+    edges_of_energy,
+    flat_constant,
+    quality_cells,
+    spectra,
+)
+from pipeline.science.timing import delay_spread
 from pipeline.summary import EARLY
 from schemas.config import BinGrid, BinWidth, DelayScanRun
 from schemas.datasets import QUALITY
@@ -59,7 +68,9 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
     }
     if not any(ds["n_pulses"].size for ds in tree.values()):
         raise DataError(f"{job.config.dataset}: {'; '.join(warnings) or 'no scan holds a pulse that counts'}")
-    tree["quality"] = _quality(job, runs, energy_bins, delay_bins)
+    delay_edges = _delay_edges({s.run: runs[s.run] for s in job.energy_scans}, delay_bins)
+    axes = {n: _axes(runs[n], n, energy_bins, edges, warnings) for n, edges in delay_edges.items()}
+    tree["quality"] = _quality(job, runs, energy_bins, delay_bins, delay_edges, axes)
     return tree, warnings
 
 
@@ -145,7 +156,14 @@ def _delay_bins(job: Job) -> Any:
     return None if bins == "auto" else bins
 
 
-def _quality(job: Job, runs: dict[int, xr.Dataset], energy_bins: Any, delay_bins: Any) -> xr.Dataset:
+def _quality(
+    job: Job,
+    runs: dict[int, xr.Dataset],
+    energy_bins: Any,
+    delay_bins: Any,
+    delay_edges: dict[int, np.ndarray],
+    axes: dict[int, dict[str, float]],
+) -> xr.Dataset:
     """Return the group `/quality`: per run, what became of its frames and pulses, and how good they are."""
     rows = []
     agreement = compare_runs(
@@ -160,7 +178,8 @@ def _quality(job: Job, runs: dict[int, xr.Dataset], energy_bins: Any, delay_bins
             "flat_field" if science is None else ("delay_scan" if isinstance(science, DelayScanRun) else "energy_scan")
         )
         try:
-            cell = quality_cells(run, kind=kind, energy_bins=energy_bins, delay_bins=delay_bins)
+            own = delay_edges.get(number, delay_bins)
+            cell = quality_cells(run, kind=kind, energy_bins=energy_bins, delay_bins=own)
         except DataError:
             # a run without energy or delay has no bins; where its pulses went is counted all the same
             cell = np.full(run["present"].shape, -1)
@@ -185,7 +204,39 @@ def _quality(job: Job, runs: dict[int, xr.Dataset], energy_bins: Any, delay_bins
             **{f"dropped_{reason}": n for reason, n in reasons.items()},
             **run_quality(run, cell, along="delay" if kind == "delay_scan" else "energy"),
             **agreement.get(number, dict.fromkeys(FIGURES, np.nan)),
+            **axes.get(number, dict.fromkeys(AXES, np.nan)),
         }
         rows.append(row)
     data = {name: ("run", np.array([row[name] for row in rows])) for name in rows[0]}
     return QUALITY.describe(xr.Dataset(data, coords={"run": np.array(list(runs), np.int64)}))
+
+
+AXES = ("backlash", "backlash_stderr", "delay_spread")
+BLUR = 0.03
+"""Spread of delays [ps] from which a spectrum in the rise of the signal is blurred: half a usual instrument response."""
+SETTLED = 0.5
+"""Delay [ps] from which the signal changes too slowly for that to matter."""
+
+
+def _delay_edges(scans: dict[int, xr.Dataset], delay_bins: Any) -> dict[int, np.ndarray]:
+    """Return the delay bins of each energy scan; none where no run has a delay, which is said elsewhere."""
+    try:
+        return dict(zip(scans, edges_of_delay(list(scans.values()), delay_bins), strict=True))
+    except DataError:
+        return {}
+
+
+def _axes(
+    run: xr.Dataset, number: int, energy_bins: Any, delay_edges: np.ndarray, warnings: list[str]
+) -> dict[str, float]:
+    """Return how far the axes of an energy scan can be trusted: play of the drive, spread of the delays in a bin."""
+    spread = delay_spread(run, delay_edges)
+    if spread > BLUR and EARLY < float(np.nanmedian(run["delay"])) < SETTLED:
+        warnings.append(
+            f"run {number}: its pulses differ in delay by {1e3 * spread:.0f} fs rms within a bin, which blurs spectra"
+            " near time zero; delay.bin as edges or a width separates them, where their arrival times are recorded"
+        )
+    value, error = np.nan, np.nan
+    if np.isfinite(run["energy"].values).any():
+        value, error = backlash(run, edges_of_energy([run], energy_bins))
+    return {"backlash": value, "backlash_stderr": error, "delay_spread": spread}

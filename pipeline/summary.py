@@ -141,6 +141,11 @@ def _quality_warnings(quality: xr.Dataset) -> list[str]:
             )
         if row["noise_ratio"] > 1.5:
             found.append(f"{name}: noise is {row['noise_ratio']:.2f} times the photon noise")
+        if abs(row.get("backlash", np.nan)) > SIGMAS * row.get("backlash_stderr", np.nan):
+            found.append(
+                f"{name}: the energy axis of up sweeps reads {1e3 * row['backlash']:+.0f} ± {1e3 * row['backlash_stderr']:.0f} meV"
+                " against that of down sweeps (backlash): lines are broadened and moved by half of it"
+            )
         for what, text in (
             ("offset", "delta_xas differs from that of other runs at this fluence and delay by"),
             ("normalisation", "od_unpumped differs from that of the other energy scans by"),

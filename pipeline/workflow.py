@@ -100,6 +100,7 @@ _CODE = {
                 "binning",
                 "uncertainty",
                 "agreement",
+                "backlash",
                 "quality",
                 "selection",
             )

@@ -334,5 +334,11 @@ QUALITY = DatasetSpec(
         "normalisation": Variable(("run",), "1", "mean difference of od_unpumped from other energy scans", stderr=True),
         "saturated_fraction": Variable(("run",), "1", "pulses with saturated pixels over X-ray pulses"),
         "drift": Variable(("run",), "1", "drift of delta_xas along the burst", stderr=True),
+        "backlash": Variable(
+            ("run",), "eV", "reading of a feature in up sweeps less that in down sweeps", stderr=True, required=False
+        ),
+        "delay_spread": Variable(
+            ("run",), "ps", "rms of the pulses' delays about the mean of their bin", required=False
+        ),
     },
 )

@@ -266,6 +266,9 @@ class EnergyScan(_Run):
     """Pump-probe delay [ps]."""
     encoder_noise: NotNegative = 0.002
     """σ of the recorded energy [eV]."""
+    backlash: float = 0.0
+    """Play of the drive [eV]: the recorded energy is ahead of the true one by half of it on the way up, behind on the
+    way down."""
 
 
 class DelayScan(_Run):

@@ -15,8 +15,9 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import DataError
+from pipeline.science.binning import assign
 
-__all__ = ["PS_PER_MM", "pulse_delay"]
+__all__ = ["PS_PER_MM", "delay_spread", "pulse_delay"]
 
 SPEED_OF_LIGHT_MM_PER_PS = 0.299792458
 PS_PER_MM = 2.0 / SPEED_OF_LIGHT_MM_PER_PS
@@ -67,3 +68,28 @@ def pulse_delay(
         delay += labels["arrival"].transpose("train", "pulse").values
     attrs = {"units": "ps", "long_name": "pump-probe delay, positive: pump first"}
     return xr.DataArray(delay, dims=("train", "pulse"), attrs=attrs)
+
+
+def delay_spread(pulses: xr.Dataset, edges: np.ndarray) -> float:
+    """Return the rms of the delays [ps] of a run's pulses about the mean of their delay bin: what blurs a step in time.
+
+    Parameters
+    ----------
+    pulses
+        delay (train, pulse) and nominal_delay (train) [ps], `code` (train, pulse; 0 = used). Where the delay leaves a
+        recorded `arrival` (train, pulse) [ps] out, that is added here: it blurs all the same.
+    edges
+        Edges of the delay bins [ps].
+    """
+    delay = pulses["delay"].transpose("train", "pulse").values
+    index = np.where(pulses["code"].transpose("train", "pulse").values == 0, assign(delay, edges), -1)
+    used = index >= 0
+    if not used.any():
+        return float("nan")
+    true = delay[used]
+    nominal = np.broadcast_to(pulses["nominal_delay"].values[:, None], delay.shape)[used]
+    if "arrival" in pulses and (true == nominal).all():
+        true = true + np.nan_to_num(pulses["arrival"].transpose("train", "pulse").values[used])
+    group = index[used]
+    mean = np.bincount(group, true) / np.maximum(np.bincount(group), 1)
+    return float(np.sqrt(np.mean((true - mean[group]) ** 2)))

@@ -113,7 +113,8 @@ def plan_run(scenario: Scenario, index: int, seed: int) -> RunPlan:
     intensity = _intensity(scenario, shape, rng)
     arrival = _jitter(scenario, shape, rng)
     stage = scenario.delay.t0 + scenario.delay.sign * (delay + (scenario.delay.trigger or 0.0)) * _MM_PER_PS
-    transmitted = _transmission(scenario, spec, energy, delay[:, None] + 1e-3 * arrival)
+    true_energy = energy - 0.5 * _play(spec, energy)
+    transmitted = _transmission(scenario, spec, true_energy, delay[:, None] + 1e-3 * arrival)
     photons = scenario.beams.photons * (intensity * lit)[..., None] * transmitted
     if scenario.beams.jitter:
         photons = photons * np.maximum(1.0 + scenario.beams.jitter * rng.standard_normal(photons.shape), 0.0)
@@ -155,6 +156,18 @@ def _settings(spec: RunSpec) -> tuple[Floats, Floats]:
     else:
         energies = np.repeat(energies, spec.trains_per_step)
     return energies, np.full(n_trains, spec.delay)
+
+
+def _play(spec: RunSpec, energy: Floats) -> Floats:
+    """What the drive's play adds between the two directions, by train: + on the way up, − on the way down [eV]."""
+    if not isinstance(spec, EnergyScan) or spec.backlash == 0.0:
+        return np.zeros(energy.size)
+    moves = np.sign(np.diff(energy, prepend=energy[:1]))
+    # a train at rest keeps the direction of the last move; before the first, that of the first
+    last = np.maximum.accumulate(np.where(moves != 0, np.arange(energy.size), 0))
+    way = moves[last]
+    first = moves[moves != 0]
+    return spec.backlash * np.where(way != 0, way, first[0] if first.size else 0.0)
 
 
 def _intensity(scenario: Scenario, shape: tuple[int, int], rng: np.random.Generator) -> Floats:
