@@ -43,7 +43,8 @@ def draw_product(tree: xr.DataTree, summary: Mapping[str, Any], folder: Path) ->
     """Draw all figures of a product into a folder; a figure without data is left out."""
     spectra, scan, kinetics = (tree[n].to_dataset() for n in ("spectra", "delay_scan", "kinetics"))
     drawings: dict[str, Callable[[Path], None]] = {
-        "quality": lambda to: _draw_quality(tree["quality"].to_dataset(), to)
+        "quality": lambda to: _draw_quality(tree["quality"].to_dataset(), to),
+        "burst": lambda to: _draw_burst(tree["quality"].to_dataset(), to),
     }
     if spectra.sizes["energy"]:
         drawings |= {
@@ -103,7 +104,7 @@ def _draw_spectra(spectra: xr.Dataset, path: Path) -> None:
 def _delay_axis(axes: Axes) -> None:
     """Linear around time zero, logarithmic beyond a picosecond."""
     axes.set_xscale("symlog", linthresh=1.0, linscale=1.5)
-    axes.set_xticks([-1, -0.5, 0, 0.5, 1, 10, 100])
+    axes.set_xticks([-1, -0.5, 0, 0.5, 1, 2, 5, 10, 20, 50, 100])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     low, high = axes.dataLim.intervalx
     if not np.isfinite([low, high]).all():
@@ -175,24 +176,66 @@ def _taus(summary: Mapping[str, Any], fluence: float) -> str:
 
 
 def _draw_peaks(peaks: xr.Dataset, path: Path) -> None:
-    figure, panels = _figure(2, width=9, height=3.6)
-    for axes, peak in zip(panels, map(str, peaks["peak"].values), strict=True):
+    """Positions of both lines, shift of A and distance of B from A; a line that is not there is a cross at the bottom."""
+    figure, panels = _figure(2, width=9.5, height=6.6, rows=2)
+    seen = peaks["detected"]
+    curves = [(f"peak {p}", "position (eV)", peaks.sel(peak=p), "position", seen.sel(peak=p)) for p in ("A", "B")]
+    curves.append(("shift of A from its latest position", "shift (eV)", peaks, "shift", seen.sel(peak="A")))
+    curves.append(("distance of B from A", "B − A (eV)", peaks, "separation", seen.all("peak")))
+    for axes, (title, label, data, name, there) in zip(panels, curves, strict=True):
+        if name not in data:
+            axes.set_axis_off()
+            continue
         for k, fluence in enumerate(peaks["fluence"].values.tolist()):
-            one = peaks.sel(peak=peak, fluence=fluence)
-            axes.errorbar(
-                peaks["delay"],
-                one["position"],
-                one["position_stderr"],
-                fmt="o-",
-                ms=4,
-                lw=0.8,
-                color=_COLOURS[k % 7],
-                label=f"{fluence:g} mJ/cm²",
-            )
-        axes.set(title=f"peak {peak}", xlabel=_DELAY, ylabel="position (eV)")
+            one = data.sel(fluence=fluence)
+            style = {"color": _COLOURS[k % 7], "label": f"{fluence:g} mJ/cm²"}
+            axes.errorbar(peaks["delay"], one[name], one[f"{name}_stderr"], fmt="o-", ms=4, lw=0.8, capsize=2, **style)
+            measured = np.isfinite(one["redchi"]) if "redchi" in one else np.ones(peaks.sizes["delay"], bool)
+            absent = peaks["delay"].values[measured & ~there.sel(fluence=fluence).values]
+            height = np.full(len(absent), 0.03 + 0.04 * k)
+            axes.plot(absent, height, "x", color=_COLOURS[k % 7], ms=5, transform=axes.get_xaxis_transform())
+        axes.set(title=title, xlabel=_DELAY, ylabel=label)
         _delay_axis(axes)
         axes.ticklabel_format(axis="y", useOffset=False)
+    panels[2].axhline(0, color="0.7", lw=0.6, zorder=0)
     panels[0].legend(frameon=False, fontsize=8)
+    figure.supxlabel("× measured, but the line is not above the noise", fontsize=8)
+    _save(figure, path)
+
+
+def _draw_burst(quality: xr.Dataset, path: Path) -> None:
+    """The difference against pulse index, about the mean of the trains, with the drift that was fitted."""
+    runs = quality["run"].values.tolist()
+    columns = min(3, len(runs))
+    rows = -(-len(runs) // columns)
+    figure, panels = _figure(columns, width=3.6 * columns + 0.6, height=0.6 + 2.2 * rows, rows=rows)
+    pulse = quality["pulse"].values
+    for axes in panels[len(runs) :]:
+        axes.set_axis_off()
+    for axes, run in zip(panels, runs, strict=False):
+        one = quality.sel(run=run)
+        value, error = 1e3 * one["burst_profile"].values, 1e3 * one["burst_profile_stderr"].values
+        there = np.isfinite(value)
+        axes.axhline(0, color="0.7", lw=0.6, zorder=0)
+        axes.errorbar(pulse, value, error, fmt=".", ms=4, lw=0.8, color=_COLOURS[0])
+        drift, drift_error = 1e3 * float(one["drift"]), 1e3 * float(one["drift_stderr"])
+        title = f"run {run}"
+        if np.isfinite(drift) and there.sum() > 1:
+            x = pulse[there]
+            t = (x - np.average(x, weights=error[there] ** -2.0)) / np.ptp(x)
+            axes.plot(x, drift * t, color=_COLOURS[1], lw=1.2)
+            axes.fill_between(
+                x,
+                drift * t - drift_error * abs(t),
+                drift * t + drift_error * abs(t),
+                color=_COLOURS[1],
+                alpha=0.25,
+                lw=0,
+            )
+            title += f": {drift:+.2f} ± {drift_error:.2f} mOD"
+        axes.set_title(title, fontsize=9)
+    figure.supxlabel("pulse index in the train", fontsize=10)
+    figure.supylabel("ΔXAS − mean of the train (mOD)", fontsize=10)
     _save(figure, path)
 
 

@@ -14,7 +14,9 @@ from pipeline.job import Job
 from pipeline.science.agreement import FIGURES, compare_runs
 from pipeline.science.backlash import backlash
 from pipeline.science.binning import snap_to_steps
-from pipeline.science.quality import run_quality
+from pipeline.science.burst import pulse_groups, resolved
+from pipeline.science.difference import TrainNoise
+from pipeline.science.quality import EARLY, profile_of_burst, run_quality
 from pipeline.science.resampling import Replicates, resampled_differences
 from pipeline.science.selection import REASONS, count_reasons
 from pipeline.science.spectra import (
@@ -22,19 +24,18 @@ from pipeline.science.spectra import (
     edges_of_delay,
     edges_of_energy,
     flat_constant,
+    noise_of_trains,
     quality_cells,
     spectra,
 )
 from pipeline.science.timing import delay_spread
-from pipeline.summary import EARLY
 from schemas.config import BinGrid, BinWidth, DelayScanRun
-from schemas.datasets import QUALITY
 
 __all__ = ["bin_scans", "resample_scans"]
 
 
 def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Dataset], list[str]]:
-    """Return the groups spectra, delay_scan and quality, and what a person must know about them.
+    """Return the groups spectra, delay_scan, quality and, on request, burst, and what a person must know about them.
 
     Parameters
     ----------
@@ -51,39 +52,44 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
     warnings = list[str]()
     energy_bins, delay_bins = _energy_bins(job), _delay_bins(job)
     runs = _at_steps(runs, [s.run for s in job.energy_scans])
-    energy_runs, delay_runs, constant = _parts(job, runs, warnings)
+    energy_runs, delay_runs, constant, noise = _parts(job, runs, warnings)
+    common = {"delay_bins": delay_bins, "train_noise": noise, "workers": job.workers}
+    of_spectra = {"energy_bins": energy_bins, **common}
     tree = {
-        "spectra": _binned(
-            spectra,
-            energy_runs,
-            warnings,
-            energy_bins=energy_bins,
-            delay_bins=delay_bins,
-            constant=constant,
-            workers=job.workers,
-        ),
-        "delay_scan": _binned(
-            delay_scans, delay_runs, warnings, delay_bins=delay_bins, constant=constant, workers=job.workers
-        ),
+        "spectra": _binned(spectra, energy_runs, warnings, constant=constant, **of_spectra),
+        "delay_scan": _binned(delay_scans, delay_runs, warnings, constant=constant, **common),
     }
     if not any(ds["n_pulses"].size for ds in tree.values()):
         raise DataError(f"{job.config.dataset}: {'; '.join(warnings) or 'no scan holds a pulse that counts'}")
     delay_edges = _delay_edges({s.run: runs[s.run] for s in job.energy_scans}, delay_bins)
     axes = {n: _axes(runs[n], n, energy_bins, edges, warnings) for n, edges in delay_edges.items()}
-    tree["quality"] = _quality(job, runs, energy_bins, delay_bins, delay_edges, axes)
+    if not _has_reference(runs):
+        warnings.append("no reference beam: od_unpumped and od_pumped are unknown (NaN); delta_xas does not need one")
+    tree["quality"] = _quality(job, runs, constant, of_spectra, delay_edges, axes).assign(_stderr_ratios(tree))
+    tree["quality"] = tree["quality"].assign_coords(_of_scans(tree["delay_scan"]))
+    if job.config.burst.resolve:
+        flat = job.config.runs.flat_field
+        lit = runs.get(flat) if flat is not None else None
+        for name, function, chosen, options in (
+            ("spectra", spectra, energy_runs, of_spectra),
+            ("delay_scan", delay_scans, delay_runs, common),
+        ):
+            if tree[name]["n_pulses"].size:
+                tree[f"burst_{name}"] = _along_burst(job, function, chosen, lit, tree[name], options)
     return tree, warnings
 
 
 def resample_scans(job: Job, runs: dict[int, xr.Dataset], *, n_draws: int, seed: int) -> Replicates:
     """Return delta_xas of the spectra and delay scans as resampled trains give it; see `resampled_differences`."""
     runs = _at_steps(runs, [s.run for s in job.energy_scans])
-    energy_runs, delay_runs, constant = _parts(job, runs, [])
+    energy_runs, delay_runs, constant, noise = _parts(job, runs, [])
     return resampled_differences(
         energy_runs,
         delay_runs,
         energy_bins=_energy_bins(job),
         delay_bins=_delay_bins(job),
         constant=constant,
+        train_noise=noise,
         n_draws=n_draws,
         seed=seed,
     )
@@ -91,13 +97,58 @@ def resample_scans(job: Job, runs: dict[int, xr.Dataset], *, n_draws: int, seed:
 
 def _parts(
     job: Job, runs: dict[int, xr.Dataset], warnings: list[str]
-) -> tuple[list[xr.Dataset], list[xr.Dataset], tuple[float, float]]:
-    """Return the energy scans, the delay scans, and the flat-field constant with its error."""
+) -> tuple[list[xr.Dataset], list[xr.Dataset], tuple[float, float], TrainNoise]:
+    """Return energy scans, delay scans, flat-field constant with its error, and the noise that pulses of a train share."""
     flat = job.config.runs.flat_field
     energy_runs = [runs[s.run] for s in job.energy_scans]
     delay_runs = [runs[s.run] for s in job.delay_scans]
-    constant = _constant(runs.get(flat) if flat is not None else None, [*energy_runs, *delay_runs], warnings)
-    return energy_runs, delay_runs, constant
+    lit = runs.get(flat) if flat is not None else None
+    constant = _constant(lit, [*energy_runs, *delay_runs], warnings)
+    return energy_runs, delay_runs, constant, noise_of_trains([lit]) if lit is not None else {}
+
+
+def _has_reference(runs: dict[int, xr.Dataset]) -> bool:
+    return "reference" in [str(b) for b in next(iter(runs.values()))["beam"].values]
+
+
+def _along_burst(
+    job: Job,
+    function: Callable[..., xr.Dataset],
+    runs: list[xr.Dataset],
+    flat: xr.Dataset | None,
+    whole: xr.Dataset,
+    options: dict[str, Any],
+) -> xr.Dataset:
+    """Return the difference by pulse index. Each group has its own constant: memory cells are not quite alike."""
+    wanted = job.config.burst.groups
+    n_pulses = max(r.sizes["pulse"] for r in runs)
+    groups = pulse_groups(n_pulses, whole["n_pulses"].size, None if wanted == "auto" else wanted)
+    common = (float(whole["flat_field_constant"]), float(whole["flat_field_constant_stderr"]))
+    constants = []
+    for group in groups:
+        try:
+            constants.append(common if flat is None else flat_constant([flat], pulses=group))
+        except DataError:
+            constants.append(common)
+    return resolved(function, runs, groups, constants, **options)
+
+
+def _stderr_ratios(tree: dict[str, xr.Dataset]) -> dict[str, xr.DataArray]:
+    """Return error from the data over error from photon noise, per bin and as the mean over a spectrum or scan."""
+    spectra, scan = tree["spectra"], tree["delay_scan"]
+    of_spectra, of_scan = (d["delta_xas_stderr"] / d["delta_xas_stderr_shot"] for d in (spectra, scan))
+    of_scan = of_scan.drop_vars(["fluence", "energy"], errors="ignore")
+    return {
+        "stderr_ratio": of_spectra,
+        "stderr_ratio_mean": of_spectra.mean("energy"),
+        "stderr_ratio_scan": of_scan.rename(delay="scan_delay"),
+        "stderr_ratio_scan_mean": of_scan.mean("delay"),
+    }
+
+
+def _of_scans(scan: xr.Dataset) -> dict[str, tuple[str, np.ndarray]]:
+    """Return what tells the scans apart, under names that do not clash with the axes of the spectra."""
+    return {f"scan_{n}": ("scan", scan[n].values) for n in ("fluence", "energy")}
 
 
 def _at_steps(runs: dict[int, xr.Dataset], scans: list[int]) -> dict[int, xr.Dataset]:
@@ -159,18 +210,16 @@ def _delay_bins(job: Job) -> Any:
 def _quality(
     job: Job,
     runs: dict[int, xr.Dataset],
-    energy_bins: Any,
-    delay_bins: Any,
+    constant: tuple[float, float],
+    options: dict[str, Any],
     delay_edges: dict[int, np.ndarray],
     axes: dict[int, dict[str, float]],
 ) -> xr.Dataset:
     """Return the group `/quality`: per run, what became of its frames and pulses, and how good they are."""
-    rows = []
+    rows, profiles = [], []
+    bins = {n: options[n] for n in ("energy_bins", "delay_bins")}
     agreement = compare_runs(
-        {s.run: runs[s.run] for s in job.energy_scans},
-        {s.run: runs[s.run] for s in job.delay_scans},
-        energy_bins=energy_bins,
-        delay_bins=delay_bins,
+        {s.run: runs[s.run] for s in job.energy_scans}, {s.run: runs[s.run] for s in job.delay_scans}, **options
     )
     for number, run in runs.items():
         science = job.config.run_of(number)
@@ -178,8 +227,8 @@ def _quality(
             "flat_field" if science is None else ("delay_scan" if isinstance(science, DelayScanRun) else "energy_scan")
         )
         try:
-            own = delay_edges.get(number, delay_bins)
-            cell = quality_cells(run, kind=kind, energy_bins=energy_bins, delay_bins=own)
+            own = delay_edges.get(number, bins["delay_bins"])
+            cell = quality_cells(run, kind=kind, **(bins | {"delay_bins": own}))
         except DataError:
             # a run without energy or delay has no bins; where its pulses went is counted all the same
             cell = np.full(run["present"].shape, -1)
@@ -202,13 +251,25 @@ def _quality(
             },
             "sequences_missing": counts.get("missing_sequences", 0),
             **{f"dropped_{reason}": n for reason, n in reasons.items()},
-            **run_quality(run, cell, along="delay" if kind == "delay_scan" else "energy"),
+            **run_quality(
+                run,
+                cell,
+                along="delay" if kind == "delay_scan" else "energy",
+                constant=None if science is None else constant,
+                train_noise=options["train_noise"],
+            ),
             **agreement.get(number, dict.fromkeys(FIGURES, np.nan)),
             **axes.get(number, dict.fromkeys(AXES, np.nan)),
         }
         rows.append(row)
-    data = {name: ("run", np.array([row[name] for row in rows])) for name in rows[0]}
-    return QUALITY.describe(xr.Dataset(data, coords={"run": np.array(list(runs), np.int64)}))
+        profiles.append(profile_of_burst(run, cell))
+    data: dict[str, Any] = {name: ("run", np.array([row[name] for row in rows])) for name in rows[0]}
+    n_pulses = max(run.sizes["pulse"] for run in runs.values())
+    for k, name in enumerate(("burst_profile", "burst_profile_stderr")):
+        padded = [np.pad(p[k], (0, n_pulses - len(p[k])), constant_values=np.nan) for p in profiles]
+        data[name] = (("run", "pulse"), np.stack(padded))
+    coords = {"run": np.array(list(runs), np.int64), "pulse": np.arange(n_pulses)}
+    return xr.Dataset(data, coords=coords)
 
 
 AXES = ("backlash", "backlash_stderr", "delay_spread")

@@ -101,6 +101,7 @@ _CODE = {
                 "uncertainty",
                 "agreement",
                 "backlash",
+                "burst",
                 "quality",
                 "selection",
             )
@@ -329,7 +330,7 @@ def bin_spectra(job: Job) -> bool:
     key = digest(
         {
             "labels": manifest.read(job.stage_dir)["labels"]["key"],
-            "options": job.options("energy", "delay", "filters", "runs"),
+            "options": job.options("energy", "delay", "filters", "runs", "burst"),
             "code": code_hash(_CODE["spectra"]),
         }
     )

@@ -232,6 +232,17 @@ class Filters(Strict):
     """Pulse ids to leave out, e.g. a bunch that is known to be bad."""
 
 
+class Burst(Strict):
+    """The difference along the pulses of a train."""
+
+    resolve: bool = False
+    """Add /burst_spectra and /burst_delay_scan to the product: delta_xas by pulse index. Off by default: every bin then
+    holds a pulse or two per train, and the drift test in /quality looks for a change along the burst in any case."""
+    groups: Annotated[int, Field(ge=2)] | Literal["auto"] = "auto"
+    """Number of groups of neighbouring pulses; auto: every pulse index by itself, fewer groups only where the result
+    would have more than four million bins."""
+
+
 class Window(Strict):
     """A stretch of photon energy."""
 
@@ -362,6 +373,8 @@ class Config(Strict):
     """Detector calibration."""
     filters: Filters = Filters()
     """Pulse selection."""
+    burst: Burst = Burst()
+    """Resolution along the burst."""
     peaks: Peaks = Peaks()
     """Peak tracking."""
     kinetics: Kinetics = Kinetics()

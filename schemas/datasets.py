@@ -13,6 +13,8 @@ from typing import Literal
 import xarray as xr
 
 __all__ = [
+    "BURST_DELAY_SCAN",
+    "BURST_SPECTRA",
     "COMPONENTS",
     "DELAY_SCAN",
     "FRAMES",
@@ -156,6 +158,20 @@ def _difference(dims: tuple[str, ...]) -> dict[str, Variable]:
         "n_pulses": Variable(dims, "1", "pulses in the bin", "int"),
         "photons_pumped": Variable(dims, "1", "photons through the pumped sample"),
         "photons_unpumped": Variable(dims, "1", "photons through the unpumped sample"),
+        **_constant(()),
+    }
+
+
+def _constant(dims: tuple[str, ...]) -> dict[str, Variable]:
+    """The constant of the difference; its error is part of every error of delta_xas and the same in all bins."""
+    return {
+        "flat_field_constant": Variable(
+            dims,
+            "1",
+            "constant of delta_xas, ln(I_pumped / I_unpumped) without pump; its error squared is the covariance of "
+            "delta_xas between any two bins",
+            stderr=True,
+        )
     }
 
 
@@ -180,6 +196,28 @@ DELAY_SCAN = DatasetSpec(
     },
     _difference(("scan", "delay")),
 )
+
+_BURST = {
+    "pulse": Variable(("pulse",), "1", "index of the pulse in its train, mean of its group"),
+    "first_pulse": Variable(("pulse",), "1", "first index of the group", "int"),
+    "last_pulse": Variable(("pulse",), "1", "last index of the group", "int"),
+}
+
+
+def _by_pulse(spec: DatasetSpec, dims: tuple[str, ...]) -> DatasetSpec:
+    names = ("delta_xas", "delta_xas_stderr_shot", "n_pulses")
+    found = {n: v for n, v in _difference(dims).items() if n in names}
+    return DatasetSpec(
+        f"burst_{spec.name}",
+        f"The difference of /{spec.name} by pulse index, on the same bins; made where burst.resolve is set. Groups of "
+        "pulses share their trains.",
+        {**_BURST, **spec.coords},
+        found | _constant(("pulse",)),
+    )
+
+
+BURST_SPECTRA = _by_pulse(SPECTRA, ("pulse", "fluence", "delay", "energy"))
+BURST_DELAY_SCAN = _by_pulse(DELAY_SCAN, ("pulse", "scan", "delay"))
 
 _PEAK = ("peak", "fluence", "delay")
 PEAKS = DatasetSpec(
@@ -291,7 +329,16 @@ MIXTURE = DatasetSpec(
 QUALITY = DatasetSpec(
     "quality",
     "What happened to every frame and pulse, and how close to the shot-noise limit the run is.",
-    {"run": Variable(("run",), "1", "run number", "int")},
+    {
+        "run": Variable(("run",), "1", "run number", "int"),
+        "pulse": Variable(("pulse",), "1", "index of the pulse in its train", "int"),
+        "fluence": _FLUENCE,
+        "delay": _DELAY,
+        "energy": _ENERGY,
+        "scan_delay": Variable(("scan_delay",), "ps", "pump-probe delay of the delay scans"),
+        "scan_fluence": Variable(("scan",), "mJ/cm^2", "pump fluence of the scan"),
+        "scan_energy": Variable(("scan",), "eV", "photon energy of the scan"),
+    },
     {
         "frames_expected": Variable(("run",), "1", "trains × pulses of the run", "int"),
         "frames_read": Variable(("run",), "1", "frames recorded and read", "int"),
@@ -327,18 +374,39 @@ QUALITY = DatasetSpec(
         "null_chi2_unpumped": Variable(
             ("run",), "1", "χ² per degree of freedom of od_unpumped, odd against even trains"
         ),
+        "null_chi2_early": Variable(
+            ("run",), "1", "χ² per degree of freedom of delta_xas against zero, delays before time zero"
+        ),
+        "null_p_early": Variable(("run",), "1", "probability of null_chi2_early by chance"),
+        "agreement_p": Variable(("run",), "1", "probability of agreement_chi2 by chance"),
         "agreement_chi2": Variable(
             ("run",), "1", "χ² per degree of freedom against other runs at this fluence and delay"
         ),
         "offset": Variable(("run",), "1", "mean difference of delta_xas from those runs", stderr=True),
         "normalisation": Variable(("run",), "1", "mean difference of od_unpumped from other energy scans", stderr=True),
         "saturated_fraction": Variable(("run",), "1", "pulses with saturated pixels over X-ray pulses"),
-        "drift": Variable(("run",), "1", "drift of delta_xas along the burst", stderr=True),
         "backlash": Variable(
             ("run",), "eV", "reading of a feature in up sweeps less that in down sweeps", stderr=True, required=False
         ),
         "delay_spread": Variable(
             ("run",), "ps", "rms of the pulses' delays about the mean of their bin", required=False
         ),
+        "drift": Variable(
+            ("run",), "1", "change of delta_xas from the first to the last pulse of the burst", stderr=True
+        ),
+        "build_up": Variable(
+            ("run",), "1", "relative change of the size of delta_xas from the first to the last pulse", stderr=True
+        ),
+        "burst_profile": Variable(
+            ("run", "pulse"), "1", "deviation of delta_xas at a pulse index from the mean of its train", stderr=True
+        ),
+        "stderr_ratio": Variable(
+            ("fluence", "delay", "energy"), "1", "delta_xas_stderr over delta_xas_stderr_shot of /spectra"
+        ),
+        "stderr_ratio_mean": Variable(("fluence", "delay"), "1", "mean of stderr_ratio over the spectrum"),
+        "stderr_ratio_scan": Variable(
+            ("scan", "scan_delay"), "1", "delta_xas_stderr over delta_xas_stderr_shot of /delay_scan"
+        ),
+        "stderr_ratio_scan_mean": Variable(("scan",), "1", "mean of stderr_ratio_scan over the scan"),
     },
 )

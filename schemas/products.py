@@ -32,11 +32,13 @@ GROUPS = {
         datasets.COMPONENTS,
         datasets.MIXTURE,
         datasets.QUALITY,
+        datasets.BURST_SPECTRA,
+        datasets.BURST_DELAY_SCAN,
     )
 }
 
-OPTIONAL_GROUPS = ("components",)
-"""Groups that a product of an earlier version lacks."""
+OPTIONAL_GROUPS = ("components", datasets.BURST_SPECTRA.name, datasets.BURST_DELAY_SCAN.name)
+"""Groups that a product of an earlier version lacks, or that are made on request only."""
 
 ROOT_ATTRIBUTES = ("schema_version", "dataset", "created", "code_version", "config", "inputs", "product_hash")
 

@@ -10,15 +10,16 @@ from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
+from scipy.stats import chi2
 
 from pipeline.science.accumulate import accumulate, mean_coordinate, merge_sums, without
 from pipeline.science.binning import assign
-from pipeline.science.difference import Along, estimate_ratio
-from pipeline.science.spectra import Bins, edges_of_energy, nominal_edges
+from pipeline.science.difference import Along, TrainNoise, estimate_ratio
+from pipeline.science.spectra import SAME_ENERGY, Bins, edges_of_energy, nominal_edges
 
 __all__ = ["FIGURES", "compare_runs"]
 
-FIGURES = ("agreement_chi2", "offset", "offset_stderr", "normalisation", "normalisation_stderr")
+FIGURES = ("agreement_chi2", "agreement_p", "offset", "offset_stderr", "normalisation", "normalisation_stderr")
 _NONE = dict.fromkeys(FIGURES, float("nan"))
 
 
@@ -28,6 +29,7 @@ def compare_runs(
     *,
     energy_bins: Bins = None,
     delay_bins: Bins = None,
+    train_noise: TrainNoise | None = None,
 ) -> dict[int, dict[str, float]]:
     """Return the figures of agreement of every run; NaN where no other run measured the same.
 
@@ -37,12 +39,14 @@ def compare_runs(
         Pulses by run number, with `code`, `nominal_delay` and scalar `fluence`.
     energy_bins, delay_bins
         See `pipeline.science.spectra.spectra`.
+    train_noise
+        Variance that the pulses of a train share, see `pipeline.science.spectra.noise_of_trains`.
 
     Returns
     -------
     dict
-        agreement_chi2: χ² per degree of freedom of ΔXAS against the other runs at the same fluence and delay; offset and
-        offset_stderr: its mean difference [OD]; normalisation and normalisation_stderr: mean difference of od_unpumped
+        agreement_chi2: χ² per degree of freedom of ΔXAS against the other runs at the same fluence and delay;
+        agreement_p: how probable that is by chance; offset and offset_stderr: its mean difference [OD]; normalisation and normalisation_stderr: mean difference of od_unpumped
         from that of all other energy scans [OD].
     """
     found = {number: dict(_NONE) for number in [*energy_scans, *delay_scans]}
@@ -50,22 +54,30 @@ def compare_runs(
         edges = edges_of_energy(list(energy_scans.values()), energy_bins)
         sums = {n: _by_energy(run, edges) for n, run in energy_scans.items()}
         for group in _groups(energy_scans, delay=True):
-            _compare(found, {n: sums[n] for n in group}, ("pumped", "unpumped"))
+            _compare(found, {n: sums[n] for n in group}, ("pumped", "unpumped"), train_noise=train_noise)
         if "reference" in [str(b) for b in next(iter(energy_scans.values()))["beam"].values]:
-            _compare(found, sums, ("unpumped", "reference"))
+            _compare(found, sums, ("unpumped", "reference"), train_noise=train_noise)
     for group in _groups(delay_scans, delay=False):
         runs = {n: delay_scans[n] for n in group}
         edges = nominal_edges(list(runs.values()), delay_bins)
-        _compare(found, {n: _by_delay(run, edges) for n, run in runs.items()}, ("pumped", "unpumped"), "delay")
+        binned = {n: _by_delay(run, edges) for n, run in runs.items()}
+        _compare(found, binned, ("pumped", "unpumped"), "delay", train_noise=train_noise)
     return found
 
 
 def _groups(runs: Mapping[int, xr.Dataset], *, delay: bool) -> list[list[int]]:
-    groups: dict[tuple[float, float], list[int]] = {}
-    for number, run in runs.items():
-        at = float(np.nanmedian(run["nominal_delay"])) if delay else float(np.nanmedian(run["energy"]))
-        groups.setdefault((float(run["fluence"]), round(at, 2 if delay else 1)), []).append(number)
-    return [g for g in groups.values() if len(g) > 1]
+    """Return the runs that share fluence and delay (within 10 fs) or fluence and energy (within `SAME_ENERGY`)."""
+    name = "nominal_delay" if delay else "energy"
+    at = {n: float(np.nanmedian(r[name])) if np.isfinite(r[name].values).any() else np.nan for n, r in runs.items()}
+    groups: list[list[int]] = []
+    for number in sorted((n for n in runs if np.isfinite(at[n])), key=lambda n: (float(runs[n]["fluence"]), at[n])):
+        last = groups[-1][-1] if groups else None
+        near = last is not None and at[number] - at[last] <= (0.01 if delay else SAME_ENERGY * at[number])
+        if last is not None and near and float(runs[last]["fluence"]) == float(runs[number]["fluence"]):
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    return [g for g in groups if len(g) > 1]
 
 
 def _by_energy(run: xr.Dataset, edges: np.ndarray) -> xr.Dataset:
@@ -79,7 +91,12 @@ def _by_delay(run: xr.Dataset, edges: np.ndarray) -> xr.Dataset:
 
 
 def _compare(
-    found: dict[int, dict[str, float]], sums: Mapping[int, xr.Dataset], beams: tuple[str, str], along: Along = "energy"
+    found: dict[int, dict[str, float]],
+    sums: Mapping[int, xr.Dataset],
+    beams: tuple[str, str],
+    along: Along = "energy",
+    *,
+    train_noise: TrainNoise | None,
 ) -> None:
     if len(sums) < 2:
         return
@@ -90,7 +107,10 @@ def _compare(
     for number, own in sums.items():
         rest = without(whole, own)
         # both are moved to the common coordinate: a sweep and a step scan do not share the bins' means
-        ours, theirs = (estimate_ratio(s.isel(cell=filled), *beams, along=along, axis=axis)[:2] for s in (own, rest))
+        ours, theirs = (
+            estimate_ratio(s.isel(cell=filled), *beams, along=along, axis=axis, train_noise=train_noise)[:2]
+            for s in (own, rest)
+        )
         difference, weight = (theirs[0] - ours[0]).values, (1.0 / (ours[1] + theirs[1])).values
         good = np.isfinite(difference) & np.isfinite(weight)
         if not good.any():
@@ -99,8 +119,12 @@ def _compare(
         offset = float(np.sum(weight * difference) / np.sum(weight))
         error = float(1.0 / np.sqrt(np.sum(weight)))
         if beams[0] == "pumped":
+            statistic = float(np.sum(weight * difference**2))
             found[number].update(
-                agreement_chi2=float(np.mean(weight * difference**2)), offset=offset, offset_stderr=error
+                agreement_chi2=statistic / len(weight),
+                agreement_p=float(chi2.sf(statistic, len(weight))),
+                offset=offset,
+                offset_stderr=error,
             )
         else:
             found[number].update(normalisation=offset, normalisation_stderr=error)

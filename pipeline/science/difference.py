@@ -8,8 +8,8 @@ which is the minimum-variance weight at the photon limit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -17,23 +17,32 @@ import xarray as xr
 from pipeline.science.accumulate import log_ratio, mean_coordinate, pulse_scatter, total
 from pipeline.science.uncertainty import moderated_variance
 
-__all__ = ["Along", "difference", "estimate_ratio", "no_difference"]
+__all__ = ["Along", "TrainNoise", "difference", "estimate_ratio", "no_difference"]
 
 Along = Literal["energy", "delay"]
+TrainNoise = Mapping[tuple[str, str], float]
+"""Variance of ln(I_a / I_b) that the pulses of a train share, by pair of beams."""
 
 
-def difference(sums: xr.Dataset, constant: tuple[float, float], *, along: Along, axis: xr.DataArray) -> xr.Dataset:
+def difference(
+    sums: xr.Dataset,
+    constant: tuple[float, float],
+    *,
+    along: Along,
+    axis: xr.DataArray,
+    train_noise: TrainNoise | None = None,
+) -> xr.Dataset:
     """Return optical densities and their difference with errors.
 
     delta_xas = −ln(S_pumped / S_unpumped) + c with the flat-field constant c. The error of c is common to all bins; it
-    is part of every `_stderr` here and also given alone as attribute `flat_field_constant_stderr`. Where there is no
-    reference beam the optical densities are NaN.
+    is part of every `_stderr` here and also given alone as `flat_field_constant_stderr`: between any two bins the
+    covariance of delta_xas is its square. Where there is no reference beam the optical densities are NaN.
 
     The cells of one bin number share a coordinate but not their pulses: a cell's value is that of the curve at its own
     mean coordinate m, plus half the curvature times the spread v of the coordinate. It is moved to the common axis by
-    f(x) ≈ value − f'·(m − x) − f''·v/2 with derivatives from the neighbouring bins. The additional noise is a fraction
-    |m − x| / spacing of a bin's own, so the errors stay as they are. A step that is sharper than the bins overshoots by
-    a twenty-fourth of its height where pulses fill the bins; where the stage dwells the spread is nothing.
+    f(x) ≈ value − f'·(m − x) − f''·v/2 with derivatives from the neighbouring bins, whose noise is part of the error. A
+    step that is sharper than the bins overshoots by a twenty-fourth of its height where pulses fill the bins; where the
+    stage dwells the spread is nothing.
 
     Parameters
     ----------
@@ -45,20 +54,25 @@ def difference(sums: xr.Dataset, constant: tuple[float, float], *, along: Along,
         Coordinate that was scanned.
     axis
         Common coordinate of the bins.
+    train_noise
+        Variance that the pulses of a train share, see `pipeline.science.spectra.noise_of_trains`.
 
     Returns
     -------
-    Dataset: od_unpumped, od_pumped, delta_xas with _stderr, delta_xas_stderr_shot, n_pulses, n_trains, photons_*.
+    Dataset: od_unpumped, od_pumped, delta_xas with _stderr, delta_xas_stderr_shot, n_pulses, n_trains, photons_*, and
+    the scalar flat_field_constant with _stderr.
     """
     c, c_stderr = constant
-    delta, variance, shot = estimate_ratio(sums, "pumped", "unpumped", along=along, axis=axis)
+    delta, variance, shot = estimate_ratio(sums, "pumped", "unpumped", along=along, axis=axis, train_noise=train_noise)
     result = xr.Dataset({"delta_xas": c - delta})
     result["delta_xas_stderr"] = np.sqrt(variance + c_stderr**2)
     result["delta_xas_stderr_shot"] = np.sqrt(shot + c_stderr**2)
     has_reference = "reference" in [str(b) for b in sums["beam"].values]
     for name, beam, offset, error in (("od_unpumped", "unpumped", 0.0, 0.0), ("od_pumped", "pumped", c, c_stderr)):
         if has_reference:
-            od, od_variance, _ = estimate_ratio(sums, beam, "reference", along=along, axis=axis)
+            od, od_variance, _ = estimate_ratio(
+                sums, beam, "reference", along=along, axis=axis, train_noise=train_noise
+            )
         else:
             od, od_variance = xr.full_like(delta, np.nan), xr.full_like(delta, np.nan)
         result[name] = offset - od
@@ -67,12 +81,12 @@ def difference(sums: xr.Dataset, constant: tuple[float, float], *, along: Along,
     result["n_trains"] = sums["n_trains"]
     for beam in ("pumped", "unpumped"):
         result[f"photons_{beam}"] = total(sums, "photons").sel(beam=beam, drop=True)
-    result.attrs.update(flat_field_constant=c, flat_field_constant_stderr=c_stderr)
+    result = result.assign(flat_field_constant=c, flat_field_constant_stderr=c_stderr)
     return result.drop_vars("beam", errors="ignore")
 
 
 def estimate_ratio(
-    sums: xr.Dataset, a: str, b: str, *, along: Along, axis: xr.DataArray
+    sums: xr.Dataset, a: str, b: str, *, along: Along, axis: xr.DataArray, train_noise: TrainNoise | None = None
 ) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
     """Return ln(S_a/S_b) on the common axis, its variance, and that of photon and read noise alone.
 
@@ -84,55 +98,93 @@ def estimate_ratio(
         Beams.
     along, axis
         Coordinate that was scanned, and its common values.
+    train_noise
+        Variance that the pulses of a train share; none: learned from these sums alone.
     """
-    value, _, shot = log_ratio(sums, a, b)
     dim = str(axis.dims[0])
     mean, spread = mean_coordinate(sums, along)
-    slope, bend = _along(dim, _slope, value, mean), _along(dim, _curvature, value, mean)
+    value, _, shot = log_ratio(sums, a, b)
+    slope = _applied(dim, _row_slope, 1, value, mean)[0]
     _, scatter, _ = log_ratio(sums, a, b, slope=slope, along=along)
-    pulses = pulse_scatter(sums, a, b)
-    variance = moderated_variance(scatter, shot, sums["n_trains"], pulses=pulses, along=dim)
-    moved = value - (slope * (mean - axis)).fillna(0.0) - 0.5 * (bend * spread).fillna(0.0)
+    variance = moderated_variance(
+        scatter,
+        shot,
+        sums["n_trains"],
+        pulses=pulse_scatter(sums, a, b),
+        n_pulses=sums["n_pulses"],
+        train_variance=(train_noise or {}).get((a, b), 0.0),
+        along=dim,
+    )
+    moved, variance, shot = _applied(dim, _row_moved, 3, value, mean, spread, axis, variance, shot)
     return moved, variance, shot
 
 
-def _along(
-    dim: str, function: Callable[[np.ndarray, np.ndarray], np.ndarray], value: xr.DataArray, at: xr.DataArray
-) -> xr.DataArray:
-    """Apply a function of (values, coordinate) to every row along a dim, empty cells left out (NaN there)."""
-
-    def row(f: np.ndarray, x: np.ndarray) -> np.ndarray:
-        result = np.full(f.shape, np.nan)
-        good = np.isfinite(f) & np.isfinite(x)
-        # cells whose mean coordinates coincide or run backwards have no slope
-        if good.sum() >= 3 and (np.diff(x[good]) > 0).all():
-            gap = np.diff(x[good])
-            left, right = np.append(gap[:1], gap), np.append(gap, gap[-1:])
-            # two cells that nearly coincide (a step cut by a bin edge) have no slope between them
-            apart = np.minimum(left, right) > 0.05 * np.maximum(left, right)
-            result[good] = np.where(apart, function(f[good], x[good]), 0.0)
-        return result
-
-    found: xr.DataArray = xr.apply_ufunc(
-        row,
-        value,
-        at,
-        input_core_dims=[[dim], [dim]],
-        output_core_dims=[[dim]],
+def _applied(dim: str, function: Callable[..., Any], results: int, *arrays: xr.DataArray) -> tuple[xr.DataArray, ...]:
+    """Apply a function to every row along a dim."""
+    found = xr.apply_ufunc(
+        function,
+        *arrays,
+        input_core_dims=[[dim]] * len(arrays),
+        output_core_dims=[[dim]] * results,
         vectorize=True,
-        output_dtypes=[np.float64],
+        output_dtypes=[np.float64] * results,
     )
-    return found.transpose(*value.dims)
+    rows = found if isinstance(found, tuple) else (found,)
+    return tuple(r.transpose(*arrays[0].dims) for r in rows)
+
+
+def _row_slope(value: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    result = np.full(value.shape, np.nan)
+    good = np.isfinite(value) & np.isfinite(mean)
+    if (apart := _apart(mean[good])) is not None:
+        result[good] = np.where(apart, _slope(value[good], mean[good]), 0.0)
+    return result
+
+
+def _row_moved(
+    value: np.ndarray, mean: np.ndarray, spread: np.ndarray, axis: np.ndarray, *variances: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Move one row to the axis. The move is linear in the row, so its variance follows from unit vectors.
+
+    A value depends on its two neighbours at most two places off; vectors with every fifth bin set give all weights.
+    """
+    good = np.isfinite(value) & np.isfinite(mean)
+    x = mean[good]
+    if (apart := _apart(x)) is None:
+        return (value, *variances)
+    shift = np.where(apart, x - axis[good], 0.0)
+    bend = np.where(apart, 0.5 * spread[good], 0.0)
+
+    def move(f: np.ndarray) -> np.ndarray:
+        return np.asarray(f - shift * _slope(f, x) - bend * _curvature(f, x))
+
+    every_fifth = np.arange(5)[:, None] == np.arange(len(x)) % 5
+    results = [value.copy(), *(v.copy() for v in variances)]
+    results[0][good] = move(value[good])
+    for row in results[1:]:
+        row[good] = np.sum(move(every_fifth * np.sqrt(row[good])) ** 2, axis=0)
+    return tuple(results)
+
+
+def _apart(x: np.ndarray) -> np.ndarray | None:
+    """Return where a row has derivatives; None where cells coincide or run backwards, or are fewer than three."""
+    gap = np.diff(x)
+    if len(x) < 3 or not (gap > 0).all():
+        return None
+    left, right = np.append(gap[:1], gap), np.append(gap, gap[-1:])
+    # two cells that nearly coincide (a step cut by a bin edge) have no slope between them
+    return np.asarray(np.minimum(left, right) > 0.05 * np.maximum(left, right))
 
 
 def _slope(f: np.ndarray, x: np.ndarray) -> np.ndarray:
-    return np.asarray(np.gradient(f, x))
+    return np.asarray(np.gradient(f, x, axis=-1))
 
 
 def _curvature(f: np.ndarray, x: np.ndarray) -> np.ndarray:
     left, right = x[1:-1] - x[:-2], x[2:] - x[1:-1]
-    inner = 2 * ((f[2:] - f[1:-1]) / right - (f[1:-1] - f[:-2]) / left) / (left + right)
-    return np.concatenate([inner[:1], inner, inner[-1:]])
+    middle = f[..., 1:-1]
+    inner = 2 * ((f[..., 2:] - middle) / right - (middle - f[..., :-2]) / left) / (left + right)
+    return np.concatenate([inner[..., :1], inner, inner[..., -1:]], axis=-1)
 
 
 def no_difference(dims: tuple[str, ...]) -> xr.Dataset:
@@ -148,5 +200,4 @@ def no_difference(dims: tuple[str, ...]) -> xr.Dataset:
     if "scan" in dims:
         coords |= {"fluence": ("scan", np.empty(0)), "energy": ("scan", np.empty(0))}
     result = result.assign_coords(coords)
-    result.attrs.update(flat_field_constant=0.0, flat_field_constant_stderr=0.0)
-    return result
+    return result.assign(flat_field_constant=0.0, flat_field_constant_stderr=0.0)

@@ -7,13 +7,24 @@ import xarray as xr
 from scipy.stats import chi2
 
 from pipeline.science.accumulate import accumulate, mean_coordinate
-from pipeline.science.difference import Along, estimate_ratio
+from pipeline.science.burst import about_mean, burst_drift, burst_profile
+from pipeline.science.difference import Along, TrainNoise, estimate_ratio
 from pipeline.science.selection import REASONS
 
-__all__ = ["run_quality"]
+__all__ = ["profile_of_burst", "run_quality"]
+
+EARLY = -0.25
+"""Delays [ps] before any response: a few widths of the instrument before time zero."""
 
 
-def run_quality(pulses: xr.Dataset, cell: np.ndarray, *, along: Along = "energy") -> dict[str, float]:
+def run_quality(
+    pulses: xr.Dataset,
+    cell: np.ndarray,
+    *,
+    along: Along = "energy",
+    constant: tuple[float, float] | None = None,
+    train_noise: TrainNoise | None = None,
+) -> dict[str, float]:
     """Return the quality figures of one run.
 
     Parameters
@@ -24,6 +35,10 @@ def run_quality(pulses: xr.Dataset, cell: np.ndarray, *, along: Along = "energy"
         Bin of each pulse, -1 for those that do not count.
     along
         Coordinate that the run scans.
+    constant
+        Flat-field constant with its standard error; None: no test of the delays before time zero.
+    train_noise
+        Variance that the pulses of a train share, see `pipeline.science.spectra.noise_of_trains`.
 
     Returns
     -------
@@ -32,8 +47,9 @@ def run_quality(pulses: xr.Dataset, cell: np.ndarray, *, along: Along = "energy"
         shot-noise limit; noise_ratio_reference: the same of the unpumped over the reference beam. Pulses are compared
         with those of their train, whose energy they share (with their bin where trains are short). null_chi2: χ² per
         degree of freedom of the difference of delta_xas between odd and even trains; null_chi2_unpumped: the same of
-        od_unpumped; null_p and null_p_unpumped: how probable that is by chance. drift and drift_stderr: change of
-        delta_xas from the first to the last pulse of the burst. saturated_fraction.
+        od_unpumped; null_chi2_early: the same of delta_xas against zero at delays before `EARLY`; null_p, null_p_unpumped
+        and null_p_early: how probable that is by chance. drift and build_up with _stderr: see
+        `pipeline.science.burst.burst_drift`. saturated_fraction.
     """
     n_cells = int(cell.max()) + 1 if (cell >= 0).any() else 1
     beams = [str(b) for b in pulses["beam"].values]
@@ -54,16 +70,36 @@ def run_quality(pulses: xr.Dataset, cell: np.ndarray, *, along: Along = "energy"
         result["noise_ratio_reference"] = _scatter(
             *_log_ratio(photons[used], stderr[used], b, beams.index("reference")), group
         )
-    result["null_chi2"], result["null_p"] = _odd_even(pulses, cell, n_cells, ("pumped", "unpumped"), along)
+    result["null_chi2"], result["null_p"] = _odd_even(
+        pulses, cell, n_cells, ("pumped", "unpumped"), along=along, train_noise=train_noise
+    )
     if "reference" in beams:
         result["null_chi2_unpumped"], result["null_p_unpumped"] = _odd_even(
-            pulses, cell, n_cells, ("unpumped", "reference"), along
+            pulses, cell, n_cells, ("unpumped", "reference"), along=along, train_noise=train_noise
         )
-    pulse = np.broadcast_to(np.arange(cell.shape[1]), cell.shape)[used].astype(np.float64)
-    if np.ptp(pulse) > 0:
-        drift, error = _slope(pulse / np.ptp(pulse), ratio, 1.0 / variance, group, int(group.max()) + 1)
-        result["drift"], result["drift_stderr"] = drift, error * max(np.nan_to_num(result["noise_ratio"]), 1.0)
-    return result
+    if constant is not None:
+        result["null_chi2_early"], result["null_p_early"] = _before_time_zero(
+            pulses, cell, constant, along=along, train_noise=train_noise
+        )
+    return result | burst_drift(ratio, variance, _pulse_index(cell, used), group, cell[used])
+
+
+def profile_of_burst(pulses: xr.Dataset, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean deviation of delta_xas at each pulse index from its train's mean, and its standard error.
+
+    Parameters are those of `run_quality`; NaN where an index has no pulse.
+    """
+    used = cell >= 0
+    if used.sum() < 3:
+        return np.full(cell.shape[1], np.nan), np.full(cell.shape[1], np.nan)
+    beams = [str(b) for b in pulses["beam"].values]
+    photons, stderr = (pulses[n].values[used] for n in ("photons", "photons_stderr"))
+    ratio, variance = _log_ratio(photons, stderr, beams.index("pumped"), beams.index("unpumped"))
+    return burst_profile(ratio, variance, _pulse_index(cell, used), _groups(cell, used), cell.shape[1])
+
+
+def _pulse_index(cell: np.ndarray, used: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(np.arange(cell.shape[1]), cell.shape)[used]
 
 
 _FIGURES = (
@@ -74,8 +110,12 @@ _FIGURES = (
     "null_p",
     "null_chi2_unpumped",
     "null_p_unpumped",
+    "null_chi2_early",
+    "null_p_early",
     "drift",
     "drift_stderr",
+    "build_up",
+    "build_up_stderr",
 )
 
 
@@ -88,7 +128,7 @@ def _groups(cell: np.ndarray, used: np.ndarray) -> np.ndarray:
 
 
 def _scatter(value: np.ndarray, variance: np.ndarray, group: np.ndarray) -> float:
-    residual, dof = _about_bin_mean(value, 1.0 / variance, group, int(group.max()) + 1)
+    residual, dof = about_mean(value, 1.0 / variance, group)
     return float(np.sqrt(np.sum(residual**2 / variance) / dof)) if dof > 0 else np.nan
 
 
@@ -97,23 +137,14 @@ def _log_ratio(photons: np.ndarray, stderr: np.ndarray, a: int, b: int) -> tuple
     return value, (stderr[:, a] / photons[:, a]) ** 2 + (stderr[:, b] / photons[:, b]) ** 2
 
 
-def _about_bin_mean(value: np.ndarray, weight: np.ndarray, cell: np.ndarray, n: int) -> tuple[np.ndarray, int]:
-    total = np.bincount(cell, weight, n)
-    mean = np.bincount(cell, weight * value, n) / np.where(total > 0, total, 1.0)
-    return value - mean[cell], len(value) - int((total > 0).sum())
-
-
-def _slope(x: np.ndarray, y: np.ndarray, weight: np.ndarray, cell: np.ndarray, n: int) -> tuple[float, float]:
-    x0, _ = _about_bin_mean(x, weight, cell, n)
-    y0, _ = _about_bin_mean(y, weight, cell, n)
-    information = float(np.sum(weight * x0**2))
-    if information <= 0:
-        return np.nan, np.nan
-    return float(np.sum(weight * x0 * y0) / information), float(1.0 / np.sqrt(information))
-
-
 def _odd_even(
-    pulses: xr.Dataset, cell: np.ndarray, n_cells: int, pair: tuple[str, str], along: Along
+    pulses: xr.Dataset,
+    cell: np.ndarray,
+    n_cells: int,
+    pair: tuple[str, str],
+    *,
+    along: Along,
+    train_noise: TrainNoise | None,
 ) -> tuple[float, float]:
     odd = (pulses["train_id"].values.astype(np.int64) % 2).astype(bool)
     whole = accumulate(pulses, cell, n_cells, along=along)
@@ -124,7 +155,34 @@ def _odd_even(
     halves = []
     for half in (odd, ~odd):
         sums = accumulate(pulses, np.where(half[:, None], cell, -1), n_cells, along=along).isel(cell=filled)
-        halves.append(estimate_ratio(sums, *pair, along=along, axis=axis.isel(cell=filled)))
+        axis_here = axis.isel(cell=filled)
+        halves.append(estimate_ratio(sums, *pair, along=along, axis=axis_here, train_noise=train_noise))
     z2 = ((halves[0][0] - halves[1][0]) ** 2 / (halves[0][1] + halves[1][1])).values
     z2 = z2[np.isfinite(z2)]
     return (float(np.mean(z2)), float(chi2.sf(np.sum(z2), len(z2)))) if len(z2) else (np.nan, np.nan)
+
+
+def _before_time_zero(
+    pulses: xr.Dataset,
+    cell: np.ndarray,
+    constant: tuple[float, float],
+    *,
+    along: Along,
+    train_noise: TrainNoise | None,
+) -> tuple[float, float]:
+    """Return χ²/dof and probability of delta_xas = 0 at early delays; the constant's error is common to all bins."""
+    early = np.where((cell >= 0) & (pulses["delay"].values < EARLY), cell, -1)
+    if not (early >= 0).any():
+        return np.nan, np.nan
+    sums = accumulate(pulses, early, int(cell.max()) + 1, along=along)
+    sums = sums.isel(cell=np.flatnonzero(sums["n_pulses"] > 0))
+    axis = mean_coordinate(sums, along)[0]
+    value, variance, _ = estimate_ratio(sums, "pumped", "unpumped", along=along, axis=axis, train_noise=train_noise)
+    good = np.isfinite(value.values) & np.isfinite(variance.values)
+    if not good.any():
+        return np.nan, np.nan
+    difference, weight = (constant[0] - value.values)[good], 1.0 / variance.values[good]
+    # inverse of diag(v) + c² by Sherman and Morrison
+    shared = constant[1] ** 2 / (1.0 + constant[1] ** 2 * np.sum(weight))
+    statistic = float(np.sum(weight * difference**2) - shared * np.sum(weight * difference) ** 2)
+    return statistic / int(good.sum()), float(chi2.sf(statistic, int(good.sum())))

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline.science.binning import assign
+from pipeline.science.difference import TrainNoise
 from pipeline.science.spectra import SAME_ENERGY, Bins, delay_scans, edges_of_energy, nominal_edges, spectra
 
 __all__ = ["Replicates", "resampled_differences", "train_weights"]
@@ -58,6 +59,7 @@ def resampled_differences(
     constant: tuple[float, float],
     n_draws: int,
     seed: int = 0,
+    train_noise: TrainNoise | None = None,
 ) -> Replicates:
     """Bin the pulses again and again with weighted trains.
 
@@ -66,7 +68,7 @@ def resampled_differences(
 
     Parameters
     ----------
-    energy_runs, delay_runs, energy_bins, delay_bins, constant
+    energy_runs, delay_runs, energy_bins, delay_bins, constant, train_noise
         As for `spectra` and `delay_scans`.
     n_draws, seed
         Number of replicates, and the seed of their generator.
@@ -74,10 +76,12 @@ def resampled_differences(
     rng = np.random.default_rng(seed)
 
     def cubes(draw_runs: Sequence[xr.Dataset]) -> xr.Dataset:
-        return spectra(draw_runs, energy_bins=energy_bins, delay_bins=delay_bins, constant=constant)
+        return spectra(
+            draw_runs, energy_bins=energy_bins, delay_bins=delay_bins, constant=constant, train_noise=train_noise
+        )
 
     def scans(draw_runs: Sequence[xr.Dataset]) -> xr.Dataset:
-        return delay_scans(draw_runs, delay_bins=delay_bins, constant=constant)
+        return delay_scans(draw_runs, delay_bins=delay_bins, constant=constant, train_noise=train_noise)
 
     return Replicates(
         _replicates(

@@ -19,8 +19,9 @@ from pipeline.science.binning import (
     step_edges,
     sweep_edges,
 )
-from pipeline.science.difference import difference, no_difference
-from pipeline.science.uncertainty import moderated_variance
+from pipeline.science.difference import TrainNoise, difference, no_difference
+from pipeline.science.selection import REASONS
+from pipeline.science.uncertainty import beyond_noise, moderated_variance
 
 __all__ = [
     "SAME_ENERGY",
@@ -29,6 +30,7 @@ __all__ = [
     "edges_of_delay",
     "edges_of_energy",
     "flat_constant",
+    "noise_of_trains",
     "nominal_edges",
     "quality_cells",
     "spectra",
@@ -37,28 +39,61 @@ __all__ = [
 SAME_ENERGY = 2e-4
 """Delay scans whose energies differ by less than this fraction add up."""
 
+_EXCLUDED = REASONS.index("excluded")
+
 Bins = Sequence[float] | tuple[float, float, float] | float | None
 
 
-def flat_constant(runs: Sequence[xr.Dataset]) -> tuple[float, float]:
+def flat_constant(runs: Sequence[xr.Dataset], *, pulses: np.ndarray | None = None) -> tuple[float, float]:
     """Return ln(Σ I_pumped / Σ I_unpumped) of pulses without pump effect, and its standard error.
 
     Parameters
     ----------
     runs
         Pulses with `code` (0 = used): the flat-field run, or scans of which only pulses before time zero are used.
+    pulses
+        Indices of the pulses in their trains that count; None: all.
 
     Raises
     ------
     DataError
         If no pulse counts.
     """
-    sums = accumulate_runs(runs, (np.zeros(r.sizes["train"], np.int64) for r in runs), 1)
+    sums = _all_together(runs if pulses is None else [_only(r, pulses) for r in runs])
     value, scatter, shot = log_ratio(sums, "pumped", "unpumped")
     if not np.isfinite(value[0]):
         raise DataError("no pulse of the flat-field run counts; is it a run with X-rays?")
-    variance = moderated_variance(scatter, shot, sums["n_trains"], pulses=pulse_scatter(sums, "pumped", "unpumped"))
+    single = pulse_scatter(sums, "pumped", "unpumped")
+    variance = moderated_variance(scatter, shot, sums["n_trains"], pulses=single, n_pulses=sums["n_pulses"])
     return float(value[0]), float(np.sqrt(variance[0]))
+
+
+def noise_of_trains(runs: Sequence[xr.Dataset]) -> dict[tuple[str, str], float]:
+    """Return the variance of ln(I_a / I_b) that the pulses of a train share, by pair of beams.
+
+    What trains scatter more than their single pulses explain is noise of whole trains. A bin of one or two trains cannot
+    know it, a run at fixed energy without pump effect does. 0 where it is not significant.
+
+    Parameters
+    ----------
+    runs
+        As for `flat_constant`, each at one energy.
+    """
+    sums = _all_together(runs)
+    beams = [str(b) for b in sums["beam"].values]
+    found = {}
+    for a, b in (("pumped", "unpumped"), ("unpumped", "reference"), ("pumped", "reference")):
+        if a not in beams or b not in beams:
+            continue
+        _, scatter, shot = (float(v[0]) for v in log_ratio(sums, a, b))
+        trains, expected = int(sums["n_trains"][0]), max(float(pulse_scatter(sums, a, b)[0]), shot)
+        if trains > 1 and expected > 0 and beyond_noise(scatter / expected, trains - 1) > 1.0:
+            found[a, b] = (scatter - expected) * trains
+    return found
+
+
+def _all_together(runs: Sequence[xr.Dataset]) -> xr.Dataset:
+    return accumulate_runs(runs, (np.zeros(r.sizes["train"], np.int64) for r in runs), 1)
 
 
 def nominal_edges(runs: Sequence[xr.Dataset], bins: Bins, *, resolution: float = 5e-3) -> np.ndarray:
@@ -150,6 +185,8 @@ def spectra(
     delay_bins: Bins = None,
     constant: tuple[float, float] = (0.0, 0.0),
     workers: int = 1,
+    train_noise: TrainNoise | None = None,
+    pulses: np.ndarray | None = None,
 ) -> xr.Dataset:
     """Bin energy scans into spectra.
 
@@ -166,6 +203,10 @@ def spectra(
         Flat-field constant and its standard error, see `flat_constant`.
     workers
         Threads; the result does not depend on their number.
+    train_noise
+        Variance that the pulses of a train share, see `noise_of_trains`.
+    pulses
+        Indices of the pulses in their trains that count; the bins and coordinates stay those of all pulses.
 
     Returns
     -------
@@ -182,20 +223,26 @@ def spectra(
         e = assign(run["energy"].values, e_edges)
         return np.where(e >= 0, int(np.searchsorted(fluence, float(run["fluence"]))) * n_e + e, -1)
 
-    sums = accumulate_runs(runs, map(rows, runs), len(fluence) * n_e, delay_edges=d_edges, workers=workers)
-    shaped = _unstack(settle(sums), {"fluence": len(fluence), "energy": n_e, "delay": n_d})
-    shaped = shaped.assign_coords(fluence=fluence)
-    kept = shaped.isel(
-        delay=np.flatnonzero(shaped["n_pulses"].sum(["fluence", "energy"]) > 0),
-        energy=np.flatnonzero(shaped["n_pulses"].sum(["fluence", "delay"]) > 0),
-    )
+    def summed(chosen: Sequence[xr.Dataset]) -> xr.Dataset:
+        sums = accumulate_runs(chosen, map(rows, chosen), len(fluence) * n_e, delay_edges=d_edges, workers=workers)
+        shaped = _unstack(settle(sums), {"fluence": len(fluence), "energy": n_e, "delay": n_d})
+        return shaped.assign_coords(fluence=fluence)
+
+    whole = summed(runs)
+    bins = {
+        "delay": np.flatnonzero(whole["n_pulses"].sum(["fluence", "energy"]) > 0),
+        "energy": np.flatnonzero(whole["n_pulses"].sum(["fluence", "delay"]) > 0),
+    }
+    kept = whole.isel(bins)
     if kept["n_pulses"].size == 0:
         raise DataError(
             "no pulse of the energy scans falls into a bin; check energy.bins, delay.bin and sources.energy"
         )
     energy, _ = mean_coordinate(kept, "energy", over=["fluence", "delay"])
     at, _ = mean_coordinate(kept, "delay", over=["fluence", "energy"])
-    result = difference(kept, constant, along="energy", axis=energy)
+    if pulses is not None:
+        kept = summed([_only(r, pulses) for r in runs]).isel(bins)
+    result = difference(kept, constant, along="energy", axis=energy, train_noise=train_noise)
     return result.assign_coords(energy=energy, delay=at).transpose("fluence", "delay", "energy", ...)
 
 
@@ -205,6 +252,8 @@ def delay_scans(
     delay_bins: Bins = None,
     constant: tuple[float, float] = (0.0, 0.0),
     workers: int = 1,
+    train_noise: TrainNoise | None = None,
+    pulses: np.ndarray | None = None,
 ) -> xr.Dataset:
     """Bin delay scans at fixed energy; scans at the same fluence and energy (within 2·10⁻⁴) add up.
 
@@ -217,25 +266,39 @@ def delay_scans(
     d_edges = nominal_edges(runs, delay_bins)
     groups = _group_scans(runs)
     members = [(i, run) for i, group in enumerate(groups) for run in group]
-    sums = accumulate_runs(
-        [run for _, run in members],
-        (np.full(run.sizes["train"], i) for i, run in members),
-        len(groups),
-        delay_edges=[d_edges] * len(members),
-        along="delay",
-        workers=workers,
-    )
-    shaped = _unstack(settle(sums), {"scan": len(groups), "delay": len(d_edges) - 1})
-    kept = shaped.isel(delay=np.flatnonzero(shaped["n_pulses"].sum("scan") > 0))
+
+    def summed(chosen: Sequence[tuple[int, xr.Dataset]]) -> xr.Dataset:
+        sums = accumulate_runs(
+            [run for _, run in chosen],
+            (np.full(run.sizes["train"], i) for i, run in chosen),
+            len(groups),
+            delay_edges=[d_edges] * len(chosen),
+            along="delay",
+            workers=workers,
+        )
+        return _unstack(settle(sums), {"scan": len(groups), "delay": len(d_edges) - 1})
+
+    whole = summed(members)
+    filled = np.flatnonzero(whole["n_pulses"].sum("scan") > 0)
+    kept = whole.isel(delay=filled)
     if kept["n_pulses"].size == 0:
         raise DataError(
             "no pulse of the delay scans falls into a bin; check delay.bin, delay.t0 and sources.delay_stage"
         )
     at, _ = mean_coordinate(kept, "delay", over=["scan"])
     energy, _ = mean_coordinate(kept, "energy", over=["delay"])
-    result = difference(kept, constant, along="delay", axis=at)
+    if pulses is not None:
+        kept = summed([(i, _only(r, pulses)) for i, r in members]).isel(delay=filled)
+    result = difference(kept, constant, along="delay", axis=at, train_noise=train_noise)
     fluence = ("scan", [float(g[0]["fluence"]) for g in groups])
     return result.assign_coords(delay=at, energy=energy, fluence=fluence).transpose("scan", "delay", ...)
+
+
+def _only(run: xr.Dataset, pulses: np.ndarray) -> xr.Dataset:
+    """Return a run in which only some pulses of each train count."""
+    chosen = np.isin(np.arange(run.sizes["pulse"]), pulses)
+    code = np.where(chosen, run["code"].transpose("train", "pulse").values, _EXCLUDED)
+    return run.assign(code=(("train", "pulse"), code.astype(np.uint8)))
 
 
 def quality_cells(run: xr.Dataset, *, kind: str, energy_bins: Bins = None, delay_bins: Bins = None) -> np.ndarray:

@@ -31,7 +31,9 @@ class Cluster:
         self.processes = {}
         file = folder / "scheduler.json"
         common = ["--scheduler-file", file, "--no-dashboard"]
-        self._start("scheduler", folder, "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", *common)
+        self._start(
+            "scheduler", folder, "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", *common
+        )
         for n in range(workers):
             options = ["--nthreads", "1", "--no-nanny", "--name", f"w{n}", "--local-directory", folder]
             self._start(f"w{n}", folder, "distributed.cli.dask_worker", *options, *common)
