@@ -188,12 +188,22 @@ def _draw_peaks(peaks: xr.Dataset, path: Path) -> None:
             continue
         for k, fluence in enumerate(peaks["fluence"].values.tolist()):
             one = data.sel(fluence=fluence)
-            style = {"color": _COLOURS[k % 7], "label": f"{fluence:g} mJ/cm²"}
-            axes.errorbar(peaks["delay"], one[name], one[f"{name}_stderr"], fmt="o-", ms=4, lw=0.8, capsize=2, **style)
+            colour = _COLOURS[k % 7]
+            axes.errorbar(
+                peaks["delay"],
+                one[name],
+                one[f"{name}_stderr"],
+                fmt="o-",
+                ms=4,
+                lw=0.8,
+                capsize=2,
+                color=colour,
+                label=f"{fluence:g} mJ/cm²",
+            )
             measured = np.isfinite(one["redchi"]) if "redchi" in one else np.ones(peaks.sizes["delay"], bool)
             absent = peaks["delay"].values[measured & ~there.sel(fluence=fluence).values]
             height = np.full(len(absent), 0.03 + 0.04 * k)
-            axes.plot(absent, height, "x", color=_COLOURS[k % 7], ms=5, transform=axes.get_xaxis_transform())
+            axes.plot(absent, height, "x", color=colour, ms=5, transform=axes.get_xaxis_transform())
         axes.set(title=title, xlabel=_DELAY, ylabel=label)
         _delay_axis(axes)
         axes.ticklabel_format(axis="y", useOffset=False)

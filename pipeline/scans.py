@@ -237,7 +237,10 @@ def _quality(
         )
         counts = manifest.read(job.run_dir(number)).get("inventory", {}).get("counts", {})
         blank = manifest.read(job.run_dir(number)).get("pulses", {}).get("n_blank", 0)
+        steady = kind == "energy_scan" and np.isfinite(run["nominal_delay"].values).any()
         row = {
+            "run_fluence": float(run["fluence"]),
+            "run_delay": float(np.nanmedian(run["nominal_delay"])) if steady else np.nan,
             "frames_expected": (run.sizes["train"] + counts.get("missing", 0)) * run.sizes["pulse"],
             "frames_read": int(run["present"].sum()),
             "frames_blank": blank,

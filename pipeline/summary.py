@@ -18,6 +18,8 @@ CHANCE = 1e-4
 """A null test that is less probable than this is a warning."""
 SIGMAS = 5.0
 """Deviations of so many standard errors are a warning."""
+DELAYS_AGREE = 0.02
+"""A run belongs to a spectrum whose delay is this near [ps]."""
 
 
 def summarise(
@@ -181,6 +183,28 @@ def _fit_warnings(tree: xr.DataTree) -> list[str]:
             found.append(
                 f"kinetics at {fluence:g} mJ/cm²: the errors of the data look too large (χ²/dof {float(fit['redchi']):.2f})"
             )
+    return [*found, *_constants_under_peaks(tree)]
+
+
+def _constants_under_peaks(tree: xr.DataTree) -> list[str]:
+    """Name the runs whose difference stands on a constant: no other run need have measured the same to see that."""
+    peaks, quality = tree["peaks"].to_dataset(), tree["quality"].to_dataset()
+    if not peaks.attrs.get("constant_offset") or "offset" not in peaks:
+        return []
+    common = float(tree["spectra"]["flat_field_constant_stderr"])
+    found = []
+    for fluence in peaks["fluence"].values.tolist():
+        for delay in peaks["delay"].values.tolist():
+            value, error = (float(peaks[n].sel(fluence=fluence, delay=delay)) for n in ("offset", "offset_stderr"))
+            # the error of the flat-field constant is in all bins alike
+            error = float(np.hypot(error, common))
+            if abs(value) > SIGMAS * error > 0:
+                near = (quality["run_fluence"] == fluence) & (abs(quality["run_delay"] - delay) < DELAYS_AGREE)
+                runs = ", ".join(f"run {n}" for n in quality["run"].values[near.values].tolist())
+                found.append(
+                    f"{runs}: delta_xas at {fluence:g} mJ/cm², {delay:.3g} ps stands on a constant of {1e3 * value:.2f} ± "
+                    f"{1e3 * error:.2f} mOD: a step of the normalisation, or a change that peaks A and B do not describe"
+                )
     return found
 
 

@@ -340,6 +340,8 @@ QUALITY = DatasetSpec(
         "scan_energy": Variable(("scan",), "eV", "photon energy of the scan"),
     },
     {
+        "run_fluence": Variable(("run",), "mJ/cm^2", "pump fluence of the run"),
+        "run_delay": Variable(("run",), "ps", "nominal delay of an energy scan"),
         "frames_expected": Variable(("run",), "1", "trains × pulses of the run", "int"),
         "frames_read": Variable(("run",), "1", "frames recorded and read", "int"),
         "pulses_used": Variable(("run",), "1", "pulses in the result", "int"),

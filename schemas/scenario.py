@@ -230,6 +230,8 @@ class _Run(Strict):
     """Trains that the control system recorded and the detector did not."""
     partial_trains: Count = 0
     """Trains of which the detector recorded only some frames."""
+    flux: Annotated[dict[Beam, Positive], Field(default_factory=dict)]
+    """Factor on the flux of a beam in this run: a step of the normalisation."""
 
 
 class DarkRun(_Run):

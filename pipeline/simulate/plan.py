@@ -198,6 +198,8 @@ def _transmission(scenario: Scenario, spec: RunSpec, energy: Floats, delay: Floa
         pumped = unpumped + change.transpose("train", "pulse").values + drift
     od = {"pumped": pumped, "unpumped": unpumped, "reference": np.zeros_like(unpumped)}
     flux = dict(zip(("pumped", "unpumped", "reference"), scenario.beams.flux, strict=True))
+    factors = {str(role): factor for role, factor in spec.flux.items()}
+    flux = {role: value * factors.get(role, 1.0) for role, value in flux.items()}
     return np.stack([flux[role] * np.exp(-od[role]) for role in scenario.beams.order], axis=-1)
 
 
