@@ -219,7 +219,10 @@ def _quality(
     rows, profiles = [], []
     bins = {n: options[n] for n in ("energy_bins", "delay_bins")}
     agreement = compare_runs(
-        {s.run: runs[s.run] for s in job.energy_scans}, {s.run: runs[s.run] for s in job.delay_scans}, **options
+        {s.run: runs[s.run] for s in job.energy_scans},
+        {s.run: runs[s.run] for s in job.delay_scans},
+        train_noise=options["train_noise"],
+        **bins,
     )
     for number, run in runs.items():
         science = job.config.run_of(number)

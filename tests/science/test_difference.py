@@ -6,7 +6,7 @@ import xarray as xr
 from scipy.stats import norm
 
 from pipeline.science.accumulate import accumulate, log_ratio, merge_sums
-from pipeline.science.spectra import delay_scans, flat_constant, spectra
+from pipeline.science.spectra import delay_scans, flat_constant, noise_of_trains, spectra
 from pipeline.science.uncertainty import prior_of_ratio
 from tests.science.pulse_truth import make_pulses
 
@@ -22,46 +22,63 @@ def one_scan(rng, *, trains=4, **options):
     return make_pulses(rng, energy, delta=true_delta(energy), **options)
 
 
-def test_ratio_of_sums_has_no_bias_where_mean_of_ratios_and_of_logs_have():
+def test_ratio_of_sums_has_the_smallest_error_of_all_at_low_counts():
+    """Sixty photons per pulse, unequal beams: bias and scatter of the three estimators over many data sets."""
     rng = np.random.default_rng(1)
+    trains, sets = 50, 150
+    split = (0.5, 1.5, 1.0)
     pulses = make_pulses(
-        rng, np.full(4000, 528.0), delta=0.01, photons=60.0, read_variance=0.0, split=(1, 1, 1), od=0.0
+        rng, np.full(trains * sets, 528.0), delta=0.01, photons=60.0, read_variance=0.0, split=split, od=0.0
     )
-    p, u = pulses["photons"].values[..., 0], pulses["photons"].values[..., 1]
-    sums = accumulate(pulses, np.zeros(p.shape, np.int64), 1)
-    value, scatter, _ = (float(v[0]) for v in log_ratio(sums, "pumped", "unpumped"))
+    truth = 0.01 - np.log(split[0] / split[1])
+    p, u = (pulses["photons"].values[..., k].reshape(sets, -1) for k in (0, 1))
+    cells = np.repeat(np.arange(sets), trains)[:, None] + np.zeros((1, 20), np.int64)
+    value, scatter, _ = log_ratio(accumulate(pulses, cells, sets), "pumped", "unpumped")
     lit = (p > 0) & (u > 0)
-    of_ratios = -np.log(np.mean(p[lit] / u[lit]))
-    assert abs(-value - 0.01) < 4 * np.sqrt(scatter)
-    assert abs(of_ratios - 0.01) > 10 * np.sqrt(scatter)
-    # the weight of a pulse in the sum is its photons: no other combination is less noisy
-    of_logs = -np.log(p[lit] / u[lit])
-    assert np.var(of_logs) / lit.sum() > 1.15 * scatter
+    ratio = np.where(lit, p, np.nan) / np.where(lit, u, np.nan)
+    error = {
+        "sums": -value.values - truth,
+        "ratios": -np.log(np.nanmean(ratio, axis=1)) - truth,
+        "logs": -np.nanmean(np.log(ratio), axis=1) - truth,
+    }
+    bias, spread = ({n: float(f(e)) for n, e in error.items()} for f in (np.mean, np.std))
+    assert abs(bias["sums"]) < 4 * spread["sums"] / np.sqrt(sets)
+    for other in ("ratios", "logs"):
+        assert abs(bias[other]) > 10 * spread[other] / np.sqrt(sets), other
+        # the weight of a pulse in the sum is its photons: no other combination is less noisy
+        assert spread[other] ** 2 > 1.15 * spread["sums"] ** 2, other
+    assert np.sqrt(float(scatter.mean())) == pytest.approx(spread["sums"], rel=0.2)
 
 
-@pytest.mark.parametrize(("excess", "trains"), [(0.0, 1), (0.0, 4), (0.004, 4), (0.004, 12)])
-def test_errors_are_true(excess, trains):
-    rng = np.random.default_rng(17 + trains + int(1e3 * excess))
+@pytest.mark.parametrize(
+    ("excess", "jitter", "trains", "runs"),
+    [(0.0, 0.0, 3, 1), (0.0, 0.01, 3, 1), (0.004, 0.0, 1, 1), (0.004, 0.0, 4, 2)],
+)
+def test_errors_are_true(excess, jitter, trains, runs):
+    """Photon noise alone; noise of single pulses; noise of whole trains, in bins of one train and of many."""
+    rng = np.random.default_rng([17, trains, runs, int(1e4 * excess), int(1e4 * jitter)])
+
+    def shaken(run):
+        return run.assign(photons=run["photons"] * (1 + jitter * rng.standard_normal(run["photons"].shape)))
+
     pulls, shot = [], []
-    for _ in range(60):
-        flat = make_pulses(rng, np.full(60, 528.2), excess=excess)
-        constant = flat_constant([flat])
-        found = spectra([one_scan(rng, trains=trains, excess=excess)], constant=constant)
+    for _ in range(50):
+        flat = shaken(make_pulses(rng, np.full(60, 528.2), excess=excess))
+        scans = [shaken(one_scan(rng, trains=trains, excess=excess, first_train=10000 * k)) for k in range(runs)]
+        found = spectra(scans, constant=flat_constant([flat]), train_noise=noise_of_trains([flat]))
         assert found.sizes["energy"] == len(STEPS)
         row = found.isel(fluence=0, delay=0)
-        z = (row["delta_xas"] - true_delta(row["energy"])) / row["delta_xas_stderr"]
-        pulls.append(z.values)
+        pulls.append(((row["delta_xas"] - true_delta(row["energy"])) / row["delta_xas_stderr"]).values)
         shot.append(float((row["delta_xas_stderr"] / row["delta_xas_stderr_shot"]).mean()))
     z = np.concatenate(pulls)
     chi2 = np.mean(z**2)
     # a scan's pulls share the constant and the common variance ratio: allow three of their own standard errors
     error = np.std([np.mean(p**2) for p in pulls]) / np.sqrt(len(pulls))
-    if excess == 0.0 or trains > 1:
-        assert abs(chi2 - 1.0) < max(3 * error, 0.05), (chi2, error)
-        for level in (0.68, 0.95):
-            covered = np.mean(np.abs(z) < norm.ppf(0.5 + level / 2))
-            assert abs(covered - level) < 0.035, (level, covered)
-    assert (np.mean(shot) > 1.5) == (excess > 0)
+    assert abs(chi2 - 1.0) < max(3 * error, 0.05), (chi2, error)
+    for level in (0.68, 0.95):
+        covered = np.mean(np.abs(z) < norm.ppf(0.5 + level / 2))
+        assert abs(covered - level) < 0.035, (level, covered)
+    assert (np.mean(shot) > 1.3) == (excess > 0 or jitter > 0)
 
 
 def test_the_common_error_of_the_constant_is_in_every_bin_and_given_apart():
@@ -84,7 +101,8 @@ def test_a_sweep_inside_wide_bins_is_neither_noise_nor_bias():
         z = (row["delta_xas"] + offset - true_delta(row["energy"])) / row["delta_xas_stderr"]
         chi2.append(float((z[1:-1] ** 2).mean()))
         ratio.append(float((row["delta_xas_stderr"] / row["delta_xas_stderr_shot"]).mean()))
-    assert np.mean(chi2) < 1.3
+    # 0.2 eV is wide for these lines: the fourth derivative is what is left
+    assert np.mean(chi2) == pytest.approx(1.0, abs=0.15)
     assert np.mean(ratio) < 1.1
 
 
