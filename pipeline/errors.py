@@ -5,7 +5,16 @@ Every class is also the builtin that generic code expects, so `except ValueError
 
 import errno
 
-__all__ = ["BusyError", "ClusterError", "ConfigError", "DataError", "ProductError", "TrxasError", "may_pass"]
+__all__ = [
+    "BusyError",
+    "ClusterError",
+    "ConfigError",
+    "CoverageError",
+    "DataError",
+    "ProductError",
+    "TrxasError",
+    "may_pass",
+]
 
 _PASSING = {
     getattr(errno, name)
@@ -45,6 +54,10 @@ class ConfigError(TrxasError, ValueError):
 
 class DataError(TrxasError, ValueError):
     """A run or a dataset is at fault; the message names the run, the source and the value."""
+
+
+class CoverageError(DataError):
+    """A curve that was given ends before what it is needed for; going on without it would hide that."""
 
 
 class ProductError(TrxasError, ValueError):

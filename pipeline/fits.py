@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import xarray as xr
 
-from pipeline.errors import DataError
+from pipeline.errors import CoverageError, DataError
 from pipeline.kinetics import fit_all_kinetics
-from pipeline.science.dos import builtin_dos
-from pipeline.science.mixture import fit_mixture
+from pipeline.science.mixture_models import fit_builtin_models, fit_models
 from pipeline.science.peaks import fit_peaks
 from pipeline.science.resampling import Replicates
 from pipeline.science.windows import difference_window
 from schemas.config import Config
 
 __all__ = ["MODULES", "fit_all"]
+
+Models = Mapping[str, tuple[xr.DataArray, xr.DataArray]]
 
 MODULES = tuple(
     f"pipeline.{name}"
@@ -32,6 +35,8 @@ MODULES = tuple(
 
 TOLERANCE = 0.01
 """A measured delay counts as min_delay when it is this near below it [ps]."""
+MODEL_LIMIT = 0.1
+"""Model error of α, as a fraction of it, that a person must know of."""
 GROUND_LIMIT = 3.0
 """χ² per degree of freedom of the ground state above which the model is at fault."""
 
@@ -40,7 +45,7 @@ def fit_all(
     spectra: xr.Dataset,
     delay_scan: xr.Dataset,
     config: Config,
-    curves: dict[str, xr.DataArray],
+    models: Models,
     replicates: Replicates | None = None,
 ) -> tuple[dict[str, xr.Dataset], list[str]]:
     """Return the groups peaks, kinetics, components and mixture, and warnings about what could not be fitted.
@@ -51,10 +56,15 @@ def fit_all(
         See `schemas.datasets`.
     config
         Options of the fits.
-    curves
-        dos_ground and dos_excited over energy [eV], or empty for built-in ones.
+    models
+        Name -> (ground, excited) DOS over energy [eV], the one that is reported first; empty for built-in peaks.
     replicates
         Differences of resampled trains, where `kinetics.bootstrap` asks for them.
+
+    Raises
+    ------
+    CoverageError
+        If a DOS that was given does not cover the window.
     """
     warnings: list[str] = []
     empty = spectra.sizes["energy"] == 0
@@ -67,7 +77,7 @@ def fit_all(
         warnings.append(f"no peaks: {error}")
         peaks = _no_peaks(spectra)
     kinetics, components = fit_all_kinetics(spectra, delay_scan, config, warnings, replicates)
-    mixture = _mixture(spectra, config, curves, window, warnings)
+    mixture = _mixture(spectra, config, models, window, warnings)
     return {"peaks": peaks, "kinetics": kinetics, "components": components, "mixture": mixture}, warnings
 
 
@@ -84,7 +94,7 @@ def _no_peaks(spectra: xr.Dataset) -> xr.Dataset:
 def _mixture(
     spectra: xr.Dataset,
     config: Config,
-    curves: dict[str, xr.DataArray],
+    models: Models,
     window: tuple[float, float],
     warnings: list[str],
 ) -> xr.Dataset:
@@ -95,31 +105,32 @@ def _mixture(
         warnings.append(f"no mixture: no spectrum at delays of {options.min_delay:g} ps or later")
         return _empty_mixture(spectra)
     try:
-        if curves:
-            ground, excited = curves["dos_ground"], curves["dos_excited"]
+        broadening = {"gaussian_fwhm": options.gaussian_fwhm, "lorentzian_fwhm": options.lorentzian_fwhm}
+        if models:
+            mixture = fit_models(spectra, models, window=at, min_delay=options.min_delay, **broadening)
         else:
-            ground, excited = builtin_dos(spectra, window=at, min_delay=options.min_delay)
+            mixture = fit_builtin_models(spectra, window=at, min_delay=options.min_delay)
             warnings.append("mixture: built-in model peaks stand for the DOS; alpha depends on that model")
-        mixture = fit_mixture(
-            spectra,
-            ground,
-            excited,
-            window=at,
-            min_delay=options.min_delay,
-            gaussian_fwhm=options.gaussian_fwhm,
-            lorentzian_fwhm=options.lorentzian_fwhm,
-        )
         if float(mixture["ground_redchi"]) > GROUND_LIMIT:
             warnings.append(
                 f"mixture: the ground-state DOS does not describe the unpumped spectrum (χ²/dof "
                 f"{float(mixture['ground_redchi']):.1f}); alpha is less certain than its error says"
             )
+        for fluence, share, error in zip(
+            *(mixture[n].values for n in ("fluence", "alpha", "alpha_model_stderr")), strict=True
+        ):
+            if error > MODEL_LIMIT * abs(share):
+                warnings.append(
+                    f"mixture at {fluence:g} mJ/cm²: alpha = {100 * share:.2g} % differs between the DOS by {100 * error:.2g} %"
+                )
         for fluence, redchi in zip(mixture["fluence"].values, mixture["redchi"].values, strict=True):
             if redchi > GROUND_LIMIT:
                 warnings.append(
                     f"mixture at {fluence:g} mJ/cm²: the DOS do not describe the difference (χ²/dof {redchi:.1f})"
                 )
         return mixture
+    except CoverageError as error:
+        raise CoverageError(f"mixture: {error}") from None
     except DataError as error:
         warnings.append(f"no mixture: {error}")
         return _empty_mixture(spectra)
@@ -133,6 +144,8 @@ def _empty_mixture(spectra: xr.Dataset) -> xr.Dataset:
         {
             **{n: (per_fluence, np.full(n_f, np.nan)) for n in ("alpha", "alpha_stderr", "redchi")},
             **{f"{n}{s}": ((), np.nan) for n in scalars for s in ("", "_stderr")},
+            "alpha_model_stderr": (per_fluence, np.full(n_f, np.nan)),
+            **{f"{n}_model_stderr": ((), np.nan) for n in ("slope", "intercept")},
             **{
                 n: (curves, np.full((n_f, n_e), np.nan))
                 for n in ("component_ground", "component_excited", "fit", "residual")

@@ -175,8 +175,11 @@ def load_job(config: Path | str, out: Path | str | None = None, assignments: Ite
 def _check_files(config: Config, base: Path) -> None:
     """Raise ConfigError naming the key of a file that is not there, before anything is computed."""
     named = {
-        "mixture.dos_ground": config.mixture.dos_ground,
-        "mixture.dos_excited": config.mixture.dos_excited,
+        **{
+            ("mixture" if model == "main" else f"mixture.alternatives ({model})") + f".dos_{state}": dos.file
+            for model, pair in config.mixture.models.items()
+            for state, dos in zip(("ground", "excited"), pair, strict=True)
+        },
         "detector.nonlinearity": None
         if config.detector.nonlinearity in ("auto", "none")
         else config.detector.nonlinearity,

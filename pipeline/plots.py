@@ -250,7 +250,8 @@ def _draw_burst(quality: xr.Dataset, path: Path) -> None:
 
 
 def _draw_mixture(mixture: xr.Dataset, path: Path) -> None:
-    figure, (left, right) = _figure(2, width=9.5, height=3.8)
+    """The fitted difference, the two components of the strongest fluence, and α against fluence with line and band."""
+    figure, (left, middle, right) = _figure(3, width=13.5, height=3.8)
     usable = [f for f in mixture["fluence"].values.tolist() if np.isfinite(mixture["alpha"].sel(fluence=f))]
     colours = colormaps["viridis"](np.linspace(0, 0.85, max(len(usable), 1)))
     for colour, fluence in zip(colours, usable, strict=False):
@@ -258,17 +259,51 @@ def _draw_mixture(mixture: xr.Dataset, path: Path) -> None:
         data = one["fit"] + one["residual"]
         left.plot(mixture["energy"], 1e3 * data, ".", color=colour, ms=3)
         left.plot(mixture["energy"], 1e3 * one["fit"], color=colour, lw=1.2, label=f"{fluence:g} mJ/cm²")
-    left.set(xlabel=_ENERGY, ylabel="ΔXAS (mOD)")
-    right.errorbar(
-        mixture["fluence"], 100 * mixture["alpha"], 100 * mixture["alpha_stderr"], fmt="o", color=_COLOURS[0]
-    )
+    left.axhline(0, color="0.7", lw=0.6, zorder=0)
+    left.set(xlabel=_ENERGY, ylabel="ΔXAS (mOD)", title="pumped − unpumped and its fit")
     if usable:
         left.legend(frameon=False, fontsize=8)
-    if np.isfinite(mixture["slope"]):
-        x = np.linspace(0, float(mixture["fluence"].max()) * 1.05, 50)
-        right.plot(x, 100 * (float(mixture["intercept"]) + float(mixture["slope"]) * x), color=_COLOURS[1], lw=1)
-    right.set(xlabel="fluence (mJ/cm²)", ylabel="excited fraction α (%)")
+        _draw_components(middle, mixture.sel(fluence=usable[-1]))
+    _draw_shares(right, mixture)
     _save(figure, path)
+
+
+def _draw_components(axes: Axes, one: xr.Dataset) -> None:
+    energy, alpha = one["energy"].values, float(one["alpha"])
+    ground, excited = one["component_ground"].values, one["component_excited"].values
+    axes.plot(energy, ground + excited, color="black", lw=1.4, label="sum: pumped")
+    for values, colour, label in (
+        (ground, _COLOURS[0], f"ground, {1 - alpha:.0%}"),
+        (excited, _COLOURS[1], f"excited, {alpha:.1%}"),
+    ):
+        axes.fill_between(energy, 0, values, color=colour, alpha=0.2, lw=0)
+        axes.plot(energy, values, color=colour, lw=1.2, label=label)
+    if abs(1 - alpha) > 0.05:
+        axes.plot(energy, ground / (1 - alpha), color="0.5", lw=1, ls="--", label="unpumped")
+    axes.set(xlabel=_ENERGY, ylabel="optical density", title=f"components at {float(one['fluence']):g} mJ/cm²")
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _draw_shares(axes: Axes, mixture: xr.Dataset) -> None:
+    fluence, alpha, error = (mixture[n].values for n in ("fluence", "alpha", "alpha_stderr"))
+    model = mixture["alpha_model_stderr"].values if "alpha_model_stderr" in mixture else np.full(alpha.shape, np.nan)
+    if np.isfinite(model).any():
+        axes.errorbar(
+            fluence, 100 * alpha, 100 * model, fmt="none", ecolor="0.6", elinewidth=4, alpha=0.6, label="model error"
+        )
+    axes.errorbar(fluence, 100 * alpha, 100 * error, fmt="o", color=_COLOURS[0], ms=4, capsize=2, label="α")
+    slope, intercept = float(mixture["slope"]), float(mixture["intercept"])
+    if np.isfinite(slope) and "line_covariance" in mixture:
+        x = np.linspace(0, float(fluence.max()) * 1.05, 50)
+        design = np.stack([np.ones_like(x), x], axis=1)
+        sd = np.sqrt(np.einsum("ip,pq,iq->i", design, mixture["line_covariance"].values, design))
+        p = float(mixture["linear_p"])
+        label = "straight line" + (f", p = {p:.2g}" if np.isfinite(p) else "")
+        _band(axes, x, 100 * (intercept + slope * x), 100 * sd, _COLOURS[1], label)
+    axes.axhline(0, color="0.7", lw=0.6, zorder=0)
+    axes.set(xlabel="fluence (mJ/cm²)", ylabel="excited fraction α (%)", title="α against fluence")
+    if np.isfinite(alpha).any():
+        axes.legend(frameon=False, fontsize=8)
 
 
 def _draw_quality(quality: xr.Dataset, path: Path) -> None:

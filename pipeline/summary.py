@@ -46,10 +46,15 @@ def summarise(
         "dataset": config.dataset,
         "kinetics": _kinetics(tree["kinetics"].to_dataset()),
         "alpha": [
-            {"fluence": f, "alpha": _estimate(mixture.sel(fluence=f), "alpha", "1")}
+            {
+                "fluence": f,
+                "alpha": _estimate(mixture.sel(fluence=f), "alpha", "1"),
+                "model_stderr": _number(mixture["alpha_model_stderr"].sel(fluence=f)),
+            }
             for f in mixture["fluence"].values.tolist()
         ],
         "slope": _estimate(mixture, "slope", "cm^2/mJ"),
+        "slope_model_stderr": _number(mixture["slope_model_stderr"]),
         "intercept": _estimate(mixture, "intercept", "1"),
         "peaks": _peaks(tree["peaks"].to_dataset()),
         "runs": runs,
@@ -234,7 +239,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         for row in summary["alpha"]:
             a = row["alpha"]
             shown = "–" if a["value"] is None else f"{_pm(100 * a['value'], 100 * (a['stderr'] or 0))} %"
-            lines.append(f"  {row['fluence']:6g} mJ/cm²  α = {shown}")
+            model = "" if row["model_stderr"] is None else f"   other models: ± {100 * row['model_stderr']:.2g} %"
+            lines.append(f"  {row['fluence']:6g} mJ/cm²  α = {shown}{model}")
         if summary["slope"]["value"] is not None:
             s = summary["slope"]
             lines.append(f"  slope {_pm(100 * s['value'], 100 * (s['stderr'] or 0))} % per mJ/cm²")

@@ -33,6 +33,7 @@ from pipeline.scans import bin_scans, resample_scans
 from pipeline.science.reduce import subtract_intra_train_dark
 from pipeline.science.roles import assign_roles
 from pipeline.summary import summarise
+from schemas.config import DosColumn
 from schemas.datasets import PULSES
 from schemas.products import GROUPS, SCHEMA_VERSION
 
@@ -354,20 +355,21 @@ def _selected(job: Job) -> dict[int, xr.Dataset]:
 
 def fit(job: Job) -> bool:
     """Fit peaks, kinetics, components and mixture to the spectra; returns whether there was anything to do."""
-    mixture = job.config.mixture
-    dos = {n: job.base / f for n in ("dos_ground", "dos_excited") if (f := getattr(mixture, n)) is not None}
+    models = job.config.mixture.models
+    files = sorted({job.base / dos.file for pair in models.values() for dos in pair})
+    hashes = FileHashes(job.stage_dir / "dos.json")
     key = digest(
         {
             "spectra": manifest.read(job.stage_dir)["spectra"]["key"],
             "options": job.options("peaks", "kinetics", "mixture"),
-            "dos": {n: FileHashes(job.stage_dir / "dos.json").of(p)["sha256"] for n, p in dos.items() if p.is_file()},
+            "dos": [hashes.of(path)["sha256"] for path in files if path.is_file()],
             "code": code_hash(_CODE["fits"]),
         }
     )
     if manifest.is_current(job.stage_dir, "fits", key, "fits.zarr"):
         return False
     tree = store.open_tree(job.stage_dir / "spectra.zarr")
-    curves = {name: dos_files.read_dos(path) for name, path in dos.items()}
+    curves = {name: (_dos(job, ground), _dos(job, excited)) for name, (ground, excited) in models.items()}
     replicates = None
     if job.config.kinetics.bootstrap == "trains":
         replicates = resample_scans(job, _selected(job), n_draws=job.config.kinetics.n_bootstrap, seed=SEED)
@@ -378,6 +380,10 @@ def fit(job: Job) -> bool:
     store.write_tree(job.stage_dir / "fits.zarr", xr.DataTree.from_dict({"/": xr.Dataset(), **described}))
     manifest.record(job.stage_dir, "fits", key, warnings=warnings)
     return True
+
+
+def _dos(job: Job, dos: DosColumn) -> xr.DataArray:
+    return dos_files.read_dos(job.base / dos.file, dos.column, energy_zero=job.config.mixture.energy_zero)
 
 
 def publish_product(job: Job) -> Path:

@@ -24,6 +24,7 @@ from schemas.strict import Strict
 __all__ = [
     "Config",
     "DelayScanRun",
+    "DosColumn",
     "EnergyScanRun",
     "to_json_schema",
 ]
@@ -296,13 +297,41 @@ class Kinetics(Strict):
     determine the times, and each takes as long as the shared fit."""
 
 
+class DosColumn(Strict):
+    """One column of a file that holds several DOS."""
+
+    file: str
+    """Text file with a header line that names the columns, relative to the config."""
+    column: str | None = None
+    """Name of the DOS column; may be left out where there is only one."""
+
+
+Dos = str | DosColumn
+
+
+class MixtureModel(Strict):
+    """Another pair of DOS that is fitted too."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """What it is called in the product."""
+    dos_ground: Dos
+    """As `mixture.dos_ground`."""
+    dos_excited: Dos
+    """As `mixture.dos_excited`."""
+
+
 class Mixture(Window):
     """Ground- and excited-state DOS fitted to the spectra."""
 
-    dos_ground: str | None = None
-    """File with columns energy_eV, dos, relative to the config; none: built-in model peak."""
-    dos_excited: str | None = None
+    dos_ground: Dos | None = None
+    """File with columns energy_eV, dos, relative to the config, or {file, column}; none: built-in model peaks."""
+    dos_excited: Dos | None = None
     """The same for the excited state."""
+    alternatives: list[MixtureModel] = Field(default=[])
+    """Other DOS for the same states: fitted too, and their distance from the first is the model error of alpha."""
+    energy_zero: float = 0.0
+    """Photon energy [eV] at which the energies of the DOS files are zero; 0 where they are photon energies. The fit
+    moves a DOS by at most 3 eV."""
     min_delay: float = 0.8
     """Delays [ps] from which the mixture holds: after the electronic relaxation."""
     gaussian_fwhm: Annotated[float, Field(ge=0)] = 0.0
@@ -314,7 +343,25 @@ class Mixture(Window):
     def _both(self) -> Mixture:
         if (self.dos_ground is None) != (self.dos_excited is None):
             raise ValueError("give both dos_ground and dos_excited, or neither")
+        names = ["main", *(m.name for m in self.alternatives)]
+        if self.alternatives and self.dos_ground is None:
+            raise ValueError("alternatives need dos_ground and dos_excited beside them")
+        if len(set(names)) < len(names):
+            raise ValueError(f"alternatives need names of their own, other than main (got {', '.join(names[1:])})")
         return self
+
+    @property
+    def models(self) -> dict[str, tuple[DosColumn, DosColumn]]:
+        """The pairs (ground, excited) of DOS by name, the one that is reported first; empty: built-in peaks."""
+        if self.dos_ground is None or self.dos_excited is None:
+            return {}
+        pairs = {"main": (self.dos_ground, self.dos_excited)}
+        pairs |= {m.name: (m.dos_ground, m.dos_excited) for m in self.alternatives}
+        return {n: (_dos_column(ground), _dos_column(excited)) for n, (ground, excited) in pairs.items()}
+
+
+def _dos_column(dos: Dos) -> DosColumn:
+    return DosColumn(file=dos) if isinstance(dos, str) else dos
 
 
 class Frames(Strict):

@@ -309,9 +309,29 @@ COMPONENTS = DatasetSpec(
 MIXTURE = DatasetSpec(
     "mixture",
     "Fraction of the excited state at late delays.",
-    {"fluence": _FLUENCE, "energy": Variable(("energy",), "eV", "photon energy")},
+    {
+        "fluence": _FLUENCE,
+        "energy": Variable(("energy",), "eV", "photon energy"),
+        "model": Variable(("model",), "1", "model of the two states, the reported one first", "str", required=False),
+    },
     {
         "alpha": Variable(("fluence",), "1", "excited fraction at delays ≥ min_delay", stderr=True),
+        "alpha_model_stderr": Variable(
+            ("fluence",),
+            "1",
+            "model error of alpha: rms distance of the other models, NaN for one model",
+            required=False,
+        ),
+        "slope_model_stderr": Variable((), "cm^2/mJ", "model error of slope", required=False),
+        "intercept_model_stderr": Variable((), "1", "model error of intercept", required=False),
+        **{
+            f"{name}_by_model": Variable(dims, units, f"{name} of every model", required=False, stderr=True)
+            for name, dims, units in (
+                ("alpha", ("model", "fluence"), "1"),
+                ("slope", ("model",), "cm^2/mJ"),
+                ("intercept", ("model",), "1"),
+            )
+        },
         "redchi": Variable(("fluence",), "1", "χ² per degree of freedom"),
         "ground_position": Variable((), "eV", "position of the ground-state peak", stderr=True),
         "ground_fwhm": Variable((), "eV", "full width at half maximum of the ground-state peak", stderr=True),

@@ -88,6 +88,8 @@ class AlphaSummary(_Strict):
 
     fluence: float
     alpha: Estimate
+    model_stderr: float | None = None
+    """Model error: distance of the values that other DOS give; null where there is one model."""
 
 
 class PeakSummary(_Strict):
@@ -125,6 +127,8 @@ class Summary(_Strict):
     kinetics: list[KineticsSummary]
     alpha: list[AlphaSummary]
     slope: Estimate
+    slope_model_stderr: float | None = None
+    """Model error of the slope."""
     intercept: Estimate
     peaks: list[PeakSummary]
     runs: list[RunSummary]

@@ -28,7 +28,7 @@ class _Table(NamedTuple):
     lines: list[int]
 
 
-def read_dos(path: str | PathLike[str], column: str | None = None) -> xr.DataArray:
+def read_dos(path: str | PathLike[str], column: str | None = None, *, energy_zero: float = 0.0) -> xr.DataArray:
     """Read one DOS.
 
     Parameters
@@ -37,6 +37,8 @@ def read_dos(path: str | PathLike[str], column: str | None = None) -> xr.DataArr
         Text file, UTF-8.
     column
         Name of the DOS column in the header; may be left out if there is only one.
+    energy_zero
+        Photon energy [eV] at which the energies of the file are zero.
 
     Returns
     -------
@@ -66,7 +68,7 @@ def read_dos(path: str | PathLike[str], column: str | None = None) -> xr.DataArr
         msg = f"{file}, line {line}: energy {value:g} eV does not continue the order of the file; expected every energy once, rising or falling"
         raise DataError(msg)
     name = table.names[value_at] if table.names else "dos"
-    coord = ("energy", np.ascontiguousarray(energy), {"units": "eV", "long_name": "photon energy"})
+    coord = ("energy", np.ascontiguousarray(energy) + energy_zero, {"units": "eV", "long_name": "photon energy"})
     attrs = {"units": "1/eV", "long_name": f"density of states ({name})", "source": file.name}
     return xr.DataArray(np.ascontiguousarray(values), dims="energy", coords={"energy": coord}, attrs=attrs, name=name)
 
@@ -167,7 +169,7 @@ def _value_column(file: Path, names: list[str] | None, width: int, energy_at: in
         known = (
             ", ".join(names[place] for place in others) if names else f"{len(others)} without names: add a header line"
         )
-        msg = f"{file}: several DOS columns ({known}); name the one to use"
+        msg = f"{file}: several DOS columns ({known}); name the one to use, e.g. dos_ground: {{file: {file.name}, column: NAME}}"
         raise ConfigError(msg)
     if names is None:
         msg = f"{file}: no header names the columns, so {column!r} cannot be found; add a line such as '# energy_eV {column}'"

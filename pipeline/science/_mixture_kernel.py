@@ -1,4 +1,4 @@
-"""Least squares behind the mixture: the ground component in the unpumped spectra, then the excited share in ΔXAS with every error carried over.
+"""Least squares behind the mixture, first step: the ground component in the unpumped spectra.
 
 Parameters of the ground component, in this order everywhere: scale, shift [eV], variance of the extra Gaussian broadening [eV^2], slope of the background.
 The extra broadening enters by its variance v because a convolution obeys the heat equation, dg/dv = g''/2, which makes its derivative exact.
@@ -11,21 +11,17 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
-from scipy.optimize import minimize_scalar
 
 from pipeline.errors import DataError
 
 __all__ = [
-    "Components",
-    "ExcitedFit",
     "GroundFit",
     "GroundShape",
     "Merged",
     "Scans",
-    "best_shift",
-    "fit_excited",
     "fit_ground",
     "ground_curve",
+    "inverse_of_used",
     "merge_scans",
     "scans_of",
     "window_of",
@@ -108,16 +104,6 @@ class GroundFit(NamedTuple):
     at_limit: bool
 
 
-class ExcitedFit(NamedTuple):
-    """Shares per group, the shift of the excited component, and their errors."""
-
-    alpha: Floats
-    shift: float
-    covariance: Floats  # (groups + 1) square, the last row is the shift; ground errors included
-    independent: Floats  # variance of each share from the noise of its own scans alone
-    chi2: Floats
-
-
 def window_of(energy: Floats, window: tuple[float, float]) -> slice:
     """Energies inside the window, ends included."""
     tolerance = 1e-9 * abs(window[1])
@@ -132,13 +118,15 @@ def window_of(energy: Floats, window: tuple[float, float]) -> slice:
     return slice(int(begin), int(end))
 
 
-def scans_of(spectra: xr.Dataset, name: str, inside: slice) -> Scans:
-    """Variable and weights of `spectra` as (fluence x delay, energy in the window)."""
+def scans_of(spectra: xr.Dataset, name: str, inside: slice, *, common: float = 0.0) -> Scans:
+    """Variable and weights of `spectra` as (fluence x delay, energy in the window); an error common to all values is taken out of the weights."""
     dims = ("fluence", "delay", "energy")
     values = spectra[name].transpose(*dims).values[..., inside]
     sigma = spectra[name + "_stderr"].transpose(*dims).values[..., inside]
     usable = np.isfinite(values) & np.isfinite(sigma) & (sigma > 0)
-    weights = np.where(usable, 1.0 / np.where(usable, sigma, 1.0) ** 2, 0.0)
+    variance = np.where(usable, sigma, 1.0) ** 2
+    # rounding must not make a value exact
+    weights = np.where(usable, 1.0 / np.maximum(variance - common**2, 1e-3 * variance), 0.0)
     n = values.shape[-1]
     return Scans(np.where(usable, values, 0.0).reshape(-1, n), weights.reshape(-1, n))
 
@@ -190,7 +178,7 @@ def fit_ground(shape: GroundShape, merged: Merged, *, shifts: Floats, max_fwhm: 
             damping *= 5.0
         if moved < 1e-5 or damping > 1e12:
             break
-    covariance = _inverse_of_used(curvature)
+    covariance = inverse_of_used(curvature)
     jacobian = _ground_jacobian(shape, merged.energy, theta)
     weights = merged.scans.weights
     total = weights.sum(axis=1)
@@ -241,115 +229,7 @@ def _ground_equations(shape: GroundShape, merged: Merged, theta: Floats) -> tupl
     return chi2, jacobian.T @ pull, jacobian.T @ merged.precision @ jacobian
 
 
-# --- excited share -----------------------------------------------------------------------------------------------------------
-
-
-class Components(NamedTuple):
-    """Ground and excited shape with the fitted ground parameters."""
-
-    ground: GroundShape
-    excited: GroundShape
-    fit: GroundFit
-
-    def template(self, energy: Floats, shift: float) -> Floats:
-        """ΔXAS of a share of 1: scale [excited(E - shift) - ground(E - ground shift)]."""
-        scale, ground_shift, variance, _ = self.fit.theta
-        difference = self.excited(energy - shift, variance) - self.ground(energy - ground_shift, variance)
-        return np.asarray(scale * difference)
-
-    def ground_derivatives(self, energy: Floats, shift: float, *, tied: bool) -> Floats:
-        """Derivative of the template with respect to scale, shift, variance, slope: (energy, 4); `tied`: the excited shift follows the ground's."""
-        scale, ground_shift, variance, _ = self.fit.theta
-        here, there = energy - ground_shift, energy - shift
-        moved = scale * self.ground(here, variance, 1)
-        if tied:
-            moved = moved - scale * self.excited(there, variance, 1)
-        widened = 0.5 * scale * (self.excited(there, variance, 2) - self.ground(here, variance, 2))
-        return np.stack([self.template(energy, shift) / scale, moved, widened, np.zeros_like(energy)], axis=1)
-
-
-def best_shift(
-    parts: Components, energy: Floats, scans: Scans, group: NDArray[np.int_], shifts: Floats
-) -> tuple[float, float]:
-    """Excited shift with the smallest chi2 (shares in closed form) whose shares are positive on the whole, and how much chi2 falls by it."""
-    n_groups = int(group.max()) + 1
-
-    def cost(shift: float) -> float:
-        alpha, precision = _shares(parts.template(energy, shift), scans, group, n_groups)
-        alpha = np.nan_to_num(alpha)
-        return -float(np.sum(alpha**2 * precision)) if np.sum(alpha * precision) > 0 else 0.0
-
-    values = np.array([cost(shift) for shift in shifts])
-    at = int(np.argmin(values))
-    bounds = (float(shifts[max(at - 1, 0)]), float(shifts[min(at + 1, len(shifts) - 1)]))
-    best = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-7})
-    return float(best.x), -float(best.fun)
-
-
-def _shares(template: Floats, scans: Scans, group: NDArray[np.int_], n_groups: int) -> tuple[Floats, Floats]:
-    """Share and its precision per group of scans; group -1 is left out."""
-    used = group >= 0
-    normal = _sum_by_group((scans.weights[used] * template**2).sum(axis=1), group[used], n_groups)
-    right = _sum_by_group((scans.weights[used] * scans.values[used] * template).sum(axis=1), group[used], n_groups)
-    return np.where(normal > 0, right / np.where(normal > 0, normal, 1.0), np.nan), normal
-
-
-def _sum_by_group(values: Floats, group: NDArray[np.int_], n_groups: int) -> Floats:
-    return np.asarray(np.bincount(group, values, n_groups), dtype=np.float64)
-
-
-def fit_excited(
-    parts: Components,
-    energy: Floats,
-    scans: Scans,
-    cross: Floats,
-    group: NDArray[np.int_],
-    n_groups: int,
-    *,
-    shift: float,
-    mode: str,
-) -> ExcitedFit:
-    """Shares per group at the given excited shift, with the covariance of shares, shift and ground parameters.
-
-    Parameters
-    ----------
-    cross
-        Covariance of the unpumped OD and ΔXAS of the same bin, (scan, energy): both contain the unpumped intensity.
-    group, n_groups
-        Group of every scan, -1 for scans left out; number of groups, empty ones included.
-    mode
-        "free": the shift was fitted to these scans; "ground": it is the shift of the ground component; "fixed": it is a given number.
-    """
-    template = parts.template(energy, shift)
-    alpha, precision = _shares(template, scans, group, n_groups)
-    used = np.flatnonzero(group >= 0)
-    weights = scans.weights[used]
-    known = np.nan_to_num(alpha)[group[used]]
-    jacobian = np.zeros((len(used), len(energy), n_groups + 1))
-    jacobian[np.arange(len(used)), :, group[used]] = template
-    if mode == "free":
-        scale, _, variance, _ = parts.fit.theta
-        jacobian[:, :, -1] = -known[:, None] * scale * parts.excited(energy - shift, variance, 1)
-    normal = np.einsum("kep,ke,keq->pq", jacobian, weights, jacobian, optimize=True)
-    inverse = _inverse_of_used(normal)
-    ground = known[:, None, None] * parts.ground_derivatives(energy, shift, tied=mode == "ground")
-    carry = -inverse @ np.einsum("kep,ke,keq->pq", jacobian, weights, ground, optimize=True)
-    # noise of ΔXAS moves the shares directly, the noise of the unpumped spectra in the same bins moves them through the ground parameters
-    shared = (
-        inverse
-        @ np.einsum("kep,ke,qke->pq", jacobian, weights * cross[used], parts.fit.gain[:, used], optimize=True)
-        @ carry.T
-    )
-    covariance = inverse + carry @ parts.fit.covariance @ carry.T + shared + shared.T
-    if mode == "ground":
-        covariance[-1, -1] = parts.fit.covariance[1, 1]
-    misfit = scans.values[used] - known[:, None] * template
-    chi2 = _sum_by_group((weights * misfit**2).sum(axis=1), group[used], n_groups)
-    independent = np.where(precision > 0, 1.0 / np.where(precision > 0, precision, 1.0), np.nan)
-    return ExcitedFit(alpha, shift, covariance, independent, chi2)
-
-
-def _inverse_of_used(normal: Floats) -> Floats:
+def inverse_of_used(normal: Floats) -> Floats:
     used = np.diag(normal) > 0
     inverse = np.zeros_like(normal)
     scale = np.sqrt(np.diag(normal)[used])

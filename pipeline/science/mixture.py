@@ -20,17 +20,13 @@ from numpy.typing import NDArray
 from scipy.signal import find_peaks, peak_widths
 from scipy.stats import chi2 as chi2_distribution
 
-from pipeline.errors import DataError
+from pipeline.errors import CoverageError
+from pipeline.science._mixture_excited import Components, ExcitedFit, best_shape, best_shift, fit_excited
 from pipeline.science._mixture_kernel import (
-    Components,
-    ExcitedFit,
     GroundFit,
     GroundShape,
     Scans,
-    best_shift,
-    fit_excited,
     fit_ground,
-    ground_curve,
     merge_scans,
     scans_of,
     window_of,
@@ -45,6 +41,7 @@ _MAX_EXTRA_FWHM = 3.0  # eV
 _FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 _NEGLIGIBLE = 2e-3  # of the maximum: a DOS that ends this low has ended
 _MIN_GAIN = 16.0  # delta chi2 of ΔXAS that makes the excited shift measurable
+_MIN_GAIN_SHAPE = 400.0  # and its area and width
 
 
 def fit_mixture(
@@ -57,6 +54,7 @@ def fit_mixture(
     gaussian_fwhm: float = 0.0,
     lorentzian_fwhm: float = 0.0,
     excited_shift: Literal["free", "ground"] | float = "free",
+    excited_shape: Literal["dos", "free"] = "dos",
     max_shift: float = 3.0,
 ) -> xr.Dataset:
     """Fit the share of the excited state at every fluence, and its dependence on fluence.
@@ -76,6 +74,9 @@ def fit_mixture(
     excited_shift
         Shift of the excited DOS: "free", the same as the "ground", or a number [eV]. A free shift needs a signal: without one (chi2 falls by less than 16, or no
         shift gives a positive share) the ground's is used and attrs `excited_shift` says so.
+    excited_shape
+        "dos": area and width of the excited component relative to the ground's are those of the DOS. "free": both are fitted with the shift, for model
+        peaks that know neither; then α is the part of the ground component that is gone. Needs a strong signal (chi2 falls by 400), else as "dos".
     max_shift
         Largest shift of either DOS [eV].
 
@@ -84,20 +85,25 @@ def fit_mixture(
     xr.Dataset
         dim fluence: `alpha` with `_stderr` (not limited to 0 ... 1), `alpha_ci68`, `alpha_ci95` (fluence, bound; limited to 0 ... 1), `alpha_covariance` (fluence,
         fluence_other), `redchi`; `alpha_delay` with `_stderr` (fluence, delay). Scalars: `slope` [cm2/mJ], `intercept` of α against fluence with `_stderr`,
-        `linear_chi2`, `linear_p`; `scale`, `ground_shift`, `excited_shift`, `extra_fwhm`; `ground_redchi`; `ground_position`, `ground_fwhm`, `excited_position`,
+        `line_covariance` (intercept and slope), `linear_chi2`, `linear_p`; `scale`, `ground_shift`, `excited_shift`, `extra_fwhm`, `excited_area` (1 unless
+        fitted); `ground_redchi`; `ground_position`, `ground_fwhm`, `excited_position`,
         `excited_fwhm` [eV] of the highest peak in the window, all with `_stderr`. On the window's energies: `component_ground` = (1 - α) part and
         `component_excited` = α part of the pumped XAS without background, `fit` and `residual` of ΔXAS averaged over the delays used.
         NaN: a fluence without a delay >= min_delay; `slope` with fewer than two usable fluences (attrs `reason`); a peak that the window does not hold.
 
     Raises
     ------
+    CoverageError
+        A DOS does not cover the window.
     DataError
-        A DOS does not cover the window, or the spectra hold too few energies there.
+        The spectra hold too few energies in the window, or nothing like the ground DOS.
 
     Notes
     -----
     The errors of all α share the error of the scale and of the shifts. The straight line is weighted by the independent parts only and its errors use the full
     covariance: with a covariance built from measured values the common part would pull the line low (Peelle's puzzle; D'Agostini, NIM A 346, 306, 1994).
+    The error of the flat-field constant (attrs `flat_field_constant_stderr` of `spectra`) is in every error of ΔXAS but common to all of it; it is taken
+    out of the weights and carried as one common error.
     """
     inside = window_of(spectra["energy"].values, window)
     energy = spectra["energy"].values[inside].astype(np.float64)
@@ -110,7 +116,7 @@ def fit_mixture(
     ground = fit_ground(shapes[0], merge_scans(spectra, window), shifts=ranges[0], max_fwhm=_MAX_EXTRA_FWHM)
     _check_shift(ground, ranges[0], dos_ground, energy, reach, max_shift)
     parts = Components(shapes[0], shapes[1], ground)
-    return _fit_shares(spectra, parts, inside, min_delay, excited_shift, ranges[1])
+    return _fit_shares(spectra, parts, inside, min_delay, excited_shift, excited_shape, ranges[1])
 
 
 def _fit_shares(
@@ -119,11 +125,13 @@ def _fit_shares(
     inside: slice,
     min_delay: float,
     wanted: Literal["free", "ground"] | float,
+    shape: Literal["dos", "free"],
     shifts: Floats,
 ) -> xr.Dataset:
     energy = spectra["energy"].values[inside].astype(np.float64)
     n_fluence, n_delay = spectra.sizes["fluence"], spectra.sizes["delay"]
-    scans, cross = scans_of(spectra, "delta_xas", inside), _shared_noise(spectra, inside)
+    offset = float(spectra.attrs.get("flat_field_constant_stderr", 0.0))
+    scans, cross = scans_of(spectra, "delta_xas", inside, common=offset), _shared_noise(spectra, inside)
     late = spectra["delay"].values >= min_delay - _DELAY_TOLERANCE
     measured = scans.weights.any(axis=1).reshape(n_fluence, n_delay) & late[None, :]
     group = np.where(measured, np.arange(n_fluence)[:, None], -1).ravel()
@@ -134,9 +142,13 @@ def _fit_shares(
         shift, mode = float(parts.fit.theta[1]), "ground"
     else:
         shift, mode = _excited_shift(parts, energy, (scans, group), wanted, shifts)
-    fit = fit_excited(parts, energy, scans, cross, group, n_fluence, shift=shift, mode=mode)
+        if shape == "free" and mode == "free":
+            freed, at, gain = best_shape(parts, energy, scans, group, shift)
+            if gain >= _MIN_GAIN_SHAPE:
+                parts, shift, mode = freed, at, "shape"
+    fit = fit_excited(parts, energy, scans, cross, group, n_fluence, shift=shift, mode=mode, offset_stderr=offset)
     cells = np.where(measured.ravel(), np.arange(group.size), -1)
-    single = fit_excited(parts, energy, scans, cross, cells, group.size, shift=shift, mode=mode)
+    single = fit_excited(parts, energy, scans, cross, cells, group.size, shift=shift, mode=mode, offset_stderr=offset)
     out = _add_shares(out, fit, single, measured, scans)
     out = _add_line(out, fit)
     out = _add_components(out, parts, fit)
@@ -162,7 +174,7 @@ def _allowed_shifts(dos: xr.DataArray, name: str, energy: Floats, reach: float, 
     high = max_shift if values[0] <= negligible else min(max_shift, energy[0] - reach - own[0])
     apart = own[-1] < energy[0] - max_shift or own[0] > energy[-1] + max_shift
     if low > 0 or high < 0 or apart or low >= high:
-        raise DataError(_uncovered(name, own, energy, reach))
+        raise CoverageError(_uncovered(name, own, energy, reach))
     return np.linspace(low, high, max(int(np.ceil((high - low) / 0.1)), 2) + 1)
 
 
@@ -170,7 +182,7 @@ def _uncovered(name: str, own: Floats, energy: Floats, reach: float) -> str:
     return (
         f"the {name} DOS covers {own[0]:g} ... {own[-1]:g} eV, the mixture needs {energy[0] - reach:g} ... {energy[-1] + reach:g} eV "
         f"(window {energy[0]:g} ... {energy[-1]:g} eV and {reach:g} eV of broadening on either side): give a longer DOS on the photon energy axis "
-        "or narrow mixture.window"
+        "(mixture.energy_zero shifts it there) or narrow mixture.window"
     )
 
 
@@ -182,7 +194,7 @@ def _check_shift(
     for edge in (shifts[0], shifts[-1]):
         if abs(edge) < max_shift and abs(shift - edge) < 1e-9:
             msg = _uncovered("ground", own, energy - shift, reach)
-            raise DataError(f"the fit moves the ground DOS by {shift:g} eV and there it ends: {msg}")
+            raise CoverageError(f"the fit moves the ground DOS by {shift:g} eV and there it ends: {msg}")
 
 
 # --- fit of the shares -----------------------------------------------------------------------------------------------------------
@@ -228,7 +240,7 @@ def _add_shares(
     points = (scans.weights > 0).sum(axis=1).reshape(shape)
     freedom = np.where(measured, points, 0).sum(axis=1) - 1
     redchi = np.where(used & (freedom > 0), fit.chi2 / np.where(freedom > 0, freedom, 1), np.nan)
-    error_delay = np.sqrt(np.diag(single.covariance)[:-1]).reshape(shape)
+    error_delay = np.sqrt(np.diag(single.covariance)[: measured.size]).reshape(shape)
     text = "share of the excited state"
     out = out.assign(
         alpha=("fluence", alpha, _about("1", text)),
@@ -285,6 +297,7 @@ def _add_line(out: xr.Dataset, fit: ExcitedFit) -> xr.Dataset:
     for k, (name, units, text) in enumerate(texts):
         out[name] = ((), values[k], _about(units, text) | ({"reason": reason} if reason else {}))
         out[f"{name}_stderr"] = ((), np.sqrt(covariance[k, k]), _about(units, f"error of the {text}"))
+    out["line_covariance"] = (("line", "line_other"), covariance, _about("1", "covariance of intercept and slope"))
     out["linear_chi2"] = ((), chi2, _about("1", "chi2 of the straight line, fluences - 2 degrees of freedom"))
     out["linear_p"] = ((), p_value, _about("1", "probability of a larger chi2 if α is linear in fluence"))
     return out
@@ -297,10 +310,13 @@ def _add_components(out: xr.Dataset, parts: Components, fit: ExcitedFit) -> xr.D
     theta, covariance = parts.fit.theta, parts.fit.covariance
     variance, error = theta[2], float(np.sqrt(covariance[2, 2]))
     fwhm = _FWHM_PER_SIGMA * np.sqrt(variance)
+    # errors of log area and widening of the excited component, where they are fitted
+    spread = np.sqrt(np.diag(fit.covariance)[-3:-1]) if out.sizes["fluence"] + 1 < len(fit.covariance) else np.zeros(2)
     numbers = {
         "scale": (theta[0], np.sqrt(covariance[0, 0]), "1", "OD per unit of the ground DOS"),
         "ground_shift": (theta[1], np.sqrt(covariance[1, 1]), "eV", "shift of the ground DOS"),
         "excited_shift": (fit.shift, np.sqrt(fit.covariance[-1, -1]), "eV", "shift of the excited DOS"),
+        "excited_area": (parts.area, parts.area * spread[0], "1", "area of the excited component over that of its DOS"),
         # at v = 0 the width has no linear error; then the width that one sigma of v makes
         "extra_fwhm": (
             fwhm,
@@ -310,12 +326,19 @@ def _add_components(out: xr.Dataset, parts: Components, fit: ExcitedFit) -> xr.D
         ),
     }
     window = (float(out["energy"][0]), float(out["energy"][-1]))
-    for name, shape, shift, shift_error in (
-        ("ground", parts.ground, theta[1], numbers["ground_shift"][1]),
-        ("excited", parts.excited, fit.shift, numbers["excited_shift"][1]),
+    for name, shape, shift, shift_error, own, own_error in (
+        ("ground", parts.ground, theta[1], numbers["ground_shift"][1], variance, error),
+        (
+            "excited",
+            parts.excited,
+            fit.shift,
+            numbers["excited_shift"][1],
+            variance + parts.widening,
+            np.hypot(error, spread[1]),
+        ),
     ):
-        position, width = _peak_of(shape, shift, variance, window)
-        other_variance = variance + error
+        position, width = _peak_of(shape, shift, own, window)
+        other_variance = own + own_error
         moved, widened = _peak_of(shape, shift, other_variance, window)
         # shift and broadening of one component: their covariance is small next to either and known for the ground only
         slope = moved - position
@@ -353,8 +376,7 @@ def _add_curves(
     out: xr.Dataset, parts: Components, fit: ExcitedFit, scans: Scans, group: NDArray[np.int_]
 ) -> xr.Dataset:
     energy, alpha = out["energy"].values, out["alpha"].values[:, None]
-    template = parts.template(energy, fit.shift)
-    excited = template + ground_curve(parts.ground, energy, parts.fit.theta)
+    template, excited = parts.template(energy, fit.shift), parts.excited_part(energy, fit.shift)
     mean = np.full((len(alpha), len(energy)), np.nan)
     for f in range(len(alpha)):
         weights, values = scans.weights[group == f], scans.values[group == f]
