@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("only", nargs="*", help=f"some of {', '.join(BENCHES)}")
     options = parser.parse_args()
     figures = {}
-    for name in options.only or BENCHES:
+    for name in (n if n.startswith("bench_") else f"bench_{n}" for n in options.only or BENCHES):
         print(f"== {name}", flush=True)
         command = [sys.executable, "-m", f"tests.benchmarks.{name}", *(["--quick"] if options.quick else [])]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
