@@ -6,16 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHES = ("bench_reduce", "bench_ingest", "bench_kinetics", "bench_binning")
+BENCHES = ("bench_reduce", "bench_ingest", "bench_kinetics", "bench_mixture", "bench_binning")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller runs, rougher figures")
-    parser.add_argument("only", nargs="*", help=f"some of {', '.join(BENCHES)}")
+    parser.add_argument("only", nargs="*", help=f"some of {', '.join(BENCHES)}, with or without bench_")
     options = parser.parse_args()
     figures = {}
-    for name in (n if n.startswith("bench_") else f"bench_{n}" for n in options.only or BENCHES):
+    for name in [n if n.startswith("bench_") else f"bench_{n}" for n in options.only] or BENCHES:
         print(f"== {name}", flush=True)
         command = [sys.executable, "-m", f"tests.benchmarks.{name}", *(["--quick"] if options.quick else [])]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

@@ -82,3 +82,23 @@ def demo_spectra(
     variables |= {f"{n}_stderr": (dims, np.sqrt(v) * gap) for n, (_, v) in data.items()}
     spectra = xr.Dataset(variables, coords={"fluence": fluence, "delay": delay, "energy": ENERGY})
     return spectra.assign_attrs(flat_field_constant=constant, flat_field_constant_stderr=flat_error)
+
+
+def line_of(alpha: np.ndarray, fluence: np.ndarray = FLUENCE) -> tuple[float, float]:
+    """Slope and intercept of shares that lie on a line."""
+    slope, intercept = np.polyfit(fluence, alpha, 1)
+    return float(slope), float(intercept)
+
+
+def pulls_of(results: list[xr.Dataset], alpha: np.ndarray) -> dict[str, np.ndarray]:
+    """(estimate - truth) / standard error of everything that has a truth, one row per experiment."""
+    truth = dict(zip(("slope", "intercept"), line_of(alpha), strict=True))
+    pulls = {
+        name: np.array([float((r[name] - value) / r[f"{name}_stderr"]) for r in results])[:, None]
+        for name, value in truth.items()
+    }
+    pulls["alpha"] = np.array([((r["alpha"] - alpha) / r["alpha_stderr"]).values for r in results])
+    delays = np.array([((r["alpha_delay"] - alpha[:, None]) / r["alpha_delay_stderr"]).values for r in results])
+    late = results[0]["delay"].values >= MIN_DELAY
+    pulls["alpha_delay"] = delays[:, :, late].reshape(len(results), -1)
+    return pulls
