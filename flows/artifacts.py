@@ -70,7 +70,9 @@ def show_product(version: Path, *, figures: bool = True) -> None:
 
 
 def _cell(value: object) -> object:
-    return "; ".join(map(str, value)) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return "; ".join(map(str, value))
+    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 def _key(name: str) -> str:

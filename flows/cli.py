@@ -7,12 +7,15 @@ import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from cyclopts import App, CycloptsError, Parameter, validators
 
 from flows import settings
 from pipeline.errors import ConfigError, TrxasError
+
+if TYPE_CHECKING:
+    from flows.process import Stage
 
 __all__ = ["app", "main"]
 
@@ -210,9 +213,10 @@ def _run_flow(config: Path, out: Path | None, changes: list[str], stage: str | N
 
     target = None if out is None else str(out)
     with server.running(), progress.shown(common.progress):
-        version = (
-            flow(str(config), target, changes) if stage is None else flow_from(str(config), stage, changes, target)
-        )
+        if stage is None:
+            version = flow(str(config), target, changes)
+        else:
+            version = flow_from(str(config), cast("Stage", stage), changes, target)
     _print_summary(Path(version))
 
 

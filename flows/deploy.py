@@ -10,8 +10,10 @@ import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
+from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
-from prefect.flows import EntrypointType, Flow, load_flow_from_entrypoint
+from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.types.entrypoint import EntrypointType
 
 from flows import server
 from pipeline.errors import ConfigError
@@ -78,7 +80,8 @@ def _apply(
     flow: Flow[..., Any] = load_flow_from_entrypoint(one["entrypoint"], use_placeholder_flow=False)
     limit = one["concurrency_limit"]
     scheduled = "schedules" in one
-    deployment = flow.to_deployment(
+    deployment = RunnerDeployment.from_flow(
+        flow,
         name=dataset,
         description=one["description"],
         tags=one["tags"],

@@ -61,9 +61,9 @@ def _one_look(config: str, out: str | None, changes: list[str], *, once: bool, t
     with server.running():
         state = watch(config, out, changes, return_state=True)
     if state.is_completed():
-        return state.message or state.name
+        return str(state.message or state.name)
     error = state.result(raise_on_failure=False)
-    raise error if isinstance(error, TrxasError) else TrxasError(state.message or state.name)
+    raise error if isinstance(error, TrxasError) else TrxasError(str(state.message or state.name))
 
 
 def _glance(config: str, out: str | None, changes: list[str]) -> Look:

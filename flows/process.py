@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from prefect import flow, tags
-from prefect.client.schemas.objects import State
 from pydantic import Field
 
-from flows import tasks
+from flows import settings, tasks
+from flows.limits import one_at_a_time
 from flows.states import called, completed, failed
 from pipeline.errors import DataError, TrxasError
 from pipeline.io import publish
@@ -21,9 +21,6 @@ from pipeline.workflow import restart_from, workers_of
 __all__ = ["Change", "Stage", "process", "reprocess"]
 
 log = logging.getLogger("trxas")
-
-PATIENCE = 24 * 3600.0
-"""Seconds to wait for another process that works in the same output folder."""
 
 ConfigPath = Annotated[str, Field(description="config file, as the worker's machine sees it")]
 OutPath = Annotated[str | None, Field(description="output folder; `out` beside the config unless given")]
@@ -42,10 +39,10 @@ Change = Annotated[
 def process(
     config: ConfigPath,
     out: OutPath = None,
-    changes: list[Change] | None = None,
+    changes: list[Change] = [],  # noqa: B006 (Prefect copies it; its UI then asks for a list)
     restart: Stage | None = None,
     waiting: dict[int, str] | None = None,
-) -> State[str]:
+) -> str:
     """Process a dataset; returns the folder of the published version.
 
     A run that cannot be used is reported and left out; the others give their result all the same.
@@ -64,8 +61,8 @@ def process(
         Scan runs to leave out for now, and why.
     """
     try:
-        job = load_job(Path(config), out, changes or [])
-        with called("process", job.config.dataset), claimed(job.out, "process", wait=PATIENCE):
+        job = load_job(Path(config), out, changes)
+        with called("process", job.config.dataset), claimed(job.out, "process", wait=settings.PATIENCE):
             return _stages(job, restart, waiting or {})
     except TrxasError as error:
         return failed(error)
@@ -73,8 +70,11 @@ def process(
 
 @flow(name="trxas-reprocess", persist_result=False, validate_parameters=True)
 def reprocess(
-    config: ConfigPath, stage: Stage = "fits", changes: list[Change] | None = None, out: OutPath = None
-) -> State[str]:
+    config: ConfigPath,
+    stage: Stage = "fits",
+    changes: list[Change] = [],  # noqa: B006
+    out: OutPath = None,
+) -> str:
     """Process a dataset again from a stage on, with changes of the config; what comes before is taken from the stores.
 
     Parameters
@@ -89,22 +89,23 @@ def reprocess(
         Output folder; beside the config unless given.
     """
     try:
-        job = load_job(Path(config), out, changes or [])
-        with called(f"reprocess-{stage}", job.config.dataset), claimed(job.out, "reprocess", wait=PATIENCE):
+        job = load_job(Path(config), out, changes)
+        with called(f"reprocess-{stage}", job.config.dataset), claimed(job.out, "reprocess", wait=settings.PATIENCE):
             return _stages(job, stage, {})
     except TrxasError as error:
         return failed(error)
 
 
-def _stages(job: Job, restart: str | None, waiting: dict[int, str]) -> State[Any]:
+def _stages(job: Job, restart: str | None, waiting: dict[int, str]) -> Any:
     for run, reason in waiting.items():
         job = job.without(run, reason)
     if restart is not None:
         restart_from(job, restart)
     former = publish.latest(job.product_dir)
     job, inputs = _take_stock(job)
-    tasks.task_calibrate(job, inputs)
-    job = _reduce(job, inputs)
+    with one_at_a_time():
+        tasks.task_calibrate(job, inputs)
+        job = _reduce(job, inputs)
     tasks.task_label(job)
     tasks.task_bin_spectra(job)
     tasks.task_fit(job)

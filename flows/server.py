@@ -60,7 +60,7 @@ def start() -> None:
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "0.2",
     }
-    _server = subprocess.Popen(
+    _server = subprocess.Popen(  # noqa: S603 (our own module)
         [sys.executable, "-m", "flows.server", str(listener.fileno())],
         env={**os.environ, **own},
         stdin=subprocess.PIPE,

@@ -3,7 +3,7 @@
 import logging
 import os
 
-__all__ = ["DEFAULTS", "QUIET", "apply", "timeout"]
+__all__ = ["DEFAULTS", "PATIENCE", "QUIET", "apply", "timeout"]
 
 DEFAULTS = {
     "DO_NOT_TRACK": "1",
@@ -22,6 +22,8 @@ QUIET = "CRITICAL"
 """Level of what Prefect prints on the terminal, where our own lines tell what is wrong; its API gets everything."""
 
 HOUR = 3600.0
+PATIENCE = 24 * HOUR
+"""Seconds to wait for another process that works in the same output folder."""
 
 
 def apply(console_level: str | None = None) -> None:

@@ -28,23 +28,23 @@ def called(verb: str, dataset: str) -> Iterator[None]:
         yield
 
 
-def completed(version: str, left_out: Mapping[int, str]) -> State[Any]:
+def completed(version: str, left_out: Mapping[int, str]) -> Any:
     """Return the final state of a flow that published; it names the runs that were left out."""
     lost = "; ".join(f"run {run} is left out: {reason}" for run, reason in left_out.items())
     return Completed(message=f"{Path(version).name}" + (f"; {lost}" if lost else ""), data=version)
 
 
-def failed(error: TrxasError) -> State[Any]:
+def failed(error: TrxasError) -> Any:
     """Return the final state of a flow that failed for a reason that its one line tells."""
     return Failed(message=str(error), data=error)
 
 
-def nothing_new(text: str) -> State[Any]:
+def nothing_new(text: str) -> Any:
     """Return the final state of a look that found nothing to process."""
     return Completed(name="Unchanged", message=text, data=None)
 
 
-def skipped(error: BusyError) -> State[Any]:
+def skipped(error: BusyError) -> Any:
     """Return the final state of a look that was not made because another process works on the dataset."""
     return Completed(name="Skipped", message=str(error), data=None)
 
@@ -56,7 +56,7 @@ def outcome(state: State[Any]) -> tuple[str | None, str | None]:
     return None, state.message or "failed"
 
 
-def passed_on(state: State[Any]) -> State[Any]:
+def passed_on(state: State[Any]) -> Any:
     """Return the final state of a flow that ends as another flow, which it started, has ended."""
     result = state.result(raise_on_failure=False)
     return State(type=state.type, message=state.message, data=result)

@@ -14,7 +14,6 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
 from flows import artifacts, settings
-from flows.limits import one_at_a_time
 from pipeline import watcher, workflow
 from pipeline.compute import Workers
 from pipeline.errors import may_pass
@@ -60,7 +59,7 @@ def task_inventory(job: Job, run: int) -> str:
 @task(name="calibrate", tags=["calibrate"], **_TIMED)
 def task_calibrate(job: Job, inputs: dict[int, str]) -> str:
     """Make the calibration."""
-    with one_at_a_time(), artifacts.progress_artifact(job.config.dataset, "calibrate", "calibration") as report:
+    with artifacts.progress_artifact(job.config.dataset, "calibrate", "calibration") as report:
         return workflow.calibrate(job, inputs, progress=report)
 
 
@@ -68,7 +67,7 @@ def task_calibrate(job: Job, inputs: dict[int, str]) -> str:
 def task_reduce_run(job: Job, run: int, inputs: str, workers: Workers) -> bool:
     """Reduce a run to frames cube and pulses."""
     name, text = job.config.dataset, f"run {run}: frames to pulses"
-    with one_at_a_time(), artifacts.progress_artifact(name, f"reduce-r{run:04d}", text) as report:
+    with artifacts.progress_artifact(name, f"reduce-r{run:04d}", text) as report:
         done = workflow.reduce_run(job, run, inputs, workers=workers, progress=report)
     log.info("run %d: %s", run, "reduced to pulses" if done else "pulses are current")
     return done

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 from prefect import flow
-from prefect.client.schemas.objects import State
 
 from flows import tasks
 from flows.process import Change, ConfigPath, OutPath, process
@@ -19,7 +18,11 @@ __all__ = ["watch"]
 
 
 @flow(name="trxas-watch", persist_result=False, validate_parameters=True)
-def watch(config: ConfigPath, out: OutPath = None, changes: list[Change] | None = None) -> State[str | None]:
+def watch(
+    config: ConfigPath,
+    out: OutPath = None,
+    changes: list[Change] = [],  # noqa: B006
+) -> str | None:
     """Look once at the raw folder of a dataset; process complete runs where something is new, and publish.
 
     Parameters
@@ -32,12 +35,12 @@ def watch(config: ConfigPath, out: OutPath = None, changes: list[Change] | None 
         `key=value` changes of the config.
     """
     try:
-        job = load_job(Path(config), out, changes or [])
+        job = load_job(Path(config), out, changes)
         with called("watch", job.config.dataset), claimed(job.out, "watch"):
             seen = tasks.task_look(job, time.time())
             if not seen.news:
                 return nothing_new(seen.text)
-            done = process(config, out, [*(changes or []), *seen.changes], waiting=seen.waiting, return_state=True)
+            done = process(config, out, [*changes, *seen.changes], waiting=seen.waiting, return_state=True)
             version, error = outcome(done)
             tasks.task_remember(job, seen, version, error)
             return passed_on(done)

@@ -30,6 +30,9 @@ BEAT = 30.0
 LOST = 600.0
 """Seconds without a sign of life after which an owner on another host counts as dead; clocks may differ."""
 
+PAUSE = 0.2
+"""Seconds between looks at another's claim."""
+
 _held: dict[Path, int] = {}
 _guard = threading.Lock()
 
@@ -90,7 +93,7 @@ def _take(folder: Path, what: str, until: float) -> Path:
             raise BusyError(
                 f"{folder.parent}: process {owner['pid']} on {owner['host']} works here ({owner['what']}, since {owner['since']})"
             )
-        time.sleep(0.5)
+        time.sleep(PAUSE)
 
 
 def _name(number: int) -> str:
