@@ -1,4 +1,7 @@
-"""The flows: raw runs → published product, a task per run and per stage; and the same from a later stage on."""
+"""The flows: raw runs → published product, a task per run and per stage; and the same from a later stage on.
+
+Their docstrings say "Args:" because Prefect shows in its forms what it finds there.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,6 @@ __all__ = ["Change", "Stage", "process", "reprocess"]
 
 log = logging.getLogger("trxas")
 
-ConfigPath = Annotated[str, Field(description="config file, as the worker's machine sees it")]
-OutPath = Annotated[str | None, Field(description="output folder; `out` beside the config unless given")]
 Stage = Literal["frames", "pulses", "spectra", "fits"]
 Change = Annotated[
     str,
@@ -37,8 +38,8 @@ Change = Annotated[
 
 @flow(name="trxas-process", persist_result=False, validate_parameters=True)
 def process(
-    config: ConfigPath,
-    out: OutPath = None,
+    config: str,
+    out: str | None = None,
     changes: list[Change] = [],  # noqa: B006 (Prefect copies it; its UI then asks for a list)
     restart: Stage | None = None,
     waiting: dict[int, str] | None = None,
@@ -47,18 +48,12 @@ def process(
 
     A run that cannot be used is reported and left out; the others give their result all the same.
 
-    Parameters
-    ----------
-    config
-        Path of the config file.
-    out
-        Output folder; beside the config unless given.
-    changes
-        `key=value` changes of the config.
-    restart
-        Stage from which everything runs again even if it is current.
-    waiting
-        Scan runs to leave out for now, and why.
+    Args:
+        config: Path of the config file, as the worker's machine sees it.
+        out: Output folder; beside the config unless given.
+        changes: `key=value` changes of the config.
+        restart: Stage from which everything runs again even if it is current.
+        waiting: Scan runs to leave out for now, and why.
     """
     try:
         job = load_job(Path(config), out, changes)
@@ -70,23 +65,18 @@ def process(
 
 @flow(name="trxas-reprocess", persist_result=False, validate_parameters=True)
 def reprocess(
-    config: ConfigPath,
+    config: str,
     stage: Stage = "fits",
     changes: list[Change] = [],  # noqa: B006
-    out: OutPath = None,
+    out: str | None = None,
 ) -> str:
     """Process a dataset again from a stage on, with changes of the config; what comes before is taken from the stores.
 
-    Parameters
-    ----------
-    config
-        Path of the config file.
-    stage
-        First stage that runs again, even if it is current; earlier ones run where a change demands it.
-    changes
-        `key=value` changes of the config.
-    out
-        Output folder; beside the config unless given.
+    Args:
+        config: Path of the config file, as the worker's machine sees it.
+        stage: First stage that runs again, even if it is current; earlier ones run where a change demands it.
+        changes: `key=value` changes of the config.
+        out: Output folder; beside the config unless given.
     """
     try:
         job = load_job(Path(config), out, changes)

@@ -8,7 +8,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows import tasks
-from flows.process import Change, ConfigPath, OutPath, process
+from flows.process import Change, process
 from flows.states import called, failed, nothing_new, outcome, passed_on, skipped
 from pipeline.errors import BusyError, TrxasError
 from pipeline.io.claim import claimed
@@ -19,20 +19,16 @@ __all__ = ["watch"]
 
 @flow(name="trxas-watch", persist_result=False, validate_parameters=True)
 def watch(
-    config: ConfigPath,
-    out: OutPath = None,
+    config: str,
+    out: str | None = None,
     changes: list[Change] = [],  # noqa: B006
 ) -> str | None:
     """Look once at the raw folder of a dataset; process complete runs where something is new, and publish.
 
-    Parameters
-    ----------
-    config
-        Path of the config file; its `watch:` section says what becomes of runs that are not listed.
-    out
-        Output folder; beside the config unless given.
-    changes
-        `key=value` changes of the config.
+    Args:
+        config: Path of the config file, as the worker's machine sees it; its `watch:` section says what becomes of runs that are not listed.
+        out: Output folder; beside the config unless given.
+        changes: `key=value` changes of the config.
     """
     try:
         job = load_job(Path(config), out, changes)
