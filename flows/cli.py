@@ -45,6 +45,7 @@ class Common:
         quiet = self.log_level in ("WARNING", "ERROR")
         settings.apply(settings.QUIET if quiet else self.log_level)
         logging.basicConfig(level=self.log_level, format="%(levelname)s %(message)s", stream=sys.stderr)
+        settings.tell_prefect(min(logging.INFO, logging.getLevelNamesMapping()[self.log_level]))
         for handler in logging.getLogger().handlers:
             handler.setLevel(self.log_level)
             handler.addFilter(lambda record: not quiet or not record.name.startswith("prefect"))

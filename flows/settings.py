@@ -3,7 +3,7 @@
 import logging
 import os
 
-__all__ = ["DEFAULTS", "PATIENCE", "QUIET", "apply", "timeout"]
+__all__ = ["DEFAULTS", "PATIENCE", "QUIET", "apply", "tell_prefect", "timeout"]
 
 DEFAULTS = {
     "DO_NOT_TRACK": "1",
@@ -31,7 +31,13 @@ def apply(console_level: str | None = None) -> None:
     extra = {} if console_level is None else {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": console_level}
     for name, value in {**DEFAULTS, **extra}.items():
         os.environ.setdefault(name, value)
-    logging.getLogger("trxas").setLevel(logging.INFO)
+
+
+def tell_prefect(level: int = logging.INFO) -> None:
+    """Let what the pipeline logs reach Prefect's API from this level on, whatever is printed; DEBUG stays DEBUG."""
+    log = logging.getLogger("trxas")
+    if log.level == logging.NOTSET or level < log.level:
+        log.setLevel(level)
 
 
 def timeout() -> float:

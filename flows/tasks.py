@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 log = logging.getLogger("trxas")
+settings.tell_prefect()
 
 
 def _passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:

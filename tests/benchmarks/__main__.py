@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHES = ("bench_reduce", "bench_ingest", "bench_kinetics", "bench_mixture", "bench_binning")
+BENCHES = ("bench_reduce", "bench_ingest", "bench_binning", "bench_kinetics", "bench_mixture", "bench_flow")
 
 
 def main() -> None:
@@ -15,7 +15,8 @@ def main() -> None:
     parser.add_argument("only", nargs="*", help=f"some of {', '.join(BENCHES)}, with or without bench_")
     options = parser.parse_args()
     figures = {}
-    for name in [n if n.startswith("bench_") else f"bench_{n}" for n in options.only] or BENCHES:
+    wanted = [name if name.startswith("bench_") else f"bench_{name}" for name in options.only]
+    for name in wanted or BENCHES:
         print(f"== {name}", flush=True)
         command = [sys.executable, "-m", f"tests.benchmarks.{name}", *(["--quick"] if options.quick else [])]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
