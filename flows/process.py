@@ -19,6 +19,7 @@ from pipeline.errors import DataError, TrxasError
 from pipeline.io import publish
 from pipeline.io.claim import claimed
 from pipeline.job import Job, load_job
+from pipeline.provenance import Identity
 from pipeline.workflow import restart_from, workers_of
 
 __all__ = ["Change", "Stage", "process", "reprocess"]
@@ -104,12 +105,12 @@ def _stages(job: Job, restart: str | None, waiting: dict[int, str]) -> Any:
     return completed(str(version), job.failed)
 
 
-def _take_stock(job: Job) -> tuple[Job, dict[int, str]]:
+def _take_stock(job: Job) -> tuple[Job, dict[int, Identity]]:
     started = {}
     for run in job.all_runs:
         with tags(f"run:{run}"):
             started[run] = tasks.task_inventory.submit(job, run)
-    inputs: dict[int, str] = {}
+    inputs: dict[int, Identity] = {}
     for run, future in started.items():
         try:
             inputs[run] = future.result()
@@ -118,7 +119,7 @@ def _take_stock(job: Job) -> tuple[Job, dict[int, str]]:
     return job, inputs
 
 
-def _reduce(job: Job, inputs: dict[int, str]) -> Job:
+def _reduce(job: Job, inputs: dict[int, Identity]) -> Job:
     # runs one after the other: every run keeps all workers busy, and memory is that of one run
     with workers_of(job) as workers:
         for run in job.reduced_runs:

@@ -18,6 +18,7 @@ from pipeline import watcher, workflow
 from pipeline.compute import Workers
 from pipeline.errors import may_pass
 from pipeline.job import Job
+from pipeline.provenance import Identity
 
 __all__ = [
     "task_bin_spectra",
@@ -52,20 +53,20 @@ _TIMED: dict[str, Any] = {**_OPTIONS, "timeout_seconds": settings.timeout()}
 
 
 @task(name="inventory", task_run_name="inventory-r{run:04d}", tags=["inventory"], **_OPTIONS)
-def task_inventory(job: Job, run: int) -> str:
-    """Audit a run and hash its files; runs in a thread of its own, where Python cannot end it in time."""
+def task_inventory(job: Job, run: int) -> Identity:
+    """Audit a run, and begin to hash its files in the background."""
     return workflow.inventory(job, run)
 
 
 @task(name="calibrate", tags=["calibrate"], **_TIMED)
-def task_calibrate(job: Job, inputs: dict[int, str]) -> str:
+def task_calibrate(job: Job, inputs: dict[int, Identity]) -> str:
     """Make the calibration."""
     with artifacts.progress_artifact(job.config.dataset, "calibrate", "calibration") as report:
         return workflow.calibrate(job, inputs, progress=report)
 
 
 @task(name="reduce", task_run_name="reduce-r{run:04d}", tags=["reduce"], **_TIMED)
-def task_reduce_run(job: Job, run: int, inputs: str, workers: Workers) -> bool:
+def task_reduce_run(job: Job, run: int, inputs: Identity, workers: Workers) -> bool:
     """Reduce a run to frames cube and pulses."""
     name, text = job.config.dataset, f"run {run}: frames to pulses"
     with artifacts.progress_artifact(name, f"reduce-r{run:04d}", text) as report:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
@@ -63,9 +64,9 @@ class Workers:
         Folder for what SLURM jobs print, unless the config names one.
     """
 
-    def __init__(self, settings: Compute, logs: Path | None = None):
+    def __init__(self, settings: Compute, logs: Path | str | None = None):
         self.settings = settings
-        self._logs = logs
+        self._logs = settings.slurm.log_directory or logs
         self._client: Client | None = None
         self._cluster: Any = None
 
@@ -146,10 +147,15 @@ class Workers:
         """Raise ClusterError if there is no hope: nobody has worked for so many seconds."""
         if client.status != "running":
             raise ClusterError(f"{self._name}: the scheduler is gone; {_WAY_OUT}")
-        if self.settings.cluster == "slurm":
-            log.warning("%s: no job of ours runs yet; `squeue --me` shows why", self._name)
-        elif idle > PATIENCE:
+        if idle < PATIENCE:
+            return
+        if self.settings.cluster != "slurm":
             raise ClusterError(f"{self._name}: no workers for {idle:.0f} s; start workers there, and {_WAY_OUT}")
+        if not _in_queue([job.job_id for job in self._cluster.workers.values()]):
+            raise ClusterError(f"{self._name}: the jobs ended before they worked; {self._logs} holds what they printed")
+        # asked every five seconds, told once a minute
+        if int(idle / 5) % 12 == 0:
+            log.warning("%s: our jobs wait in the queue, or do not connect (compute.slurm.interface)", self._name)
 
 
 _WAY_OUT = "process again: finished blocks are kept"
@@ -234,29 +240,39 @@ def _local_cluster(workers: int) -> Any:
         ) from None
 
 
-def _started(settings: Compute, logs: Path | None) -> Any:
+def _started(settings: Compute, logs: Path | str | None) -> Any:
     """Start SLURM jobs; those that end are replaced."""
-    if shutil.which("sbatch") is None:
+    sbatch = shutil.which("sbatch")
+    if sbatch is None:
         raise ConfigError("compute.cluster: slurm: there is no sbatch here; process on a login node of the cluster")
     cluster = slurm_cluster(settings.slurm, logs)
-    jobs = _jobs_of(settings)
-    try:
-        cluster.scale(jobs=jobs)
-        cluster.sync(cluster._correct_state)
-    except RuntimeError as error:
+    # the cluster submits in the background, where what sbatch says is lost
+    asked = subprocess.run([sbatch, "--test-only"], input=cluster.job_script(), capture_output=True, text=True)  # noqa: S603
+    if asked.returncode:
         cluster.close()
-        said = [line.strip() for line in str(error).splitlines() if "error" in line.lower()] or ["sbatch failed"]
-        raise ConfigError(f"compute.slurm: {said[-1]}") from None
+        said = (
+            [line for line in asked.stderr.splitlines() if "error" in line] or asked.stderr.splitlines() or ["refused"]
+        )
+        raise ConfigError(f"compute.slurm: {said[-1].strip()}")
+    jobs = _jobs_of(settings)
     cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs, interval="10s")
     return cluster
 
 
-def slurm_cluster(slurm: Slurm, logs: Path | None = None) -> Any:
-    """Return a dask-jobqueue cluster without jobs; `job_script()` of it shows what would be submitted."""
+def _in_queue(jobs: list[str]) -> bool:
+    """Return whether any of these SLURM jobs waits or runs."""
+    squeue = shutil.which("squeue")
+    if squeue is None or not jobs:
+        return False
+    asked = subprocess.run([squeue, "-h", "-j", ",".join(jobs)], capture_output=True, text=True)  # noqa: S603
+    return bool(asked.stdout.strip())
+
+
+def slurm_cluster(slurm: Slurm, logs: Path | str | None = None) -> Any:
+    """Return a dask-jobqueue cluster without jobs, which print to a folder; `job_script()` shows what is submitted."""
     from dask_jobqueue.slurm import SLURMCluster
 
     given = {name: value for name in ("queue", "account", "interface", "python") if (value := getattr(slurm, name))}
-    folder = slurm.log_directory or logs
     return SLURMCluster(
         cores=slurm.cores,
         processes=1,
@@ -265,7 +281,7 @@ def slurm_cluster(slurm: Slurm, logs: Path | None = None) -> Any:
         job_extra_directives=list(slurm.directives),
         job_directives_skip=list(slurm.skip_directives),
         job_script_prologue=list(slurm.prologue),
-        log_directory=None if folder is None else str(folder),
+        log_directory=None if logs is None else str(logs),
         local_directory=slurm.local_directory,
         job_name="trxas",
         scheduler_options={"dashboard_address": "127.0.0.1:0"},

@@ -8,14 +8,16 @@ import importlib.util
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-__all__ = ["FileHashes", "code_hash", "code_version", "digest", "environment", "tree_hash"]
+__all__ = ["FileHashes", "Identity", "code_hash", "code_version", "digest", "environment", "tree_hash"]
 
 PACKAGES = ("numpy", "scipy", "numba", "xarray", "zarr", "dask", "lmfit", "extra-data", "prefect")
 
@@ -78,6 +80,8 @@ class FileHashes:
             with path.open("rb") as stream:
                 known = [*stamp, hashlib.file_digest(stream, "sha256").hexdigest()]
             self._known[str(path)] = known
+            # at once: a killed run hashes no file twice
+            self.save()
         return {"name": path.name, "size": stat.st_size, "sha256": known[3]}
 
     def save(self) -> None:
@@ -85,6 +89,36 @@ class FileHashes:
         self._cache.parent.mkdir(parents=True, exist_ok=True)
         stored = json.loads(self._cache.read_text()) if self._cache.is_file() else {}
         write_json(self._cache, {**stored, **self._known})
+
+
+_TURNS = threading.Semaphore(max(1, min(4, len(os.sched_getaffinity(0)) // 4)))
+"""Runs that are hashed at a time; the first to ask is the first to have its turn."""
+
+
+class Identity:
+    """What a run is, by the content of its files: worked out in the background, settled when somebody needs it.
+
+    So a run is hashed while the one before it is reduced, and is then read from the memory of the system, not from disk.
+    """
+
+    def __init__(self, work: Callable[[], str]):
+        self._work = work
+        self._found: str | None = None
+        # a daemon: who stops early does not wait for the files of all other runs
+        self._thread = threading.Thread(target=self._try, name="hash", daemon=True)
+        self._thread.start()
+
+    def _try(self) -> None:
+        # what fails is tried again by `settle`, where somebody hears of it
+        with _TURNS, suppress(Exception):
+            self._found = self._work()
+
+    def settle(self) -> str:
+        """Return the identity; raises what prevents it."""
+        self._thread.join()
+        if self._found is None:
+            self._found = self._work()
+        return self._found
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

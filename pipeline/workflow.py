@@ -28,7 +28,7 @@ from pipeline.job import Job
 from pipeline.kinetics import SEED
 from pipeline.labelling import fluence_of, labelled, select
 from pipeline.plots import draw_beams, draw_product
-from pipeline.provenance import FileHashes, code_hash, code_version, digest, environment
+from pipeline.provenance import FileHashes, Identity, code_hash, code_version, digest, environment
 from pipeline.scans import bin_scans, resample_scans
 from pipeline.science.reduce import subtract_intra_train_dark
 from pipeline.science.roles import assign_roles
@@ -144,20 +144,23 @@ def process(job: Job, *, progress: Progress | None = None) -> Path:
 # --- raw run ---------------------------------------------------------------------------------------------------------
 
 
-def inventory(job: Job, number: int) -> str:
-    """Hash the files of a run that matter here; returns the run's identity. Unchanged files are not read again."""
-    folder = job.run_dir(number)
+def inventory(job: Job, number: int) -> Identity:
+    """Audit a run, and begin to hash the files of it that matter here; unchanged files are not read again."""
     run = _open(job, number)
+    for line in run.audit:
+        log.warning("run %d: %s", number, line)
+    return Identity(lambda: _hash(job, run))
+
+
+def _hash(job: Job, run: Run) -> str:
+    folder = job.run_dir(run.number)
     hashes = FileHashes(folder / "files.json")
     wanted = {job_role.source for job_role in _roles(job)} | {run.index.source}
     files = [f for f in run.files.files if wanted & (f.control_sources | f.instrument_sources)]
     found = [hashes.of(Path(f.filename)) for f in files]
-    hashes.save()
     key = digest({"files": found, "sources": job.options("sources", "instrument")})
     if not manifest.is_current(folder, "inventory", key):
         manifest.record(folder, "inventory", key, files=found, audit=run.audit, counts=run.counts)
-    for line in run.audit:
-        log.warning("run %d: %s", number, line)
     return key
 
 
@@ -176,18 +179,19 @@ def _open(job: Job, number: int) -> Run:
 # --- calibration -----------------------------------------------------------------------------------------------------
 
 
-def calibrate(job: Job, inputs: dict[int, str], *, progress: Progress | None = None) -> str:
+def calibrate(job: Job, inputs: dict[int, Identity], *, progress: Progress | None = None) -> str:
     """Make the calibration of the dataset from its dark and flat-field runs; returns its hash.
 
     Without a flat-field run the beams are sought in the first scan, and the gain must be given.
     """
+    dark, lit = job.config.runs.dark, job.reduced_runs[0]
+    made_from = [inputs[dark].settle(), inputs[lit].settle()]
     if job.config.detector.calibration != "auto":
         return _made_before(job, job.config.detector.calibration)
-    dark, lit = job.config.runs.dark, job.reduced_runs[0]
     nonlinearity = nonlinearity_of(job)
     key = digest(
         {
-            "inputs": [inputs[dark], inputs[lit]],
+            "inputs": made_from,
             "options": job.options("detector", "beams"),
             "table": None if isinstance(nonlinearity, str) else nonlinearity.tolist(),
             "code": code_hash(_CODE["calibration"]),
@@ -223,7 +227,7 @@ def workers_of(job: Job) -> Workers:
 
 
 def reduce_run(
-    job: Job, number: int, inputs: str, *, workers: Workers | None = None, progress: Progress | None = None
+    job: Job, number: int, inputs: Identity, *, workers: Workers | None = None, progress: Progress | None = None
 ) -> bool:
     """Reduce a run to pulses, and fill its frames cube in the same pass; returns whether there was anything to do.
 
@@ -234,7 +238,7 @@ def reduce_run(
     calibration_key = manifest.read(job.stage_dir)["calibration"]["key"]
     calibration = store.open_dataset(job.calibrations / calibration_key / "calibration.zarr").load()
     crop = _crop(job, calibration)
-    frames_key = digest({"inputs": inputs, "crop": str(crop), "code": code_hash(_CODE["frames"])})
+    frames_key = digest({"inputs": inputs.settle(), "crop": str(crop), "code": code_hash(_CODE["frames"])})
     key = digest({"frames": frames_key, "calibration": calibration_key, "code": code_hash(_CODE["pulses"])})
     if manifest.is_current(folder, "pulses", key, "pulses.zarr"):
         return False

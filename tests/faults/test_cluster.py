@@ -161,8 +161,8 @@ def test_the_job_script_says_what_the_config_says(tmp_path):
     lines = script.splitlines()
     for line in ("-J trxas", "-p upex", "-A p2619", "-t 02:30:00", "--cpus-per-task=8", "--constraint=x"):
         assert f"#SBATCH {line}" in lines
-    assert f"#SBATCH -o {tmp_path}/logs/dask-worker-%J.out" in script
-    assert "--mem" not in script
+    assert f"#SBATCH -o {tmp_path}/logs/trxas-%J.out" in lines
+    assert not any(line.startswith("#SBATCH --mem") for line in lines)
     assert lines.index("module load exfel") < next(i for i, line in enumerate(lines) if "dask_worker" in line)
     worker = next(line for line in lines if "dask_worker" in line)
     assert worker.startswith("/opt/python -m distributed.cli.dask_worker tcp://127.0.0.1:")

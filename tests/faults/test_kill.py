@@ -25,14 +25,14 @@ def context():
 
 
 def progress_of(out, expected=None):
-    """Return how much is there of what will stay; a chunk of frames counts ten times, a file written aside like its final one."""
+    """Return how much is there of what will stay; a chunk of frames counts 25 times, a file written aside like its final one."""
     # os.walk passes over folders that go away meanwhile
     found = {f"{folder}/{name}" for folder, _, names in os.walk(out) for name in names}
     found = {re.sub(r"/\.([^/]+)\.partial/", r"/\1/", re.sub(r"\.partial-\d+/", "v0001/", f)) for f in found}
     found = {f.removeprefix(str(out)) for f in found}
     if expected is not None:
         found &= expected
-    return found, len(found) + 9 * sum("/frames/c/" in f for f in found)
+    return found, len(found) + 24 * sum("/frames/c/" in f for f in found)
 
 
 def finished_chunks(out):

@@ -8,7 +8,7 @@ import xarray as xr
 
 from pipeline.io import publish
 
-VERSIONS = 8
+VERSIONS = 5
 
 
 def publish_many(source, folder):
