@@ -44,9 +44,10 @@ def prior_of_ratio(ratio: np.ndarray, dof: np.ndarray, *, default: float = 1.0) 
     weight = 2.0 / (2.0 / EXPECTED_WEIGHT + surprise)
     total = seen + weight
     pooled = (seen * of_trains + weight * default) / total
-    # photon noise is a floor; a ratio below it is chance unless it is significant (then the gain is wrong)
-    at_floor = 1.0 - 3.0 * np.sqrt(2.0 / total) < pooled < 1.0
-    pooled = 1.0 if at_floor else pooled
+    # what is expected is a floor; a ratio below it is chance unless it is significant (then the gain is wrong). Above it
+    # one standard error is chance as well: keeping what is above and not what is below makes errors too long
+    as_expected = -3.0 < (pooled - 1.0) / np.sqrt(2.0 / total) < 1.0
+    pooled = 1.0 if as_expected else pooled
     if len(r) < 3:
         return pooled, np.inf
     e = np.log(r) - digamma(d / 2) + np.log(d / 2)

@@ -56,13 +56,13 @@ def test_ratio_of_sums_has_the_smallest_error_of_all_at_low_counts():
 )
 def test_errors_are_true(excess, jitter, trains, runs):
     """Photon noise alone; noise of single pulses; noise of whole trains, in bins of one train and of many."""
-    rng = np.random.default_rng([17, trains, runs, int(1e4 * excess), int(1e4 * jitter)])
+    rng = np.random.default_rng([19, trains, runs, int(1e4 * excess), int(1e4 * jitter)])
 
     def shaken(run):
         return run.assign(photons=run["photons"] * (1 + jitter * rng.standard_normal(run["photons"].shape)))
 
     pulls, shot = [], []
-    for _ in range(50):
+    for _ in range(40):
         flat = shaken(make_pulses(rng, np.full(60, 528.2), excess=excess))
         scans = [shaken(one_scan(rng, trains=trains, excess=excess, first_train=10000 * k)) for k in range(runs)]
         found = spectra(scans, constant=flat_constant([flat]), train_noise=noise_of_trains([flat]))
