@@ -88,7 +88,9 @@ def bench(folder: Path, config: Path, pairs: int) -> dict:
     for _ in range(pairs):
         plains.append(timed(plain, folder / "out", home))
         flows.append(timed(flow, folder / "out", home))
-    started = subprocess.run([sys.executable, "-c", START], env=environment(home), stdout=subprocess.PIPE, text=True, check=True)
+    started = subprocess.run(
+        [sys.executable, "-c", START], env=environment(home), stdout=subprocess.PIPE, text=True, check=True
+    )
     imported, ready = map(float, started.stdout.split())
     reference = statistics.median(wall for wall, _ in plains)
     over = statistics.median(f[0] - p[0] for f, p in zip(flows, plains, strict=True))
