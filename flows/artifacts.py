@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -20,6 +19,8 @@ from prefect.artifacts import (
 )
 
 from flows import progress
+from pipeline.io import publish
+from pipeline.io.places import Place
 from pipeline.summary import summary_text
 
 __all__ = ["progress_artifact", "show_product"]
@@ -52,21 +53,22 @@ def progress_artifact(dataset: str, what: str, text: str) -> Iterator[progress.T
     yield tell
 
 
-def show_product(version: Path, *, figures: bool = True) -> None:
+def show_product(version: Place, *, figures: bool = True) -> None:
     """Publish a version's summary, its quality by run and (where they are new) its figures as artifacts of the flow run."""
-    summary = json.loads((version / "summary.json").read_text(encoding="utf-8"))
+    summary: Any = publish.read_summary(version)
     dataset = _key(summary["dataset"])
     text = f"**{version}**\n\n```\n{summary_text(summary)}\n```"
     create_markdown_artifact(text, key=f"{dataset}-summary", description=f"{summary['dataset']} {summary['version']}")
     rows = [{name: _cell(value) for name, value in run.items()} for run in summary["runs"]]
     create_table_artifact(rows, key=f"{dataset}-quality", description="what became of every run")
-    for figure in sorted((version / "figures").glob("*.png")) if figures else []:
-        if figure.stat().st_size <= LARGEST_FIGURE:
+    drawn = [f for f in (version / "figures").iterdir() if f.name.endswith(".png")] if figures else []
+    for figure in sorted(drawn, key=lambda f: f.name):
+        content = figure.read_bytes()
+        if len(content) <= LARGEST_FIGURE:
             # a browser does not show files of another machine: the picture itself is sent
-            picture = base64.b64encode(figure.read_bytes()).decode()
-            create_image_artifact(
-                f"data:image/png;base64,{picture}", key=f"{dataset}-figure-{_key(figure.stem)}", description=str(figure)
-            )
+            picture = base64.b64encode(content).decode()
+            key = f"{dataset}-figure-{_key(figure.name.removesuffix('.png'))}"
+            create_image_artifact(f"data:image/png;base64,{picture}", key=key, description=str(figure))
 
 
 def _cell(value: object) -> object:

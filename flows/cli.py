@@ -51,7 +51,8 @@ class Common:
             handler.addFilter(lambda record: not quiet or not record.name.startswith("prefect"))
 
 
-Out = Annotated[Path | None, Parameter(name="--out")]
+Out = Annotated[str | None, Parameter(name="--out")]
+Work = Annotated[Path | None, Parameter(name="--work")]
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 
 
@@ -153,6 +154,7 @@ def process(
     config: Path,
     *,
     out: Out = None,
+    work: Work = None,
     changes: Annotated[list[str], Parameter(name="--set", consume_multiple=True, negative="")] = [],
     common: Common = Common(),
 ) -> None:
@@ -163,11 +165,13 @@ def process(
     config
         Config file.
     out
-        Output folder; `out` beside the config unless given.
+        Output folder, or a URL to publish to (s3://bucket/prefix); `out` beside the config unless given.
+    work
+        Folder of the working stores; the output folder, or `out` beside the config where products go to a URL.
     changes
         key=value changes of the config.
     """
-    _run_flow(config, out, changes, None, common)
+    _run_flow(config, out, work, changes, None, common)
 
 
 @app.command
@@ -177,6 +181,7 @@ def reprocess(
     stage: Annotated[str, Parameter(name="--from")],
     changes: Annotated[list[str], Parameter(name="--set", consume_multiple=True, negative="")] = [],
     out: Out = None,
+    work: Work = None,
     common: Common = Common(),
 ) -> None:
     """Process again from a stage on; what comes before is taken from the stores.
@@ -190,12 +195,16 @@ def reprocess(
     changes
         key=value changes of the config, e.g. kinetics.power=1.
     out
-        Output folder; `out` beside the config unless given.
+        Output folder, or a URL to publish to (s3://bucket/prefix); `out` beside the config unless given.
+    work
+        Folder of the working stores; the output folder, or `out` beside the config where products go to a URL.
     """
-    _run_flow(config, out, changes, stage, common)
+    _run_flow(config, out, work, changes, stage, common)
 
 
-def _run_flow(config: Path, out: Path | None, changes: list[str], stage: str | None, common: Common) -> None:
+def _run_flow(
+    config: Path, out: str | None, work: Path | None, changes: list[str], stage: str | None, common: Common
+) -> None:
     common.start()
     from flows import server
 
@@ -205,20 +214,20 @@ def _run_flow(config: Path, out: Path | None, changes: list[str], stage: str | N
     from pipeline.workflow import STAGES
 
     # a config that is wrong is told before a flow starts
-    load_job(config, out, changes)
+    load_job(config, out, changes, work=work)
     if stage is not None and stage not in STAGES:
         raise ConfigError(f"--from {stage}: not one of {', '.join(STAGES)}")
     from flows import progress
     from flows.process import process as flow
     from flows.process import reprocess as flow_from
 
-    target = None if out is None else str(out)
+    stores = None if work is None else str(work)
     with server.running(), progress.shown(common.progress):
         if stage is None:
-            version = flow(str(config), target, changes)
+            version = flow(str(config), out, changes, work=stores)
         else:
-            version = flow_from(str(config), cast("Stage", stage), changes, target)
-    _print_summary(Path(version))
+            version = flow_from(str(config), cast("Stage", stage), changes, out, work=stores)
+    _print_summary(version)
 
 
 @app.command
@@ -226,6 +235,7 @@ def watch(
     config: Path,
     *,
     out: Out = None,
+    work: Work = None,
     once: Annotated[bool, Parameter(negative="")] = False,
     interval: Annotated[float, Parameter(validator=validators.Number(gt=0))] = 60.0,
     changes: Annotated[list[str], Parameter(name="--set", consume_multiple=True, negative="")] = [],
@@ -238,7 +248,9 @@ def watch(
     config
         Config file; its `watch:` section says what becomes of runs that are not listed.
     out
-        Output folder; `out` beside the config unless given.
+        Output folder, or a URL to publish to; `out` beside the config unless given.
+    work
+        Folder of the working stores; the output folder, or `out` beside the config where products go to a URL.
     once
         Look once and end.
     interval
@@ -253,8 +265,9 @@ def watch(
     with progress.shown(common.progress):
         keep_watching(
             str(config),
-            None if out is None else str(out),
+            out,
             changes,
+            work=None if work is None else str(work),
             once=once,
             interval=interval,
             tell=lambda text: print(text, flush=True),
@@ -266,6 +279,7 @@ def deploy(
     config: Path,
     *,
     out: Out = None,
+    work: Work = None,
     interval: Annotated[float | None, Parameter(validator=validators.Number(gt=0))] = None,
     cron: str | None = None,
     pool: str = "trxas",
@@ -278,7 +292,9 @@ def deploy(
     config
         Config file.
     out
-        Output folder; `out` beside the config unless given.
+        Output folder, or a URL to publish to; `out` beside the config unless given.
+    work
+        Folder of the working stores; the output folder, or `out` beside the config where products go to a URL.
     interval
         Seconds between looks of the watching deployment.
     cron
@@ -289,17 +305,17 @@ def deploy(
     common.start()
     from flows.deploy import deploy as make
 
-    print(make(config, out, interval=interval, cron=cron, pool=pool))
+    print(make(config, out, work, interval=interval, cron=cron, pool=pool))
 
 
 @app.command
-def validate(product: Path, *, common: Common = Common()) -> None:
+def validate(product: str, *, common: Common = Common()) -> None:
     """Check a product against its schema; exit 1 and one line per fault.
 
     Parameters
     ----------
     product
-        A version, its product.zarr, or an output folder.
+        A version, its product.zarr, or an output folder; a path or a URL.
     """
     common.start()
     from pipeline.errors import ProductError
@@ -313,36 +329,56 @@ def validate(product: Path, *, common: Common = Common()) -> None:
 
 
 @app.command
-def show(product: Path, *, as_json: Json = False, common: Common = Common()) -> None:
-    """Print the summary of a product. Comparing two versions is not there yet.
+def show(
+    product: str,
+    other: str | None = None,
+    *,
+    against: str | None = None,
+    as_json: Json = False,
+    common: Common = Common(),
+) -> None:
+    """Print the summary of a product, or what changed between two versions: config, code, inputs, numbers and arrays.
 
     Parameters
     ----------
     product
-        A version, its product.zarr, or an output folder.
+        A version, its product.zarr, or an output folder; a path or a URL.
+    other
+        A second one: what changed from the first to this.
+    against
+        The same the other way round: what changed from this one to PRODUCT. A bare name (v0001) is a version beside PRODUCT.
     as_json
-        Print summary.json.
+        Print JSON: summary.json, or the comparison.
     """
     common.start()
+    if other is not None and against is not None:
+        raise ConfigError("--against: two products are named already")
+    if other is not None or against is not None:
+        _print_comparison(*((against, product) if other is None else (product, other)), as_json=as_json)
+        return
     from pipeline.io import publish
 
     version = publish.resolve(product)
     if as_json:
-        print((version / "summary.json").read_text(encoding="utf-8"))
+        print(json.dumps(publish.read_summary(version), indent=1, ensure_ascii=False))
     else:
-        _print_summary(version)
+        _print_summary(str(version))
 
 
-def _print_summary(version: Path) -> None:
-    from pipeline.errors import ProductError
+def _print_summary(where: str) -> None:
+    from pipeline.io import publish
     from pipeline.summary import summary_text
 
-    try:
-        summary = json.loads((version / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise ProductError(f"{version}: summary.json is missing or damaged; process again") from None
-    print(summary_text(summary))
+    version = publish.resolve(where)
+    print(summary_text(publish.read_summary(version)))
     print(f"product  {version / 'product.zarr'}\nfigures  {version / 'figures'}")
+
+
+def _print_comparison(old: str | None, new: str | None, *, as_json: bool) -> None:
+    from pipeline.comparing import compare_versions, comparison_text
+
+    compared = compare_versions(str(old), str(new))
+    print(json.dumps(compared, indent=1, ensure_ascii=False) if as_json else comparison_text(compared))
 
 
 @app.command
@@ -374,7 +410,7 @@ def dashboard(out: Path, *, port: int = 8080, common: Common = Common()) -> None
 
 @app.command
 def plan(
-    path: Path,
+    path: str,
     *,
     as_json: Json = False,
     changes: Annotated[list[str], Parameter(name="--set", consume_multiple=True, negative="")] = [],
@@ -387,7 +423,7 @@ def plan(
     Parameters
     ----------
     path
-        A product, or a config: its product if it was processed, else its `plan` section or that section's defaults.
+        A product (a path or a URL), or a config: its product if it was processed, else its `plan` section or that section's defaults.
     as_json
         Print JSON.
     changes
@@ -406,7 +442,7 @@ def plan(
 
 @app.command
 def export(
-    product: Path,
+    product: str,
     *,
     format_name: Annotated[Literal["nexus", "xdi", "csv"], Parameter(name="--format")],
     out: Path | None = None,
@@ -417,7 +453,7 @@ def export(
     Parameters
     ----------
     product
-        A version, its product.zarr, or an output folder.
+        A version, its product.zarr, or an output folder; a path or a URL.
     format_name
         nexus, xdi or csv.
     out

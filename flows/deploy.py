@@ -24,7 +24,9 @@ __all__ = ["definitions", "deploy"]
 FILE = Path(__file__).with_name("prefect.yaml")
 
 
-def deploy(config: Path, out: Path | None, *, interval: float | None, cron: str | None, pool: str) -> str:
+def deploy(
+    config: Path, out: str | None, work: Path | None = None, *, interval: float | None, cron: str | None, pool: str
+) -> str:
     """Make or renew the deployments of a dataset, and the work pool; returns what to do next, as text.
 
     Raises
@@ -32,7 +34,7 @@ def deploy(config: Path, out: Path | None, *, interval: float | None, cron: str 
     ConfigError
         If the config is wrong, both kinds of schedule are given, or there is no server.
     """
-    job = load_job(config, out)
+    job = load_job(config, out, work=work)
     if interval is not None and cron is not None:
         raise ConfigError("--interval and --cron: give one of them")
     if not server.lasting():
@@ -41,7 +43,10 @@ def deploy(config: Path, out: Path | None, *, interval: float | None, cron: str 
             "http://127.0.0.1:4200/api here and for the worker"
         )
     dataset = job.config.dataset
-    parameters = {"config": str(config.resolve()), **({} if out is None else {"out": str(out.resolve())})}
+    parameters = {"config": str(config.resolve())}
+    # the worker has another working folder: places are given whole
+    parameters |= {} if out is None else {"out": str(job.target or job.out)}
+    parameters |= {} if work is None else {"work": str(work.resolve())}
     with server.running():
         _make_pool(pool)
         for one in definitions(parameters["config"], dataset):

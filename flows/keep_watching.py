@@ -19,7 +19,16 @@ __all__ = ["keep_watching"]
 Tell = Callable[[str], None]
 
 
-def keep_watching(config: str, out: str | None, changes: list[str], *, once: bool, interval: float, tell: Tell) -> None:
+def keep_watching(
+    config: str,
+    out: str | None,
+    changes: list[str],
+    *,
+    work: str | None = None,
+    once: bool,
+    interval: float,
+    tell: Tell,
+) -> None:
     """Look at the raw folder of a dataset every so many seconds, and process what is new.
 
     With `once` there is one look, runs that only want time to settle are given it, and what goes wrong is raised.
@@ -30,11 +39,11 @@ def keep_watching(config: str, out: str | None, changes: list[str], *, once: boo
     TrxasError
         With `once`, or if the very first look finds the config at fault.
     """
-    load_job(Path(config), out, changes)
+    load_job(Path(config), out, changes, work=work)
     said = ""
     while True:
         try:
-            text = _one_look(config, out, changes, once=once, tell=tell)
+            text = _one_look(config, out, changes, work, once=once, tell=tell)
         except TrxasError as error:
             if once:
                 raise
@@ -47,26 +56,26 @@ def keep_watching(config: str, out: str | None, changes: list[str], *, once: boo
         time.sleep(interval)
 
 
-def _one_look(config: str, out: str | None, changes: list[str], *, once: bool, tell: Tell) -> str:
+def _one_look(config: str, out: str | None, changes: list[str], work: str | None, *, once: bool, tell: Tell) -> str:
     """Look, and run the flow where there is a reason; returns what to say, empty where nothing has changed."""
-    seen = _glance(config, out, changes)
+    seen = _glance(config, out, changes, work)
     if once and seen.settled_in:
         tell(f"files were just written: waiting {seen.settled_in:.0f} s (watch.settle)")
         time.sleep(seen.settled_in)
-        seen = _glance(config, out, changes)
+        seen = _glance(config, out, changes, work)
     if not seen.news and not seen.lines:
         return seen.text if once else ""
     for line in seen.lines:
         tell(line)
     with server.running():
-        state = watch(config, out, changes, return_state=True)
+        state = watch(config, out, changes, work, return_state=True)
     if state.is_completed():
         return str(state.message or state.name)
     error = state.result(raise_on_failure=False)
     raise error if isinstance(error, TrxasError) else TrxasError(str(state.message or state.name))
 
 
-def _glance(config: str, out: str | None, changes: list[str]) -> Look:
-    job = load_job(Path(config), out, changes)
+def _glance(config: str, out: str | None, changes: list[str], work: str | None) -> Look:
+    job = load_job(Path(config), out, changes, work=work)
     with claimed(job.out, "watch"):
         return glance(job, time.time())

@@ -44,20 +44,22 @@ def process(
     changes: list[Change] = [],  # noqa: B006 (Prefect copies it; its UI then asks for a list)
     restart: Stage | None = None,
     waiting: dict[int, str] | None = None,
+    work: str | None = None,
 ) -> str:
-    """Process a dataset; returns the folder of the published version.
+    """Process a dataset; returns the published version, a folder or a URL.
 
     A run that cannot be used is reported and left out; the others give their result all the same.
 
     Args:
         config: Path of the config file, as the worker's machine sees it.
-        out: Output folder; beside the config unless given.
+        out: Output folder, or a URL to publish to; `out` beside the config unless given.
         changes: `key=value` changes of the config.
         restart: Stage from which everything runs again even if it is current.
         waiting: Scan runs to leave out for now, and why.
+        work: Folder of the working stores; the output folder unless given.
     """
     try:
-        job = load_job(Path(config), out, changes)
+        job = load_job(Path(config), out, changes, work=work)
         with called("process", job.config.dataset), claimed(job.out, "process", wait=settings.PATIENCE):
             return _stages(job, restart, waiting or {})
     except TrxasError as error:
@@ -70,6 +72,7 @@ def reprocess(
     stage: Stage = "fits",
     changes: list[Change] = [],  # noqa: B006
     out: str | None = None,
+    work: str | None = None,
 ) -> str:
     """Process a dataset again from a stage on, with changes of the config; what comes before is taken from the stores.
 
@@ -77,10 +80,11 @@ def reprocess(
         config: Path of the config file, as the worker's machine sees it.
         stage: First stage that runs again, even if it is current; earlier ones run where a change demands it.
         changes: `key=value` changes of the config.
-        out: Output folder; beside the config unless given.
+        out: Output folder, or a URL to publish to; `out` beside the config unless given.
+        work: Folder of the working stores; the output folder unless given.
     """
     try:
-        job = load_job(Path(config), out, changes)
+        job = load_job(Path(config), out, changes, work=work)
         with called(f"reprocess-{stage}", job.config.dataset), claimed(job.out, "reprocess", wait=settings.PATIENCE):
             return _stages(job, stage, {})
     except TrxasError as error:

@@ -5,7 +5,6 @@ off: its keys know nothing of files on disk. A task is tried again only where th
 """
 
 import logging
-from pathlib import Path
 from typing import Any
 
 from prefect import task
@@ -17,6 +16,7 @@ from flows import artifacts, settings
 from pipeline import watcher, workflow
 from pipeline.compute import Workers
 from pipeline.errors import may_pass
+from pipeline.io.places import Place
 from pipeline.job import Job
 from pipeline.provenance import Identity
 
@@ -76,7 +76,7 @@ def task_reduce_run(job: Job, run: int, inputs: Identity, workers: Workers) -> b
 
 
 @task(name="show", tags=["show"], **_OPTIONS)
-def task_show(version: Path, former: Path | None) -> None:
+def task_show(version: Place, former: Place | None) -> None:
     """Show a version's summary, quality and figures in Prefect; figures only of another version than the former one."""
     artifacts.show_product(version, figures=version != former)
 

@@ -22,21 +22,23 @@ def watch(
     config: str,
     out: str | None = None,
     changes: list[Change] = [],  # noqa: B006
+    work: str | None = None,
 ) -> str | None:
     """Look once at the raw folder of a dataset; process complete runs where something is new, and publish.
 
     Args:
         config: Path of the config file, as the worker's machine sees it; its `watch:` section says what becomes of runs that are not listed.
-        out: Output folder; beside the config unless given.
+        out: Output folder, or a URL to publish to; `out` beside the config unless given.
         changes: `key=value` changes of the config.
+        work: Folder of the working stores; the output folder unless given.
     """
     try:
-        job = load_job(Path(config), out, changes)
+        job = load_job(Path(config), out, changes, work=work)
         with called("watch", job.config.dataset), claimed(job.out, "watch"):
             seen = tasks.task_look(job, time.time())
             if not seen.news:
                 return nothing_new(seen.text)
-            done = process(config, out, [*changes, *seen.changes], waiting=seen.waiting, return_state=True)
+            done = process(config, out, [*changes, *seen.changes], waiting=seen.waiting, work=work, return_state=True)
             version, error = outcome(done)
             tasks.task_remember(job, seen, version, error)
             return passed_on(done)

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.compute import threads_of
 from pipeline.errors import ConfigError, DataError
 from pipeline.io.exdf import raw_folder, run_folder
+from pipeline.io.places import Place, Remote, place
 from schemas.config import Beams, Config, DelayScanRun, EnergyScanRun
 from schemas.instrument import Instrument, load_instrument
 from schemas.reading import load_config, override
@@ -27,6 +28,8 @@ class Job:
     raw: Path
     out: Path
     instrument: Instrument
+    target: Place | None = None
+    """Where products go, if not to `out`: another folder or a URL; working stores stay in `out`."""
     failed: Mapping[int, str] = field(default_factory=dict)
     """Scan runs that cannot be used, and why; the rest of the dataset goes on without them."""
 
@@ -49,9 +52,9 @@ class Job:
         return self.out / "stages" / self.config.dataset
 
     @property
-    def product_dir(self) -> Path:
+    def product_dir(self) -> Place:
         """Folder of the dataset's versions."""
-        return products_of(self.out, self.config.dataset)
+        return products_of(self.target or self.out, self.config.dataset)
 
     @property
     def reduced_runs(self) -> list[int]:
@@ -138,23 +141,42 @@ def read_config(path: Path, assignments: Iterable[str] = ()) -> Config:
         raise ConfigError(str(error)) from None
 
 
-def out_folder(config: Path, out: Path | str | None = None) -> Path:
-    """Return the output folder of a config: `out` beside it unless given."""
-    return Path(out).resolve() if out is not None else config.resolve().parent / "out"
+def out_folder(config: Path, out: Path | str | None = None) -> Place:
+    """Return the output folder of a config, or the URL that stands for it: `out` beside it unless given."""
+    where = config.resolve().parent / "out" if out is None else place(out)
+    return where.resolve() if isinstance(where, Path) else where
 
 
-def products_of(out: Path, dataset: str) -> Path:
+def products_of(out: Place, dataset: str) -> Place:
     """Return the folder of a dataset's versions."""
     return out / "products" / dataset
 
 
-def load_job(config: Path | str, out: Path | str | None = None, assignments: Iterable[str] = ()) -> Job:
-    """Read a config and find its places; the output folder is `out` beside the config unless given.
+def load_job(
+    config: Path | str,
+    out: Path | str | None = None,
+    assignments: Iterable[str] = (),
+    *,
+    work: Path | str | None = None,
+) -> Job:
+    """Read a config and find its places.
+
+    Parameters
+    ----------
+    config
+        The config file.
+    out
+        Output folder, or a URL to which products are published; the folder `out` beside the config unless given.
+    assignments
+        `key=value` changes of the config.
+    work
+        Folder of the working stores (runs, calibration, stages); the output folder unless given, and `out` beside the
+        config where `out` is a URL: these stores are written in place and renamed, which an object store cannot do.
 
     Raises
     ------
     ConfigError
-        With one line that names the key.
+        With one line that names the key, or the URL that cannot be written to.
     DataError
         If the proposal is not on this machine.
     """
@@ -168,8 +190,20 @@ def load_job(config: Path | str, out: Path | str | None = None, assignments: Ite
         raise ConfigError(str(error)) from None
     base = path.resolve().parent
     _check_files(loaded, base)
-    target = out_folder(path, out)
-    return Job(loaded, base, raw_folder(loaded.raw, base), target, instrument)
+    stores, target = _places(path, out, work)
+    return Job(loaded, base, raw_folder(loaded.raw, base), stores, instrument, target)
+
+
+def _places(config: Path, out: Path | str | None, work: Path | str | None) -> tuple[Path, Place | None]:
+    """Return the folder of the working stores, and where products go if elsewhere."""
+    target = out_folder(config, out)
+    stores = None if work is None else place(work)
+    if isinstance(stores, Remote):
+        raise ConfigError(f"--work {work}: must be a folder on a file system; products may go to a URL (--out)")
+    if isinstance(target, Remote):
+        target.check_writable()
+        return (stores or config.resolve().parent / "out").resolve(), target
+    return (target, None) if stores is None else (stores.resolve(), target)
 
 
 def _check_files(config: Config, base: Path) -> None:

@@ -40,18 +40,18 @@ _HOPELESS = 1.0
 
 
 def make_plan(
-    path: Path, assignments: Iterable[str] = (), *, out: Path | None = None, from_config: bool = False
+    where: Path | str, assignments: Iterable[str] = (), *, out: Path | str | None = None, from_config: bool = False
 ) -> dict[str, Any]:
     """Return the plan for a config (its product if it was processed and fitted, else its `plan` section) or a product.
 
     Parameters
     ----------
-    path
+    where
         A config (.yaml, .yml), or a product as in `publish.resolve`.
     assignments
         key=value changes of the config.
     out
-        Output folder of the config's products; `out` beside it unless given.
+        Output folder of the config's products, or a URL; `out` beside it unless given.
     from_config
         Use the `plan` section even if there is a product.
 
@@ -60,9 +60,10 @@ def make_plan(
     ConfigError, ProductError, DataError
         One line each.
     """
-    if path.suffix not in (".yaml", ".yml"):
-        found = publish.resolve(path)
+    if not str(where).endswith((".yaml", ".yml")):
+        found = publish.resolve(where)
         return plan_of_product(store.open_tree(found / "product.zarr"), f"product {found}")
+    path = Path(where)
     config = read_config(path, assignments)
     note = "there is no product of this config yet"
     version = None if from_config else publish.latest(products_of(out_folder(path, out), config.dataset))

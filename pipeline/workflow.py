@@ -24,6 +24,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.io import dos_files, manifest, publish, store
 from pipeline.io.euxfel import Run, open_run
 from pipeline.io.ledger import Ledger
+from pipeline.io.places import Place
 from pipeline.job import Job
 from pipeline.kinetics import SEED
 from pipeline.labelling import fluence_of, labelled, select
@@ -109,13 +110,20 @@ _CODE = {
         ),
     ),
     "fits": fits.MODULES,
-    "product": ("pipeline.summary", "pipeline.plots", "pipeline.io.publish", "schemas.products", "schemas.datasets"),
+    "product": (
+        "pipeline.summary",
+        "pipeline.plots",
+        "pipeline.io.publish",
+        "pipeline.io.store",
+        "schemas.products",
+        "schemas.datasets",
+    ),
 }
 """Whose sources decide whether a stage is current."""
 
 
-def process(job: Job, *, progress: Progress | None = None) -> Path:
-    """Take a dataset from raw runs to a published product; returns the folder of its version.
+def process(job: Job, *, progress: Progress | None = None) -> Place:
+    """Take a dataset from raw runs to a published product; returns its version, a folder or a URL.
 
     Raises
     ------
@@ -390,8 +398,8 @@ def _dos(job: Job, dos: DosColumn) -> xr.DataArray:
     return dos_files.read_dos(job.base / dos.file, dos.column, energy_zero=job.config.mixture.energy_zero)
 
 
-def publish_product(job: Job) -> Path:
-    """Assemble, validate and publish the product; returns the folder of the version that holds it.
+def publish_product(job: Job) -> Place:
+    """Assemble, validate and publish the product; returns the version that holds it, a folder or a URL.
 
     The same arrays from the same config, inputs and code are not published twice.
     """
@@ -404,11 +412,13 @@ def publish_product(job: Job) -> Path:
             "code": code_hash(_CODE["product"]),
         }
     )
+    # what was published where: the same stages may serve a folder and a bucket
+    entry = "product" if job.target is None else f"product at {job.target}"
     latest = publish.latest(job.product_dir)
     if (
         latest is not None
-        and manifest.is_current(job.stage_dir, "product", key)
-        and latest.name == stages["product"]["version"]
+        and manifest.is_current(job.stage_dir, entry, key)
+        and latest.name == stages[entry]["version"]
     ):
         return latest
     groups: dict[str, xr.Dataset] = {"/": xr.Dataset()}
@@ -420,6 +430,7 @@ def publish_product(job: Job) -> Path:
         "schema_version": SCHEMA_VERSION,
         "dataset": job.config.dataset,
         "code_version": code_version(),
+        "code_hash": code_hash(module for modules in _CODE.values() for module in modules),
         "config": job.config.model_dump_json(by_alias=True),
         "inputs": {f"r{n:04d}": audit.get("files", []) for n, audit in audits.items()},
         "calibration": stages["calibration"]["key"],
@@ -432,8 +443,10 @@ def publish_product(job: Job) -> Path:
     tree.attrs = attrs
     summary = summarise(tree, job.config, audits={n: a.get("audit", []) for n, a in audits.items()}, warnings=notes)
     beams_figure = job.calibrations / stages["calibration"]["key"] / "beams.png"
-    version = publish.publish(job.product_dir, tree, summary, draw=draw_product, extra_figures=[beams_figure])
-    manifest.record(job.stage_dir, "product", key, version=version.name)
+    version = publish.publish(
+        job.product_dir, tree, summary, draw=draw_product, extra_figures=[beams_figure], work=job.stage_dir
+    )
+    manifest.record(job.stage_dir, entry, key, version=version.name)
     return version
 
 

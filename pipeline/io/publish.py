@@ -1,6 +1,8 @@
-"""Versions of a product: written aside, checked, renamed into place, then pointed at. A version never changes.
+"""Versions of a product: written aside, checked, put into place whole, then pointed at. A version never changes.
 
-Readers resolve `latest.json` once and open the version's folder; nobody sees half a product.
+Readers resolve `latest.json` once and open the version's folder; nobody sees half a product. On a file system a version
+appears by a rename. An object store has none: there a publisher first makes a number its own (`_claim`), puts the objects
+under it, `summary.json` last, and only then the pointer, which is one object and one request.
 """
 
 from __future__ import annotations
@@ -8,7 +10,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,16 +22,35 @@ from pydantic import ValidationError
 
 from pipeline.errors import ProductError
 from pipeline.io import store
+from pipeline.io.places import Place, Remote, place
 from pipeline.provenance import tree_hash, write_json
 from schemas.products import Pointer, Summary, product_faults
 
-__all__ = ["check", "latest", "publish", "resolve"]
+__all__ = ["check", "datasets", "latest", "publish", "read_summary", "resolve", "versions"]
 
 _VERSION = re.compile(r"v(\d{4,})")
+_CLAIM = "claim-"
+PATIENCE = 50
+"""Attempts to make a number one's own; publishers that meet step back for a random time, so two are few."""
 
 
-def latest(folder: Path) -> Path | None:
-    """Return the folder of the latest version, or None where nothing was published."""
+def versions(folder: Place) -> list[Place]:
+    """Return the finished versions of a dataset's folder, the oldest first."""
+    if isinstance(folder, Path) and not folder.is_dir():
+        return []
+    return sorted((p for p in folder.iterdir() if _number(p) and _is_finished(p)), key=_number)
+
+
+def datasets(out: Place) -> list[Place]:
+    """Return the folders of the datasets of which an output folder or URL holds a product."""
+    root = out / "products"
+    if isinstance(root, Path) and not root.is_dir():
+        return []
+    return sorted((p for p in root.iterdir() if latest(p) is not None), key=lambda p: p.name)
+
+
+def latest(folder: Place) -> Place | None:
+    """Return the latest version of a dataset's folder, or None where nothing was published."""
     try:
         pointer = Pointer.model_validate_json((folder / "latest.json").read_text(encoding="utf-8"))
     except OSError:
@@ -40,14 +63,15 @@ def latest(folder: Path) -> Path | None:
     return version if version.is_dir() else None
 
 
-def resolve(path: Path) -> Path:
-    """Return the folder of a version from itself, its product.zarr, latest.json, a dataset's or an output folder.
+def resolve(where: Place | str) -> Place:
+    """Return a version from itself, its product.zarr, latest.json, a dataset's or an output folder; paths or URLs.
 
     Raises
     ------
     ProductError
         If there is no product, or an output folder holds several datasets.
     """
+    path = place(where)
     if path.name == "product.zarr" and path.is_dir():
         return path.parent
     if (path / "product.zarr").is_dir():
@@ -57,17 +81,28 @@ def resolve(path: Path) -> Path:
     found = latest(path)
     if found is not None:
         return found
-    datasets = sorted(p for p in (path / "products").glob("*") if latest(p) is not None)
-    if len(datasets) == 1:
-        only = latest(datasets[0])
+    there = datasets(path)
+    if len(there) == 1:
+        only = latest(there[0])
         if only is not None:
             return only
-    if datasets:
-        raise ProductError(f"{path}: holds several datasets ({', '.join(p.name for p in datasets)}); name one of them")
+    if there:
+        raise ProductError(f"{path}: holds several datasets ({', '.join(p.name for p in there)}); name one of them")
     raise ProductError(f"{path}: no product there; run `trxas process` first")
 
 
-def check(version: Path) -> list[str]:
+def read_summary(version: Place) -> dict[str, object]:
+    """Return the summary of a version as it is written; raises ProductError if it is missing or damaged."""
+    try:
+        summary = json.loads((version / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        summary = None
+    if not isinstance(summary, dict):
+        raise ProductError(f"{version}: summary.json is missing or damaged; process again")
+    return summary
+
+
+def check(version: Place) -> list[str]:
     """Return one line per fault of a published version: its groups and its summary."""
     faults = product_faults(store.open_tree(version / "product.zarr"))
     try:
@@ -80,19 +115,20 @@ def check(version: Path) -> list[str]:
 
 
 def publish(
-    folder: Path,
+    folder: Place,
     tree: xr.DataTree,
     summary: dict[str, object],
     *,
     draw: Callable[[xr.DataTree, dict[str, object], Path], None],
     extra_figures: Sequence[Path] = (),
-) -> Path:
+    work: Path | None = None,
+) -> Place:
     """Validate a product and publish it as the next version.
 
     Parameters
     ----------
     folder
-        The dataset's folder.
+        The dataset's folder, on the file system or behind a URL.
     tree
         The groups, with all root attributes but `created` and `product_hash`.
     summary
@@ -101,25 +137,29 @@ def publish(
         Draws the figures of a tree into a folder.
     extra_figures
         Pictures to copy.
+    work
+        Local folder in which the version is made ready; the dataset's own unless that is behind a URL.
 
     Returns
     -------
-    Path
-        The version's folder.
+    Path or Remote
+        The version.
 
     Raises
     ------
     ProductError
         If the product does not match its schema; then nothing is published.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder if isinstance(folder, Path) else work
+    if aside is None:
+        raise ValueError("publishing to a URL needs a local work folder")
+    aside.mkdir(parents=True, exist_ok=True)
     stamp = {"product_hash": tree_hash(tree), "created": datetime.now(UTC).isoformat(timespec="seconds")}
-    partial = folder / f".partial-{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = aside / f".partial-{os.getpid()}-{secrets.token_hex(4)}"
     try:
         tree = tree.copy()
         tree.attrs = {**tree.attrs, **stamp}
-        store.write_tree(partial / "product.zarr", tree)
+        store.write_tree(partial / "product.zarr", tree, whole_arrays=True)
         faults = product_faults(store.open_tree(partial / "product.zarr"))
         if faults:
             raise ProductError(f"the product is not valid and was not published: {'; '.join(faults[:5])}")
@@ -128,23 +168,37 @@ def publish(
         for figure in extra_figures:
             if figure.is_file():
                 shutil.copy(figure, partial / "figures" / figure.name)
-        version = _claim(folder, partial, {**summary, **stamp})
+        content = {**summary, **stamp}
+        version = _rename(folder, partial, content) if isinstance(folder, Path) else _upload(folder, partial, content)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    pointer = Pointer.model_validate({"version": version.name, "path": version.name, **stamp})
-    write_json(folder / "latest.json", pointer.model_dump())
+    _point(folder, version)
     return version
 
 
-def _claim(folder: Path, partial: Path, summary: dict[str, object]) -> Path:
+def _write_summary(partial: Path, content: dict[str, object], version: str) -> None:
+    text = Summary.model_validate({**content, "version": version}).model_dump_json(indent=1)
+    (partial / "summary.json").write_text(json.dumps(json.loads(text), indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _is_finished(version: Place) -> bool:
+    return (version / "summary.json").is_file()
+
+
+def _number(version: Place) -> int:
+    found = _VERSION.fullmatch(version.name)
+    return int(found[1]) if found else 0
+
+
+def _next(folder: Place) -> str:
+    return f"v{max((_number(p) for p in folder.iterdir()), default=0) + 1:04d}"
+
+
+def _rename(folder: Path, partial: Path, content: dict[str, object]) -> Path:
     """Rename the finished folder to the next free version; another publisher may take a number at the same time."""
     while True:
-        numbers = [int(m[1]) for p in folder.iterdir() if (m := _VERSION.fullmatch(p.name))]
-        version = folder / f"v{max(numbers, default=0) + 1:04d}"
-        content = Summary.model_validate({**summary, "version": version.name}).model_dump_json(indent=1)
-        (partial / "summary.json").write_text(
-            json.dumps(json.loads(content), indent=1, ensure_ascii=False), encoding="utf-8"
-        )
+        version = folder / _next(folder)
+        _write_summary(partial, content, version.name)
         try:
             # rename onto an existing folder that is not empty fails, so that a number is taken once
             partial.rename(version)
@@ -153,3 +207,60 @@ def _claim(folder: Path, partial: Path, summary: dict[str, object]) -> Path:
                 raise
         else:
             return version
+
+
+def _claim(folder: Remote) -> tuple[Remote, Remote]:
+    """Make the next number one's own; returns the version and the object that marks it as taken.
+
+    Conditional writes are not known to every object store, but listings that show every finished write are. So a publisher
+    puts a mark of its own under the number, then lists: the number is its own if nothing else is there. Of two that
+    meet, the one that lists later sees both marks, so never do both go on; both may step back, and try again later.
+    """
+    for attempt in range(PATIENCE):
+        version = folder / _next(folder)
+        mark = version / f"{_CLAIM}{secrets.token_hex(8)}"
+        mark.write_text(datetime.now(UTC).isoformat())
+        if [p.name for p in version.iterdir()] == [mark.name]:
+            return version, mark
+        mark.remove()
+        time.sleep(secrets.randbelow(1000) * 2e-5 * min(attempt + 1, 20))
+    raise ProductError(
+        f"{folder}: {PATIENCE} attempts to take a version number failed; others publish there; try again"
+    )
+
+
+def _upload(folder: Remote, partial: Path, content: dict[str, object]) -> Remote:
+    """Put a finished folder under a number of its own; its summary comes last and makes it a version."""
+    version, mark = _claim(folder)
+    _write_summary(partial, content, version.name)
+    files = {p.relative_to(partial).as_posix(): p for p in sorted(partial.rglob("*")) if p.is_file()}
+    last = files.pop("summary.json")
+    # where this ends half way the mark stays: the number is not taken again, and without summary it is no version
+    version.upload(files)
+    version.upload({last.name: last})
+    mark.remove()
+    return version
+
+
+def _point(folder: Place, version: Place) -> None:
+    """Point at the newest finished version, which is this one unless another publisher was quicker to finish a later.
+
+    Looking again after writing keeps the pointer from going back: whoever writes it last has seen all that were finished.
+    """
+    while True:
+        summary = read_summary(version)
+        pointer = Pointer.model_validate(
+            {
+                "version": version.name,
+                "path": version.name,
+                **{k: summary[k] for k in ("product_hash", "created", "schema_version")},
+            }
+        )
+        if isinstance(folder, Path):
+            write_json(folder / "latest.json", pointer.model_dump())
+        else:
+            (folder / "latest.json").write_text(pointer.model_dump_json(indent=1))
+        later = [p for p in folder.iterdir() if _number(p) > _number(version) and _is_finished(p)]
+        if not later:
+            return
+        version = max(later, key=_number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import shutil
 import warnings
@@ -15,9 +16,12 @@ import xarray as xr
 import zarr
 
 from pipeline.errors import ProductError
+from pipeline.io.places import Place
 
 __all__ = [
+    "CHUNK_BYTES",
     "exchange",
+    "few_chunks",
     "open_dataset",
     "open_tree",
     "plain",
@@ -27,6 +31,9 @@ __all__ = [
     "write_dataset",
     "write_tree",
 ]
+
+CHUNK_BYTES = 2**20
+"""Bytes of a product's chunk at most, uncompressed: one request to an object store, a few milliseconds to decode."""
 
 
 @contextmanager
@@ -43,14 +50,49 @@ def write_dataset(path: Path, dataset: xr.Dataset) -> None:
     write_tree(path, xr.DataTree(dataset))
 
 
-def write_tree(path: Path, tree: xr.DataTree) -> None:
-    """Write a tree of datasets whole, with consolidated metadata."""
+def write_tree(path: Path, tree: xr.DataTree, *, whole_arrays: bool = False) -> None:
+    """Write a tree of datasets whole, with consolidated metadata.
+
+    Parameters
+    ----------
+    path
+        Folder to write; an existing one is replaced.
+    tree
+        The datasets.
+    whole_arrays
+        Chunk by `few_chunks`, for arrays that are read in slices along any dim; else zarr decides.
+    """
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.parent.mkdir(parents=True, exist_ok=True)
     with quiet():
-        tree.map_over_datasets(plain).to_zarr(partial, mode="w", zarr_format=3, consolidated=True)
+        tree = tree.map_over_datasets(plain)
+        encoding = {n.path: _encoding(n.to_dataset(inherit=False)) for n in tree.subtree} if whole_arrays else None
+        tree.to_zarr(partial, mode="w", zarr_format=3, consolidated=True, encoding=encoding)
     replace_folder(partial, path)
+
+
+def few_chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Return the chunks of an array that people read by trace, by spectrum and by map.
+
+    One chunk as long as it holds less than `CHUNK_BYTES`: a slice along any dim is then a single read. Larger arrays are cut
+    along their first dims (fluence, scan) first, so that a map of delay against energy stays whole.
+    """
+    chunks = list(shape)
+    for i in range(len(shape)):
+        rest = itemsize * math.prod(chunks[i + 1 :])
+        if rest * chunks[i] <= CHUNK_BYTES:
+            break
+        chunks[i] = max(1, CHUNK_BYTES // rest)
+    return tuple(max(1, n) for n in chunks)
+
+
+def _encoding(dataset: xr.Dataset) -> dict[str, dict[str, object]]:
+    return {
+        str(name): {"chunks": few_chunks(variable.shape, variable.dtype.itemsize)}
+        for name, variable in dataset.variables.items()
+        if variable.shape
+    }
 
 
 def replace_folder(partial: Path, path: Path) -> None:
@@ -97,12 +139,12 @@ def open_dataset(path: Path, *, chunks: dict[str, int] | None = None) -> xr.Data
         return xr.open_zarr(path, chunks=chunks, consolidated=True)
 
 
-def open_tree(path: Path) -> xr.DataTree:
-    """Open a tree lazily; raises ProductError naming the path if there is none."""
+def open_tree(path: Place) -> xr.DataTree:
+    """Open a tree lazily, from a folder or a URL; raises ProductError naming it if there is none."""
     if not (path / "zarr.json").is_file():
         raise ProductError(f"{path}: no product there")
     try:
-        return xr.open_datatree(path, engine="zarr")
+        return xr.open_datatree(str(path), engine="zarr")
     except Exception as error:
         raise ProductError(f"{path}: cannot be opened ({str(error).splitlines()[0]})") from None
 
