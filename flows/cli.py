@@ -325,7 +325,7 @@ def validate(product: str, *, common: Common = Common()) -> None:
     faults = publish.check(version)
     if faults:
         raise ProductError("\n".join(faults))
-    print(f"{version}: valid")
+    print(f"{version}: valid{publish.age(version)}")
 
 
 @app.command
@@ -366,12 +366,18 @@ def show(
 
 
 def _print_summary(where: str) -> None:
+    from pipeline.errors import ProductError
     from pipeline.io import publish
     from pipeline.summary import summary_text
 
     version = publish.resolve(where)
-    print(summary_text(publish.read_summary(version)))
-    print(f"product  {version / 'product.zarr'}\nfigures  {version / 'figures'}")
+    try:
+        print(summary_text(publish.read_summary(version)))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ProductError(
+            f"{version}: summary.json lacks {error}; `trxas validate` lists every fault, processing again writes it anew"
+        ) from None
+    print(f"product  {version / 'product.zarr'}{publish.age(version)}\nfigures  {version / 'figures'}")
 
 
 def _print_comparison(old: str | None, new: str | None, *, as_json: bool) -> None:

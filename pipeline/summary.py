@@ -216,7 +216,7 @@ def _constants_under_peaks(tree: xr.DataTree) -> list[str]:
 def summary_text(summary: Mapping[str, Any]) -> str:
     """Return a summary as text for a terminal."""
     lines = [f"{summary['dataset']}  {summary.get('version', '')}  {summary.get('created', '')}", ""]
-    for fit in summary["kinetics"]:
+    for fit in summary.get("kinetics", []):
         if all(p["value"] is None for p in fit["parameters"].values()):
             lines.append(f"kinetics at {fit['fluence']:g} mJ/cm²: no fit, no delay scan")
             continue
@@ -234,33 +234,34 @@ def summary_text(summary: Mapping[str, Any]) -> str:
                     f"  {name:9s} not determined   68 %: {low} … {high} ps"
                     + (f"   {p['verdict']}" if p["verdict"] else "")
                 )
-    if summary["alpha"]:
+    if summary.get("alpha"):
         lines.append("excited fraction")
-        for row in summary["alpha"]:
+        for row in summary.get("alpha", []):
             a = row["alpha"]
             shown = "–" if a["value"] is None else f"{_pm(100 * a['value'], 100 * (a['stderr'] or 0))} %"
-            model = "" if row["model_stderr"] is None else f"   other models: ± {100 * row['model_stderr']:.2g} %"
-            lines.append(f"  {row['fluence']:6g} mJ/cm²  α = {shown}{model}")
-        if summary["slope"]["value"] is not None:
-            s = summary["slope"]
+            model = row.get("model_stderr")
+            other = "" if model is None else f"   other models: ± {100 * model:.2g} %"
+            lines.append(f"  {row['fluence']:6g} mJ/cm²  α = {shown}{other}")
+        s = summary.get("slope") or {"value": None}
+        if s["value"] is not None:
             lines.append(f"  slope {_pm(100 * s['value'], 100 * (s['stderr'] or 0))} % per mJ/cm²")
-    if summary["peaks"]:
+    if summary.get("peaks"):
         lines.append("peaks of the difference")
-        for row in summary["peaks"]:
+        for row in summary.get("peaks", []):
             p, a = row["position"], row["amplitude"]
             lines.append(
                 f"  {row['peak']} {row['fluence']:6g} mJ/cm² {row['delay']:7.2f} ps  {_pm(p['value'], p['stderr'])} eV"
                 f"   {_pm(1e3 * a['value'], 1e3 * (a['stderr'] or 0))} mOD"
             )
     lines.append("runs")
-    for run in summary["runs"]:
+    for run in summary.get("runs", []):
         noise = "–" if run["noise_ratio"] is None else f"{run['noise_ratio']:.2f}"
         lines.append(
             f"  {run['run']:4d} {run['kind']:12s} {run['pulses_used']:>8d} of {run['frames_expected']} pulses used, "
             f"noise/photon noise {noise}"
         )
         lines += [f"       ! {text}" for text in run["audit"]]
-    lines += [f"WARNING {text}" for text in summary["warnings"]]
+    lines += [f"WARNING {text}" for text in summary.get("warnings", [])]
     return "\n".join(lines)
 
 

@@ -385,6 +385,19 @@ class Watch(Strict):
     for. Runs without one are judged by `settle`."""
 
 
+class Sample(Strict):
+    """What was measured; changes no number, but other programs want to know it (exports)."""
+
+    name: str | None = None
+    """Name of the sample; the dataset's name unless given."""
+    formula: str | None = None
+    """Chemical formula, e.g. BaBiO3."""
+    element: Annotated[str, Field(pattern=r"^[A-Z][a-z]?$")] | None = None
+    """Symbol of the absorbing element, e.g. O."""
+    edge: Annotated[str, Field(pattern=r"^(K|[LMN][1-7]?)$")] | None = None
+    """Absorption edge, e.g. K or L3."""
+
+
 class Proposal(Strict):
     """Raw data at the facility."""
 
@@ -436,6 +449,8 @@ class Config(Strict):
     """Where it runs."""
     watch: Watch = Watch()
     """How runs that come in are taken up."""
+    sample: Sample = Sample()
+    """What was measured."""
 
     def run_of(self, number: int) -> EnergyScanRun | DelayScanRun | None:
         """Return the scan entry of a run, or None for the dark and flat-field runs."""

@@ -7,7 +7,7 @@ and the reference page.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import xarray as xr
@@ -43,6 +43,13 @@ class Variable:
     required: bool = True
     stderr: bool = False
     """True: a variable `<name>_stderr` of the same dims and units belongs to it."""
+    since: int = 1
+    """Version of the product's schema that brought it; older products may lack it."""
+
+
+def _optional(dims: tuple[str, ...], units: str, text: str, kind: Kind = "float", *, stderr: bool = False) -> Variable:
+    """Describe a variable that a product may lack."""
+    return Variable(dims, units, text, kind, required=False, stderr=stderr)
 
 
 @dataclass(frozen=True)
@@ -60,15 +67,19 @@ class DatasetSpec:
             yield name, variable
             if variable.stderr:
                 text = f"standard error of {name}"
-                yield f"{name}_stderr", Variable(variable.dims, variable.units, text, required=variable.required)
+                yield f"{name}_stderr", replace(variable, text=text, kind="float", stderr=False)
 
-    def faults(self, dataset: xr.Dataset) -> list[str]:
-        """Return one line per fault: variable, what was expected, what was found."""
+    def faults(self, dataset: xr.Dataset, version: int | None = None) -> list[str]:
+        """Return one line per fault: variable, what was expected, what was found.
+
+        A dataset of an older schema `version` may lack what came later; what it has must be right all the same.
+        """
         found: list[str] = []
-        for name, expected in self.coords.items():
-            found += _faults_of(self.name, name, expected, dataset, "coordinate")
-        for name, expected in self.expanded():
-            found += _faults_of(self.name, name, expected, dataset, "variable")
+        for what, items in (("coordinate", self.coords.items()), ("variable", self.expanded())):
+            for name, variable in items:
+                later = version is not None and variable.since > version
+                expected = replace(variable, required=False) if later else variable
+                found += _faults_of(self.name, name, expected, dataset, what)
         return found
 
     def describe(self, dataset: xr.Dataset) -> xr.Dataset:
@@ -158,6 +169,7 @@ def _difference(dims: tuple[str, ...]) -> dict[str, Variable]:
         "n_pulses": Variable(dims, "1", "pulses in the bin", "int"),
         "photons_pumped": Variable(dims, "1", "photons through the pumped sample"),
         "photons_unpumped": Variable(dims, "1", "photons through the unpumped sample"),
+        "n_trains": Variable(dims, "1", "trains with pulses in the bin", "int", required=False),
         **_constant(()),
     }
 
@@ -229,6 +241,11 @@ PEAKS = DatasetSpec(
         "amplitude": Variable(_PEAK, "1", "height of the line", stderr=True),
         "fwhm": Variable(_PEAK, "eV", "full width at half maximum", stderr=True),
         "detected": Variable(_PEAK, "1", "the line is above the noise", "bool"),
+        "shift": _optional(_PEAK[1:], "eV", "shift of A against its position at the latest delay", stderr=True),
+        "separation": _optional(_PEAK[1:], "eV", "distance of B from A, B − A", stderr=True),
+        "offset": _optional(_PEAK[1:], "OD", "constant under the lines, 0: not asked for", stderr=True),
+        "redchi": _optional(_PEAK[1:], "1", "χ² per degree of freedom of the chosen lines"),
+        "n_bins": _optional(_PEAK[1:], "1", "energies used", "int"),
     },
 )
 
@@ -259,6 +276,8 @@ KINETICS = DatasetSpec(
         "fit": Variable(_TRACE, "1", "fitted difference"),
         "residual": Variable(_TRACE, "1", "data minus fit"),
         "redchi": Variable(("fluence",), "1", "χ² per degree of freedom"),
+        "chi2": _optional(("fluence",), "1", "χ² of the fit"),
+        "dof": _optional(("fluence",), "1", "degrees of freedom of the fit"),
         "crb": Variable(_PARAMETER, "ps", "smallest standard error that these delays and errors allow (Cramér-Rao)"),
         "systematic": Variable(_PARAMETER, "ps", "change if a fixed t_d or irf_sigma were wrong by 10 fs"),
         "t50": Variable(("fluence",), "ps", "time of 50 % rise of the strongest trace", stderr=True),
@@ -313,6 +332,7 @@ MIXTURE = DatasetSpec(
         "fluence": _FLUENCE,
         "energy": Variable(("energy",), "eV", "photon energy"),
         "model": Variable(("model",), "1", "model of the two states, the reported one first", "str", required=False),
+        "delay": replace(_DELAY, required=False),
     },
     {
         "alpha": Variable(("fluence",), "1", "excited fraction at delays ≥ min_delay", stderr=True),
@@ -343,6 +363,22 @@ MIXTURE = DatasetSpec(
         "component_excited": Variable(("fluence", "energy"), "1", "excited-state part of the fitted pumped spectrum"),
         "fit": Variable(("fluence", "energy"), "1", "fitted difference"),
         "residual": Variable(("fluence", "energy"), "1", "difference minus fit"),
+        "alpha_ci68": _optional(("fluence", "bound"), "1", "68 % interval of alpha, limited to 0 … 1"),
+        "alpha_ci95": _optional(("fluence", "bound"), "1", "95 % interval of alpha, limited to 0 … 1"),
+        "alpha_stderr_independent": _optional(
+            ("fluence",), "1", "standard error of alpha from its own delta_xas alone"
+        ),
+        "alpha_covariance": _optional(
+            ("fluence", "fluence_other"), "1", "covariance of the alphas, which share the ground-state spectrum"
+        ),
+        "alpha_delay": _optional(("fluence", "delay"), "1", "excited fraction at every delay", stderr=True),
+        "linear_chi2": _optional((), "1", "χ² of alpha linear in fluence, fluences − 2 degrees of freedom"),
+        "linear_p": _optional((), "1", "probability of linear_chi2 by chance"),
+        "ground_redchi": _optional((), "1", "χ² per degree of freedom of the unpumped spectra"),
+        "scale": _optional((), "1", "optical density per unit of the ground DOS", stderr=True),
+        "ground_shift": _optional((), "eV", "shift of the ground DOS", stderr=True),
+        "excited_shift": _optional((), "eV", "shift of the excited DOS", stderr=True),
+        "extra_fwhm": _optional((), "eV", "broadening beyond what the config names", stderr=True),
     },
 )
 

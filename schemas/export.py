@@ -1,4 +1,4 @@
-"""Writes the JSON Schemas of config, instrument profile, scenario and summary to `schemas/json/`."""
+"""Writes what is generated from the schemas: JSON Schemas in `schemas/json/`, reference pages in `docs/reference/`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from schemas import config, products
+from schemas import config, products, reference
 from schemas.instrument import Instrument
 from schemas.scenario import Scenario
 
-__all__ = ["documents", "write"]
+__all__ = ["documents", "pages", "write"]
 
 FOLDER = Path(__file__).parent / "json"
+PAGES = Path(__file__).parents[1] / "docs" / "reference"
 _DRAFT = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
 
 
@@ -26,16 +27,23 @@ def documents() -> dict[str, dict[str, Any]]:
     }
 
 
+def pages() -> dict[str, str]:
+    """Return every reference page by file name."""
+    return {"config.md": reference.config_page(), "product.md": reference.product_page()}
+
+
 def as_text(document: dict[str, Any]) -> str:
     """Return a schema as the text of its file."""
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def write(folder: Path = FOLDER) -> None:
-    """Write all schemas."""
-    folder.mkdir(exist_ok=True)
-    for name, document in documents().items():
-        (folder / name).write_text(as_text(document), encoding="utf-8")
+def write(folder: Path = FOLDER, page_folder: Path = PAGES) -> None:
+    """Write all schemas and pages."""
+    texts = {folder / name: as_text(document) for name, document in documents().items()}
+    texts |= {page_folder / name: page for name, page in pages().items()}
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

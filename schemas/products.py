@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 import xarray as xr
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas import datasets
 
@@ -17,6 +18,8 @@ __all__ = [
     "Pointer",
     "Summary",
     "product_faults",
+    "schema_version",
+    "summary_faults",
     "to_json_schema",
 ]
 
@@ -51,16 +54,22 @@ class Estimate(_Strict):
     """A number with its standard error; null where the data give none."""
 
     value: float | None
+    """The number; null: the data give none."""
     stderr: float | None
+    """Its standard error."""
     unit: str
+    """Its unit."""
 
 
 class Tau(_Strict):
     """One time of the kinetic fit."""
 
     value: float | None
+    """Fitted value; null: no fit."""
     stderr: float | None
+    """Its standard error."""
     unit: str = "ps"
+    """Its unit."""
     ci68: tuple[float | None, float | None]
     """Null: open."""
     ci95: tuple[float | None, float | None]
@@ -79,15 +88,20 @@ class KineticsSummary(_Strict):
     """The kinetic fit at one fluence."""
 
     fluence: float
+    """Pump fluence [mJ/cm²]."""
     parameters: dict[str, Tau]
+    """By name: t_d, irf_sigma, tau1, tau2, tau3."""
     redchi: float | None
+    """χ² per degree of freedom."""
 
 
 class AlphaSummary(_Strict):
     """The mixture at one fluence."""
 
     fluence: float
+    """Pump fluence [mJ/cm²]."""
     alpha: Estimate
+    """Excited fraction."""
     model_stderr: float | None = None
     """Model error: distance of the values that other DOS give; null where there is one model."""
 
@@ -96,22 +110,34 @@ class PeakSummary(_Strict):
     """One peak at one fluence and delay."""
 
     peak: str
+    """A (positive) or B (negative)."""
     fluence: float
+    """Pump fluence [mJ/cm²]."""
     delay: float
+    """Pump-probe delay [ps]."""
     position: Estimate
+    """Position of the line."""
     amplitude: Estimate
+    """Height of the line."""
 
 
 class RunSummary(_Strict):
     """One run's bookkeeping."""
 
     run: int
+    """Run number."""
     kind: str
+    """flat_field, energy_scan or delay_scan."""
     frames_expected: int
+    """Trains × pulses of the run."""
     frames_read: int
+    """Frames recorded and read."""
     pulses_used: int
+    """Pulses in the result."""
     noise_ratio: float | None
+    """Scatter of pumped/unpumped over photon noise; 1 is the limit."""
     null_chi2: float | None
+    """χ² per degree of freedom, odd against even trains."""
     audit: list[str]
     """What the audit found, one line each."""
 
@@ -120,18 +146,29 @@ class Summary(_Strict):
     """summary.json: the numbers a person wants first."""
 
     schema_version: int
+    """Version of the schema that this was written with."""
     dataset: str
+    """Name of the dataset."""
     version: str
+    """Name of the version."""
     created: str
+    """When it was published, UTC."""
     product_hash: str
+    """Hash of all arrays."""
     kinetics: list[KineticsSummary]
+    """Kinetic fit, one entry per fluence."""
     alpha: list[AlphaSummary]
+    """Excited fraction, one entry per fluence."""
     slope: Estimate
+    """Slope of alpha against fluence."""
     slope_model_stderr: float | None = None
     """Model error of the slope."""
     intercept: Estimate
+    """Intercept of alpha against fluence; 0 where it is proportional."""
     peaks: list[PeakSummary]
+    """Peaks A and B where they were detected."""
     runs: list[RunSummary]
+    """What became of every run."""
     warnings: list[str]
     """What a person must know before using the numbers."""
 
@@ -140,27 +177,61 @@ class Pointer(_Strict):
     """latest.json: resolved once by a reader, replaced atomically by a publisher."""
 
     version: Annotated[str, Field(pattern=r"^v\d{4,}$")]
+    """Name of the newest version."""
     path: str
     """Folder of the version, relative to this file."""
     product_hash: str
+    """Hash of its arrays."""
     created: str
+    """When it was published, UTC."""
     schema_version: int = SCHEMA_VERSION
+    """Version of the schema that it was written with."""
+
+
+def schema_version(tree: xr.DataTree) -> int | None:
+    """Return the version of the schema that a product was written with; None where it does not say."""
+    version = tree.attrs.get("schema_version")
+    return version if isinstance(version, int) else None
 
 
 def product_faults(tree: xr.DataTree) -> list[str]:
-    """Return one line per fault of a product: missing groups, attributes, variables; wrong dims, dtypes, units."""
+    """Return one line per fault of a product: missing groups, attributes, variables; wrong dims, dtypes, units.
+
+    A product of an older schema may lack what came later.
+    """
     found = [f"/: attribute {name} is missing" for name in ROOT_ATTRIBUTES if name not in tree.attrs]
-    version = tree.attrs.get("schema_version")
-    if version is not None and version != SCHEMA_VERSION:
-        found.append(f"/: schema_version {version} found, this program knows {SCHEMA_VERSION}")
+    version = schema_version(tree)
+    if version is not None and version > SCHEMA_VERSION:
+        found.append(f"/: schema_version {version} found, this program knows {SCHEMA_VERSION} and older; update trxas")
+    elif version is None and "schema_version" in tree.attrs:
+        found.append(f"/: schema_version {tree.attrs['schema_version']!r} found, a whole number expected")
     for name, spec in GROUPS.items():
         if name not in tree.children and name in OPTIONAL_GROUPS:
             continue
         if name not in tree.children:
             found.append(f"/{name}: group is missing")
         else:
-            found += [f"/{line}" for line in spec.faults(tree[name].to_dataset())]
+            found += [f"/{line}" for line in spec.faults(tree[name].to_dataset(), version)]
     return found
+
+
+def summary_faults(text: str) -> list[str]:
+    """Return one line per fault of a summary.json; one of an older schema may lack keys that came later."""
+    try:
+        Summary.model_validate_json(text)
+    except ValidationError as error:
+        faults = error.errors()
+        older = isinstance(said := _version_said(text), int) and said < SCHEMA_VERSION
+        return [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in faults if not (older and e["type"] == "missing")]
+    return []
+
+
+def _version_said(text: str) -> Any:
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return None
+    return content.get("schema_version") if isinstance(content, dict) else None
 
 
 def to_json_schema() -> dict[str, Any]:

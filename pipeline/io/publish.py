@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar, cast, overload
 
 import xarray as xr
 from pydantic import ValidationError
@@ -24,9 +25,9 @@ from pipeline.errors import ProductError
 from pipeline.io import store
 from pipeline.io.places import Place, Remote, place
 from pipeline.provenance import tree_hash, write_json
-from schemas.products import Pointer, Summary, product_faults
+from schemas.products import SCHEMA_VERSION, Pointer, Summary, product_faults, schema_version, summary_faults
 
-__all__ = ["check", "datasets", "latest", "publish", "read_summary", "resolve", "versions"]
+__all__ = ["age", "check", "datasets", "latest", "publish", "read_summary", "resolve", "versions"]
 
 _VERSION = re.compile(r"v(\d{4,})")
 _CLAIM = "claim-"
@@ -34,22 +35,26 @@ PATIENCE = 50
 """Attempts to make a number one's own; publishers that meet step back for a random time, so two are few."""
 
 
-def versions(folder: Place) -> list[Place]:
+P = TypeVar("P", bound=Place)
+
+
+def versions(folder: P) -> list[P]:
     """Return the finished versions of a dataset's folder, the oldest first."""
     if isinstance(folder, Path) and not folder.is_dir():
         return []
-    return sorted((p for p in folder.iterdir() if _number(p) and _is_finished(p)), key=_number)
+    found = [p for p in folder.iterdir() if _number(p) and _is_finished(p)]
+    return cast(list[P], sorted(found, key=_number))
 
 
-def datasets(out: Place) -> list[Place]:
+def datasets(out: P) -> list[P]:
     """Return the folders of the datasets of which an output folder or URL holds a product."""
     root = out / "products"
     if isinstance(root, Path) and not root.is_dir():
         return []
-    return sorted((p for p in root.iterdir() if latest(p) is not None), key=lambda p: p.name)
+    return cast(list[P], sorted((p for p in root.iterdir() if latest(p) is not None), key=lambda p: p.name))
 
 
-def latest(folder: Place) -> Place | None:
+def latest(folder: P) -> P | None:
     """Return the latest version of a dataset's folder, or None where nothing was published."""
     try:
         pointer = Pointer.model_validate_json((folder / "latest.json").read_text(encoding="utf-8"))
@@ -60,9 +65,13 @@ def latest(folder: Place) -> Place | None:
             f"{folder / 'latest.json'}: not a pointer to a version; publish again or restore it"
         ) from None
     version = folder / pointer.path
-    return version if version.is_dir() else None
+    return cast(P, version) if version.is_dir() else None
 
 
+@overload
+def resolve(where: Path) -> Path: ...
+@overload
+def resolve(where: Place | str) -> Place: ...
 def resolve(where: Place | str) -> Place:
     """Return a version from itself, its product.zarr, latest.json, a dataset's or an output folder; paths or URLs.
 
@@ -106,12 +115,18 @@ def check(version: Place) -> list[str]:
     """Return one line per fault of a published version: its groups and its summary."""
     faults = product_faults(store.open_tree(version / "product.zarr"))
     try:
-        Summary.model_validate_json((version / "summary.json").read_text(encoding="utf-8"))
+        text = (version / "summary.json").read_text(encoding="utf-8")
     except OSError:
-        faults.append("summary.json: missing")
-    except ValidationError as error:
-        faults += [f"summary.json: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-    return faults
+        return [*faults, "summary.json: missing"]
+    return [*faults, *(f"summary.json: {line}" for line in summary_faults(text))]
+
+
+def age(version: Place) -> str:
+    """Return a remark on a version of another schema than this program's; empty where it is the same."""
+    said = schema_version(store.open_tree(version / "product.zarr"))
+    if said == SCHEMA_VERSION:
+        return ""
+    return f" (schema version {'not given' if said is None else said}; this program writes {SCHEMA_VERSION})"
 
 
 def publish(

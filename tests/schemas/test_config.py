@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from schemas import export
 from schemas.config import Config
 from schemas.instrument import load_instrument
+from schemas.products import GROUPS
 from schemas.reading import load_config, override, parse_config
 
 MINIMAL = {
@@ -100,6 +101,21 @@ def test_exported_schemas_are_current():
     for name, document in export.documents().items():
         stored = (export.FOLDER / name).read_text(encoding="utf-8")
         assert stored == export.as_text(document), f"{name} is out of date: run `make schemas`"
+    for name, page in export.pages().items():
+        assert (export.PAGES / name).read_text(encoding="utf-8") == page, f"{name} is out of date: run `make schemas`"
+
+
+def test_the_pages_name_every_key_and_every_variable():
+    pages = export.pages()
+    assert "| `runs.energy_scans[].fluence` | number ≥ 0 | required | Pump fluence [mJ/cm²]" in pages["config.md"]
+    assert '| `detector.gain` | number > 0 or `auto` | `"auto"` |' in pages["config.md"]
+    for name, spec in GROUPS.items():
+        section = pages["product.md"].split(f"## /{name}\n")[1].split("\n## ")[0]
+        for variable, about in [*spec.coords.items(), *spec.expanded()]:
+            assert f"`{variable}`" in section
+            assert about.text in section or variable.endswith("_stderr")
+    # no cell without a meaning
+    assert not [line for page in pages.values() for line in page.splitlines() if line.endswith("|  |")]
 
 
 def test_every_field_says_what_it_means():

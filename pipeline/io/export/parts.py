@@ -1,0 +1,39 @@
+"""What all exports need of a product: who made it, of which sample, and which spectra were measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+__all__ = ["measured", "provenance", "sample_of"]
+
+
+def provenance(tree: xr.DataTree) -> dict[str, str]:
+    """Return what identifies a product, as text: dataset, hash, code, date, raw runs, config (JSON)."""
+    names = ("dataset", "product_hash", "created", "code_version", "schema_version")
+    found = {n: str(tree.attrs[n]) for n in names if n in tree.attrs}
+    runs = sorted(tree.attrs.get("inputs", {}))
+    return found | {"raw_runs": " ".join(runs), "config": str(tree.attrs.get("config", "{}"))}
+
+
+def sample_of(tree: xr.DataTree) -> dict[str, Any]:
+    """Return what the config says about the sample: name, formula, element, edge; None where it is silent."""
+    said = json.loads(tree.attrs.get("config", "{}")).get("sample") or {}
+    return {"name": said.get("name") or tree.attrs.get("dataset")} | {
+        k: said.get(k) for k in ("formula", "element", "edge")
+    }
+
+
+def measured(tree: xr.DataTree) -> Iterator[xr.Dataset]:
+    """Yield the spectra of every fluence and delay at which there are any, at the energies that hold pulses."""
+    spectra = tree["spectra"].to_dataset().load()
+    for f in range(spectra.sizes["fluence"]):
+        for d in range(spectra.sizes["delay"]):
+            one = spectra.isel(fluence=f, delay=d)
+            good = (one["n_pulses"] > 0).values & np.isfinite(one["delta_xas"].values)
+            if good.any():
+                yield one.isel(energy=good)
