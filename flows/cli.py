@@ -388,30 +388,33 @@ def _print_comparison(old: str | None, new: str | None, *, as_json: bool) -> Non
 
 
 @app.command
-def dashboard(out: Path, *, port: int = 8080, common: Common = Common()) -> None:
-    """Serve a plain page per product on loopback: summary and figures. Linked, interactive views are not there yet.
+def dashboard(out: Path, *, port: int = 8080, host: str = "127.0.0.1", common: Common = Common()) -> None:
+    """Serve the products of an output folder to a browser: linked views, quality, provenance; follows new versions.
 
     Parameters
     ----------
     out
         Output folder.
     port
-        Port on 127.0.0.1; 0 takes a free one.
+        Port to listen on; 0 takes a free one.
+    host
+        Address to listen on. Anybody who can reach it can read the products.
     """
     common.start()
-    from pipeline.dashboard import make_server
+    from pipeline.dashboard.server import make_server
 
     if not out.is_dir():
         raise ConfigError(f"{out} is not a folder")
     try:
-        server = make_server(out, port)
+        server = make_server(out, port, host=host)
     except OSError as error:
-        raise ConfigError(f"--port {port}: {error.strerror}; choose another") from None
-    print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
+        raise ConfigError(f"--host {host} --port {port}: {error.strerror}; choose another") from None
+    server.start()
+    print(f"http://{host}:{server.port}", flush=True)
     try:
-        server.serve_forever()
+        server.io_loop.start()
     except KeyboardInterrupt:
-        server.server_close()
+        server.stop()
 
 
 @app.command

@@ -2,15 +2,11 @@
 
 import json
 import shutil
-import threading
-import urllib.error
-import urllib.request
 
 import pytest
 import zarr
 
 from flows.cli import main
-from pipeline.dashboard import make_server
 from pipeline.io import publish
 from schemas.products import GROUPS, Summary
 from schemas.reading import load_config
@@ -154,31 +150,6 @@ def test_plan_and_doctor(run, product):
     code, out, _ = run("doctor")
     assert code == 0
     assert "numpy" in out
-
-
-def test_dashboard_serves_products_and_nothing_else(processed):
-    server = make_server(processed[0], 0)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    base = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
-        page = urllib.request.urlopen(f"{base}/").read().decode()
-        assert "tau1" in page
-        assert "/tiny/v0001/delta_xas.png" in page
-        assert urllib.request.urlopen(f"{base}/tiny/v0001/delta_xas.png").read()[:4] == b"\x89PNG"
-        for path in (
-            "/../runs",
-            "/tiny/v0001/../summary.json",
-            "/tiny/v0009",
-            "/etc/passwd",
-            "/tiny/v0001/..%2fsummary.json",
-        ):
-            with pytest.raises(urllib.error.HTTPError, match="404") as refused:
-                urllib.request.urlopen(base + path)
-            body = refused.value.read().decode()
-            assert '"product_hash"' not in body
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,164 @@
+"""What the dashboard reads: datasets and versions below an output folder, each version opened once.
+
+Only `product.zarr`, `summary.json`, `latest.json` and the pictures of a version are read, and nothing that a link
+or a pointer would lead out of the output folder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from pydantic import ValidationError
+
+from pipeline.errors import ProductError
+from pipeline.io import publish, store
+from schemas.products import Summary, product_faults
+
+__all__ = ["Catalogue", "Product"]
+
+_VERSION = re.compile(r"v\d{4,}")
+
+
+@dataclass(frozen=True)
+class Product:
+    """An opened version; its arrays are read group by group when they are first looked at."""
+
+    dataset: str
+    version: str
+    folder: Path
+    tree: xr.DataTree
+    summary: dict[str, Any]
+    faults: tuple[str, ...]
+    """Where it deviates from the schema that this program knows."""
+    _groups: dict[str, xr.Dataset] = field(default_factory=dict, repr=False)
+
+    def group(self, name: str) -> xr.Dataset:
+        """Return a group in memory.
+
+        Raises
+        ------
+        ProductError
+            If the group is missing or its arrays cannot be read.
+        """
+        if name not in self._groups:
+            if name not in self.tree.children:
+                raise ProductError(f"{self.dataset} {self.version}: there is no group /{name}")
+            try:
+                self._groups[name] = self.tree[name].to_dataset().load()
+            except Exception as error:
+                raise ProductError(f"{self.dataset} {self.version}: /{name} cannot be read ({_line(error)})") from None
+        return self._groups[name]
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """Provenance: config, inputs, code version and more."""
+        return {str(name): value for name, value in self.tree.attrs.items()}
+
+    @property
+    def power(self) -> int:
+        """The power of the kinetic form in the config; 2, as printed, where it does not say."""
+        try:
+            return int(json.loads(self.attrs["config"])["kinetics"]["power"])
+        except (KeyError, TypeError, ValueError):
+            return 2
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person must know before using the numbers, schema faults first."""
+        return [f"differs from the schema: {text}" for text in self.faults] + list(self.summary["warnings"])
+
+    def figures(self) -> dict[str, bytes]:
+        """Return the pictures of the version by name; links that leave its folder are left out."""
+        folder = self.folder / "figures"
+        found = sorted(p for p in folder.glob("*.png") if p.is_file() and _inside(p, self.folder))
+        return {p.stem: p.read_bytes() for p in found}
+
+
+class Catalogue:
+    """The products of one output folder. Versions never change, so an opened one is kept for all sessions."""
+
+    def __init__(self, out: Path, *, keep: int = 8) -> None:
+        self.out = out
+        self._keep = keep
+        self._opened: OrderedDict[tuple[str, str], Product] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def datasets(self) -> list[str]:
+        """Return the names of all datasets with at least one version."""
+        root = self.out / "products"
+        names = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+        return [name for name in names if self.versions(name)]
+
+    def versions(self, dataset: str) -> list[str]:
+        """Return the versions of a dataset, newest first."""
+        folder = self.out / "products" / dataset
+        if Path(dataset).name != dataset or not folder.is_dir():
+            return []
+        found = [p.name for p in folder.iterdir() if _VERSION.fullmatch(p.name) and p.is_dir() and _inside(p, self.out)]
+        return sorted(found, key=lambda name: int(name[1:]), reverse=True)
+
+    def latest(self, dataset: str) -> str | None:
+        """Return the version that `latest.json` points at, or the newest one where it points at none."""
+        versions = self.versions(dataset)
+        try:
+            found = publish.latest(self.out / "products" / dataset)
+        except ProductError:
+            found = None
+        if found is not None and found.name in versions:
+            return found.name
+        return versions[0] if versions else None
+
+    def open(self, dataset: str, version: str) -> Product:
+        """Open a version, or return it if it is open already.
+
+        Raises
+        ------
+        ProductError
+            If there is no such version, or its summary or its store is damaged.
+        """
+        key = (dataset, version)
+        with self._lock:
+            if key not in self._opened:
+                self._opened[key] = self._read(dataset, version)
+                while len(self._opened) > self._keep:
+                    self._opened.popitem(last=False)
+            self._opened.move_to_end(key)
+            return self._opened[key]
+
+    def summary(self, dataset: str, version: str) -> dict[str, Any]:
+        """Return the summary of a version without opening its store; raises ProductError if it is damaged."""
+        folder = self._folder(dataset, version)
+        try:
+            text = (folder / "summary.json").read_text(encoding="utf-8")
+            Summary.model_validate_json(text)
+        except (OSError, ValueError) as error:
+            what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else _line(error)
+            raise ProductError(f"{dataset} {version}: summary.json is missing or damaged ({what})") from None
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def _folder(self, dataset: str, version: str) -> Path:
+        if version not in self.versions(dataset):
+            raise ProductError(f"there is no version {version} of {dataset} in {self.out}")
+        return self.out / "products" / dataset / version
+
+    def _read(self, dataset: str, version: str) -> Product:
+        folder = self._folder(dataset, version)
+        summary = self.summary(dataset, version)
+        tree = store.open_tree(folder / "product.zarr")
+        return Product(dataset, version, folder, tree, summary, tuple(product_faults(tree)))
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
