@@ -10,7 +10,8 @@ import bokeh.models
 import bokeh.plotting
 import numpy as np
 
-from pipeline.dashboard.curves import LINEAR, Floats, symlog
+from pipeline.dashboard.curves import LINEAR, symlog
+from pipeline.lookup import Floats
 
 __all__ = [
     "DARK",

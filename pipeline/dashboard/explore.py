@@ -8,6 +8,7 @@ from typing import Any
 
 import panel as pn
 
+from pipeline import lookup
 from pipeline.dashboard import curves, texts, views
 from pipeline.dashboard.data import Product
 
@@ -43,11 +44,11 @@ class Explore:
     def __init__(self, product: Product, other: Product | None, style: views.Style, pick: Pick) -> None:
         self.product, self.other, self.style = product, other, style
         self.spectra, self.scan, self.kinetics = (product.group(n) for n in ("spectra", "delay_scan", "kinetics"))
-        self.delays = curves.delays_of(self.spectra)
+        self.delays = lookup.delays_of(self.spectra)
         self.has_spectra = bool(self.delays)
-        fluence, delay, energy = curves.default_pick(self.spectra, self.scan)
-        self.fluences = curves.fluences_of(self.spectra, self.scan)
-        wanted = curves.nearest(self.fluences, fluence if pick.fluence is None else pick.fluence)
+        fluence, delay, energy = lookup.default_pick(self.spectra, self.scan)
+        self.fluences = lookup.fluences_of(self.spectra, self.scan)
+        wanted = lookup.nearest(self.fluences, fluence if pick.fluence is None else pick.fluence)
         self.controls = self._controls(
             pick, wanted, delay if pick.delay is None else pick.delay, energy if pick.energy is None else pick.energy
         )
@@ -120,7 +121,7 @@ class Explore:
             "delay": pn.widgets.DiscreteSlider(
                 label="delay (ps)",
                 options={f"{t:.3g}": t for t in self.delays} or {"–": None},
-                value=curves.nearest(self.delays, delay),
+                value=lookup.nearest(self.delays, delay),
                 width=250,
                 margin=(0, 8),
                 visible=self.has_spectra,
@@ -128,7 +129,7 @@ class Explore:
             "energy": pn.widgets.DiscreteSlider(
                 label="photon energy (eV)",
                 options={f"{e:.2f}": e for e in energies} or {"–": None},
-                value=curves.nearest(energies, energy),
+                value=lookup.nearest(energies, energy),
                 width=250,
                 margin=(0, 8),
                 visible=len(energies) > 1,
@@ -200,11 +201,11 @@ class Explore:
         difference.name(f"ΔXAS at {pick.delay:.3g} ps")
         absorption.show(views.series_columns(self._absorption(), style))
         absorption.name(f"XAS at {self._map_fluence():g} mJ/cm²")
-        rows = curves.delays_of(self.spectra, self._map_fluence())
+        rows = lookup.delays_of(self.spectra, self._map_fluence())
         if remap:
             views.show_map(chart, curves.map_cells(self.spectra, self._map_fluence(), even=pick.even), even=pick.even)
         chart.name(f"ΔXAS map at {self._map_fluence():g} mJ/cm²")
-        here = curves.measured_near(self.spectra, self._map_fluence(), pick.delay)
+        here = lookup.measured_near(self.spectra, self._map_fluence(), pick.delay)
         chart.mark(
             "y", None if here is None else (float(rows.index(here)) if pick.even else float(curves.symlog(here)))
         )
@@ -215,9 +216,9 @@ class Explore:
     def _map_fluence(self) -> float:
         """The fluence of the map; a fluence with delay scans only gives way to one with spectra."""
         wanted: float = self.controls["fluence"].value
-        if curves.delays_of(self.spectra, wanted):
+        if lookup.delays_of(self.spectra, wanted):
             return wanted
-        return next(f for f in reversed(self.fluences) if curves.delays_of(self.spectra, f))
+        return next(f for f in reversed(self.fluences) if lookup.delays_of(self.spectra, f))
 
     def _tag(self) -> str:
         return f", {self.other.version}" if self.other else ""
@@ -253,12 +254,12 @@ class Explore:
 
     def _pick_energy(self, x: float) -> None:
         slider = self.controls["energy"]
-        slider.value = curves.nearest(list(slider.options.values()), x)
+        slider.value = lookup.nearest(list(slider.options.values()), x)
 
     def _pick_delay(self, u: float, *, on_trace: bool = False) -> None:
         slider = self.controls["delay"]
         if self.pick.even and not on_trace:
-            rows = curves.delays_of(self.spectra, self._map_fluence())
+            rows = lookup.delays_of(self.spectra, self._map_fluence())
             slider.value = rows[min(max(round(u), 0), len(rows) - 1)]
         elif self.delays:
             slider.value = min(self.delays, key=lambda t: abs(float(curves.symlog(t)) - u))

@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import xarray as xr
 
-from pipeline.dashboard.curves import Floats, Series, fluences_of, symlog
+from pipeline.dashboard.curves import Series, symlog
+from pipeline.lookup import Floats, fluences_of
 
 __all__ = [
-    "Interval",
     "alpha",
     "alpha_line",
     "components",
-    "intervals",
     "mixture_fit",
     "per_run",
     "peak_values",
     "residuals",
     "scan_energies",
 ]
-
-_TAUS = ("tau1", "tau2", "tau3")
-
-
-@dataclass(frozen=True)
-class Interval:
-    """What is known about one time at one fluence; an open end is None, and no value is shown unless determined."""
-
-    name: str
-    fluence: float
-    colour: int
-    value: float | None
-    stderr: float | None
-    ci68: tuple[float | None, float | None]
-    ci95: tuple[float | None, float | None]
-    determined: bool
-    verdict: str
 
 
 def scan_energies(scan: xr.Dataset) -> list[float]:
@@ -63,22 +44,6 @@ def residuals(
         left = fit["residual"].reindex(delay=t, method="nearest", tolerance=1e-6).values
         y = left / scan["delta_xas_stderr"][i].values
         found.append(Series(symlog(t), y, None, f"{fluence:g} mJ/cm²", everything.index(fluence), "points"))
-    return found
-
-
-def intervals(kinetics: Sequence[Mapping[str, Any]], everything: Sequence[float]) -> list[Interval]:
-    """Return what the summary's `kinetics` says about the times, τ1 first, per fluence that was fitted."""
-    found = []
-    for name in _TAUS:
-        for fit in kinetics:
-            p = fit["parameters"].get(name)
-            if p is None or (p["value"] is None and fit["redchi"] is None):
-                continue
-            known = bool(p["identifiable"]) and p["value"] is not None
-            colour = everything.index(fit["fluence"]) if fit["fluence"] in everything else 0
-            ends68, ends95 = (p["ci68"][0], p["ci68"][1]), (p["ci95"][0], p["ci95"][1])
-            value, stderr = (p["value"], p["stderr"]) if known else (None, None)
-            found.append(Interval(name, fit["fluence"], colour, value, stderr, ends68, ends95, known, p["verdict"]))
     return found
 
 

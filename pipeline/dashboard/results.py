@@ -8,6 +8,7 @@ from typing import Any
 
 import panel as pn
 
+from pipeline import lookup
 from pipeline.dashboard import curves, fitted, texts, views
 from pipeline.dashboard.data import Product
 
@@ -30,9 +31,9 @@ def kinetics_page(product: Product, other: Product | None, style: views.Style) -
     scan, kinetics = groups[1:]
     if not scan.sizes["scan"]:
         return _html(texts.note("no delay scan in this product: the times are not fitted"))
-    everything = curves.fluences_of(*groups[:2])
+    everything = lookup.fluences_of(*groups[:2])
     energies = fitted.scan_energies(scan)
-    spans = fitted.intervals(product.summary["kinetics"], everything)
+    spans = lookup.intervals(product.summary["kinetics"])
     redchi = {fit["fluence"]: fit["redchi"] for fit in product.summary["kinetics"]}
     x_range = views.delay_range(scan["delay"].values.tolist())
     common: dict[str, Any] = {"delay_axis": True, "x_range": x_range, "x_label": "delay (ps)", "zero": True}
@@ -58,7 +59,7 @@ def kinetics_page(product: Product, other: Product | None, style: views.Style) -
 
     draw(choice.value)
     choice.param.watch(lambda event: draw(event.new), "value")
-    chart = views.interval_plot(spans, style, height=max(150, 60 + 26 * len(spans)))
+    chart = views.interval_plot(spans, everything, style, height=max(150, 60 + 26 * len(spans)))
     scans = pn.Column(choice, _shown(data), _shown(left), sizing_mode="stretch_width")
     table = pn.Column(_shown(chart), _html(texts.taus(spans, redchi)), sizing_mode="stretch_width")
     return pn.Row(scans, table, sizing_mode="stretch_width")
@@ -73,7 +74,7 @@ def _strongest(scan: Any, energies: Sequence[float]) -> float:
 def peaks_page(product: Product, other: Product | None, style: views.Style) -> Page:
     """Return peaks A and B against delay, α against fluence and the mixture fit."""
     peaks = product.group("peaks")
-    fluences = curves.fluences_of(peaks)
+    fluences = lookup.fluences_of(peaks)
     x_range = views.delay_range(peaks["delay"].values.tolist())
     common: dict[str, Any] = {
         "delay_axis": True,
@@ -122,7 +123,7 @@ def _mixture_plots(product: Product, other: Product | None, style: views.Style) 
             [s for s in points if s], style, title=title, x_label="fluence (mJ/cm²)", y_label="α (%)", height=285
         ),
         views.series_plot(
-            fitted.mixture_fit(mixture, curves.fluences_of(mixture)),
+            fitted.mixture_fit(mixture, lookup.fluences_of(mixture)),
             style,
             title="mixture fit, late delays",
             y_label="ΔXAS (mOD)",

@@ -12,8 +12,7 @@ import numpy as np
 import xarray as xr
 import yaml
 
-from pipeline.dashboard.curves import measured_near
-from pipeline.dashboard.fitted import Interval
+from pipeline.lookup import Interval, measured_near
 
 __all__ = [
     "configuration",

@@ -26,8 +26,8 @@ from pipeline.dashboard.canvas import (
     paint_bar,
     palette,
 )
-from pipeline.dashboard.curves import LINEAR, Floats, Series
-from pipeline.dashboard.fitted import Interval
+from pipeline.dashboard.curves import LINEAR, Series
+from pipeline.lookup import Floats, Interval
 
 __all__ = [
     "DARK",
@@ -246,10 +246,10 @@ def show_map(plot: Plot, cells: Mapping[str, Floats], *, even: bool) -> None:
         delay_ticks(axis, 13)
 
 
-def interval_plot(found: Sequence[Interval], style: Style, *, height: int = 280) -> Plot:
+def interval_plot(found: Sequence[Interval], fluences: Sequence[float], style: Style, *, height: int = 280) -> Plot:
     """Return 68 % (thick) and 95 % (thin) intervals of the times; a dot only where the data determine the value.
 
-    An open end runs to the border of the figure.
+    An open end runs to the border of the figure. `fluences` are all that have a colour.
     """
     ends = [e for one in found for e in (*one.ci68, *one.ci95, one.value) if e is not None and e > 0]
     low, high = (min(ends) / 1.6, max(ends) * 1.6) if ends else (0.05, 5.0)
@@ -272,7 +272,7 @@ def interval_plot(found: Sequence[Interval], style: Style, *, height: int = 280)
                 "row": rows[::-1],
                 "left": [low if p[0] is None or p[0] <= 0 else p[0] for p in pairs],
                 "right": [high if p[1] is None else p[1] for p in pairs],
-                "colour": [style.series[one.colour % len(style.series)] for one in found],
+                "colour": [style.series[fluences.index(one.fluence) % len(style.series)] for one in found],
                 "text": [_ends(p) for p in pairs],
             }
         )

@@ -10,6 +10,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline import lookup
 from pipeline.dashboard import curves, fitted, results, texts, views
 from pipeline.dashboard.data import Catalogue
 from pipeline.dashboard.explore import Explore, Pick
@@ -55,7 +56,7 @@ def test_the_map_holds_what_was_measured(product):
 
 
 def test_it_begins_on_peak_a_where_it_is_strongest(product):
-    fluence, delay, energy = curves.default_pick(product.group("spectra"), product.group("delay_scan"))
+    fluence, delay, energy = lookup.default_pick(product.group("spectra"), product.group("delay_scan"))
     assert (fluence, delay) == (32.0, 0.2)
     assert energy == pytest.approx(528.2)
 
@@ -67,18 +68,18 @@ def test_spectra_are_shown_only_at_the_delay_that_is_asked_for(product):
     np.testing.assert_array_equal(found[2].y, 1e3 * spectra["delta_xas"].sel(fluence=32.0, delay=0.2))
     np.testing.assert_array_equal(found[2].error, 1e3 * spectra["delta_xas_stderr"].sel(fluence=32.0, delay=0.2))
     assert [s.label for s in curves.difference(spectra, FLUENCES, 0.3)] == ["8 mJ/cm²", "32 mJ/cm²"]
-    assert curves.measured_near(spectra, 16.0, 4.85) == 4.8
-    assert curves.measured_near(spectra, 16.0, 10.0) is None
+    assert lookup.measured_near(spectra, 16.0, 4.85) == 4.8
+    assert lookup.measured_near(spectra, 16.0, 10.0) is None
 
 
 def test_the_drawn_fit_is_the_stored_one_between_its_points_too(product):
     kinetics = product.group("kinetics")
-    t, y = curves.fitted_trace(kinetics, 32.0, 528.2, power=product.power)
+    t, y = lookup.fitted_trace(kinetics, 32.0, 528.2, power=product.power)
     stored = kinetics["fit"].sel(fluence=32.0).sel(energy=528.2, method="nearest")
     assert len(t) > 200
     np.testing.assert_allclose(np.interp(stored["delay"][2:], t, y), stored[2:], atol=2e-3 * float(stored.max()))
     # another form than the one that was fitted is not drawn: the stored points are
-    t, y = curves.fitted_trace(kinetics, 32.0, 528.2, power=1)
+    t, y = lookup.fitted_trace(kinetics, 32.0, 528.2, power=1)
     np.testing.assert_array_equal(y, stored)
 
 
@@ -105,7 +106,7 @@ def test_colours_of_the_map_are_symmetric_about_zero(product):
 
 
 def test_a_time_that_is_not_determined_has_an_interval_and_no_value(product):
-    found = fitted.intervals(product.summary["kinetics"], list(FLUENCES))
+    found = lookup.intervals(product.summary["kinetics"])
     first = next(one for one in found if one.name == "tau1" and one.fluence == 8.0)
     assert first.value is None
     assert first.stderr is None
@@ -114,7 +115,7 @@ def test_a_time_that_is_not_determined_has_an_interval_and_no_value(product):
     assert "not determined" in words
     assert "open … 0.31" in words
     assert "±" not in words
-    plot = views.interval_plot(found, views.LIGHT)
+    plot = views.interval_plot(found, list(FLUENCES), views.LIGHT)
     drawn = [r.glyph for r in plot.figure.renderers if isinstance(r.glyph, bk.Text)]
     assert len(drawn) == 1
     values = next(r for r in plot.figure.renderers if isinstance(r.glyph, bk.Scatter))
