@@ -112,7 +112,8 @@ _CODE = {
     "fits": fits.MODULES,
     "product": (
         "pipeline.summary",
-        "pipeline.plots",
+        "pipeline.plots.*",
+        "pipeline.lookup",
         "pipeline.io.publish",
         "pipeline.io.store",
         "schemas.products",

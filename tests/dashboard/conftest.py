@@ -3,12 +3,13 @@
 import os
 import shutil
 import threading
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.dashboard.synthetic import fitted, publish_version
+from tests.synthetic import fitted, publish_version
 
 FLAGS = [
     "--no-sandbox",
@@ -24,7 +25,7 @@ FLAGS = [
 @pytest.fixture(scope="session")
 def made():
     """Return the tree and the summary of a product; τ1 at 8 mJ/cm² is marked as not determined by the data."""
-    tree, summary = fitted("seed")
+    tree, summary = deepcopy(fitted("seed"))
     tau = next(k for k in summary["kinetics"] if k["fluence"] == 8.0)["parameters"]["tau1"]
     tau |= {"identifiable": False, "ci95": [None, 0.31], "verdict": "tau1 is below 0.31 ps (95 %)"}
     return tree, summary

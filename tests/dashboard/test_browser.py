@@ -5,7 +5,7 @@ import shutil
 import pytest
 from playwright.sync_api import expect
 
-from tests.dashboard.synthetic import publish_version
+from tests.synthetic import publish_version
 
 # waiting is for conditions; this only bounds it on a busy machine
 expect.set_options(timeout=30_000)

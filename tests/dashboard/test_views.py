@@ -15,7 +15,7 @@ from pipeline.dashboard import curves, fitted, results, texts, views
 from pipeline.dashboard.data import Catalogue
 from pipeline.dashboard.explore import Explore, Pick
 from pipeline.errors import ProductError
-from tests.dashboard.synthetic import FLUENCES, groups
+from tests.synthetic import FLUENCES, groups
 
 DELAYS = st.floats(-1e3, 1e3, allow_nan=False)
 
@@ -183,7 +183,7 @@ def test_nothing_outside_the_output_folder_is_found(out, published, tmp_path):
 
 
 def test_a_version_is_opened_once_and_few_are_kept(out, made):
-    from tests.dashboard.synthetic import publish_version
+    from tests.synthetic import publish_version
 
     publish_version(out, *made)
     catalogue = Catalogue(out, keep=1)

@@ -4,6 +4,7 @@ No frames are simulated, so that it takes seconds and still has every group, rea
 """
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -101,8 +102,9 @@ def _quality() -> xr.Dataset:
     return xr.Dataset(data, coords={"run": np.arange(2, 2 + n)})
 
 
+@cache
 def fitted(dataset: str, **options) -> tuple[xr.DataTree, dict]:
-    """Return a product's tree without stamps, and its summary."""
+    """Return a product's tree without stamps, and its summary; made once, so copy before you change it."""
     settings = config(dataset)
     data = groups(**options)
     results, notes = fits.fit_all(data["spectra"], data["delay_scan"], settings, {})

@@ -1,0 +1,51 @@
+"""The figures of a product, as PNG and PDF. Error bands everywhere, colours that colour-blind people can tell apart."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from pipeline.plots.fitted import draw_mixture, draw_peaks
+from pipeline.plots.kinetics import draw_kinetics
+from pipeline.plots.quality import draw_beams, draw_burst, draw_quality
+from pipeline.plots.spectra import draw_absorption, draw_differences, draw_map
+from pipeline.plots.style import house_style
+
+__all__ = ["draw_beams", "draw_product"]
+
+log = logging.getLogger("trxas")
+
+
+def draw_product(tree: xr.DataTree, summary: Mapping[str, Any], folder: Path) -> None:
+    """Draw all figures of a product into a folder; a figure without data is left out."""
+    groups = {str(name): node.to_dataset() for name, node in tree.children.items()}
+    spectra, scan, mixture = (groups[n] for n in ("spectra", "delay_scan", "mixture"))
+    drawings: dict[str, Callable[[Path], object]] = {"quality": lambda to: draw_quality(groups["quality"], to)}
+    if "burst_profile" in groups["quality"]:
+        drawings["burst"] = lambda to: draw_burst(groups["quality"], to)
+    if spectra.sizes["energy"]:
+        drawings |= {
+            "spectra": lambda to: draw_absorption(spectra, to),
+            "delta_xas": lambda to: draw_differences(spectra, to),
+            "map": lambda to: draw_map(spectra, to),
+            "peaks": lambda to: draw_peaks(groups["peaks"], to),
+            "mixture": lambda to: draw_mixture(mixture, spectra, to),
+        }
+    if scan.sizes["scan"]:
+        power = _power(tree.attrs)
+        drawings["kinetics"] = lambda to: draw_kinetics(scan, groups["kinetics"], summary, power, to)
+    with house_style():
+        for name, draw in drawings.items():
+            try:
+                draw(folder / f"{name}.png")
+            except Exception as error:  # a picture must not cost the numbers
+                log.warning("figure %s cannot be drawn: %s", name, error)
+
+
+def _power(attrs: Mapping[Any, Any]) -> int:
+    return int(json.loads(attrs["config"])["kinetics"]["power"])
