@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 
 from pipeline.lookup import Floats
 from pipeline.plots.style import (
-    band,
     COLOURS,
     DELAY,
     DELTA,
     ENERGY,
+    band,
     delay_axis,
     fluence_colours,
     new_figure,
