@@ -39,7 +39,8 @@ def config(dataset: str) -> Config:
     }
     values = {"schema": 1, "dataset": dataset, "raw": "raw", "instrument": "scs-dssc-boz", "runs": runs}
     kinetics = {"irf_sigma": 0.04, "t_d": "fit", "global": False}
-    return Config.model_validate(values | {"kinetics": kinetics, "delay": {"t0": 120.0}})
+    mixture = {"window": [526.5, 531.0], "min_delay": 4.0}
+    return Config.model_validate(values | {"kinetics": kinetics, "mixture": mixture, "delay": {"t0": 120.0}})
 
 
 def groups(noise: float = 4e-4, seed: int = 7, *, scans: bool = True) -> dict[str, xr.Dataset]:
@@ -76,8 +77,10 @@ def _measurement(truth, ground, noise, rng, measured) -> xr.Dataset:
     error = xr.full_like(truth, noise).where(measured)
     counts = xr.full_like(truth, 400, dtype=np.int64).where(measured, 0)
     values = {"od_unpumped": unpumped, "od_pumped": unpumped + change, "delta_xas": change}
+    constant = {"flat_field_constant": ((), -0.08), "flat_field_constant_stderr": ((), 1e-5)}
     return xr.Dataset(
-        values
+        constant
+        | values
         | {f"{n}_stderr": error for n in values}
         | {"delta_xas_stderr_shot": error * 0.97, "n_pulses": counts, "n_trains": counts // 20}
         | {"photons_pumped": counts * 2.0e4, "photons_unpumped": counts * 2.4e4}
@@ -85,21 +88,37 @@ def _measurement(truth, ground, noise, rng, measured) -> xr.Dataset:
 
 
 def _quality() -> xr.Dataset:
-    n = 6
-    ints = {name: np.zeros(n, np.int64) for name, v in GROUPS["quality"].variables.items() if v.kind == "int"}
-    ints |= {"frames_expected": np.full(n, 24000), "frames_read": np.full(n, 23960), "pulses_used": np.full(n, 23410)}
-    ints |= {"dropped_low_intensity": np.full(n, 480), "dropped_saturated": np.full(n, 70)}
-    ones = {"noise_ratio": [1.0, 1.01, 0.99, 1.02, 1.7, 1.0], "noise_ratio_reference": [1.1] * n}
-    ones |= {
-        "null_chi2": [0.9, 1.0, 1.1, 1.02, 0.97, 1.2],
-        "null_chi2_unpumped": [1.0] * n,
-        "agreement_chi2": [1.0] * n,
-    }
-    ones |= {"null_p": [0.5] * n, "null_p_unpumped": [0.5] * n, "saturated_fraction": [0.003] * n}
-    ones |= {name: [1e-5] * n for name in ("drift", "offset", "normalisation")}
-    ones |= {f"{name}_stderr": [8e-5] * n for name in ("drift", "offset", "normalisation")}
-    data = {name: ("run", np.asarray(v)) for name, v in (ints | ones).items()}
-    return xr.Dataset(data, coords={"run": np.arange(2, 2 + n)})
+    """Fill whatever the schema asks for: counts are 0, probabilities 0.5, ratios 1, the rest tiny, and a few told."""
+    sizes = {"run": 6, "pulse": 8}
+    told = {"frames_expected": 24000, "frames_read": 23960, "pulses_used": 23410}
+    told |= {"dropped_low_intensity": 480, "dropped_saturated": 70, "saturated_fraction": 0.003}
+    told |= {"noise_ratio": np.array([1.0, 1.01, 0.99, 1.02, 1.7, 1.0])}
+    told |= {"null_chi2": np.array([0.9, 1.0, 1.1, 1.02, 0.97, 1.2])}
+    data = {}
+    for name, variable in GROUPS["quality"].expanded():
+        shape = [sizes.get(dim, 2) for dim in variable.dims]
+        usual = (
+            8e-5
+            if name.endswith("_stderr")
+            else 0.5
+            if "_p" in name
+            else 1.0
+            if "chi2" in name or "ratio" in name
+            else 1e-5
+        )
+        value = told.get(name, 0 if variable.kind == "int" else usual)
+        data[name] = (
+            variable.dims,
+            np.broadcast_to(value, shape).astype(np.int64 if variable.kind == "int" else float),
+        )
+    coords = {}
+    for name, variable in GROUPS["quality"].coords.items():
+        shape = [sizes.get(dim, 2) for dim in variable.dims]
+        coords[name] = (
+            variable.dims,
+            np.arange(shape[0]) + (2 if name == "run" else 0 if variable.kind == "int" else 1.0),
+        )
+    return xr.Dataset(data, coords=coords)
 
 
 @cache

@@ -95,8 +95,9 @@ def peaks_page(product: Product, other: Product | None, style: views.Style) -> P
     plots.append(views.series_plot(heights, style, title="height of A and B", y_label="mOD", zero=True, **common))
     plots += _mixture_plots(product, other, style)
     rows = (plots[:3], plots[3:])
+    table = _html(texts.fractions(product.summary))
     return pn.Column(
-        *(pn.Row(*map(_shown, row), sizing_mode="stretch_width") for row in rows), sizing_mode="stretch_width"
+        *(pn.Row(*map(_shown, row), sizing_mode="stretch_width") for row in rows), table, sizing_mode="stretch_width"
     )
 
 
@@ -141,8 +142,11 @@ def quality_page(product: Product, style: views.Style) -> Page:
     for name, title, ideal, scale in (
         ("noise_ratio", "noise / photon noise", 1.0, 1.0),
         ("null_chi2", "odd − even trains, χ²/dof", 1.0, 1.0),
+        ("null_chi2_early", "before time zero, χ²/dof", 1.0, 1.0),
         ("drift", "drift along the burst (mOD)", 0.0, 1e3),
     ):
+        if name not in quality:
+            continue
         series = fitted.per_run(quality, name, scale=scale)
         plots.append(_shown(views.run_plot(series, style, quality["run"].values.tolist(), title=title, ideal=ideal)))
     warnings = "".join(f"<li>{escape(w)}</li>" for w in product.warnings)

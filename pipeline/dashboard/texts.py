@@ -18,6 +18,7 @@ __all__ = [
     "configuration",
     "empty",
     "failure",
+    "fractions",
     "inputs",
     "note",
     "provenance",
@@ -108,6 +109,22 @@ def taus(found: Sequence[Interval], redchi: Mapping[float, float | None]) -> str
         "<table><tr><th></th><th>mJ/cm²</th><th>value</th><th>68 % (ps)</th><th>95 % (ps)</th></tr>"
         f"{''.join(rows)}</table><p>{fits}</p>" + (f"<ul class='bad'>{words}</ul>" if words else "")
     )
+
+
+def fractions(summary: Mapping[str, Any]) -> str:
+    """Return the excited fractions with standard and model error, and the line through them."""
+    rows = []
+    for row in summary["alpha"]:
+        value = row["alpha"]["value"]
+        if value is not None:
+            model = row.get("model_stderr")
+            other = "–" if model is None else f"{100 * model:.2g} %"
+            number = plus_minus(100 * value, 100 * (row["alpha"]["stderr"] or 0))
+            rows.append(f"<tr><td>{row['fluence']:g}</td><td><b>{number} %</b></td><td>{other}</td></tr>")
+    if not rows:
+        return note("no mixture fit in this product")
+    head = "<tr><th>mJ/cm²</th><th>excited fraction α</th><th>model error (other DOS)</th></tr>"
+    return f"<table>{head}{''.join(rows)}</table>"
 
 
 def _range(pair: tuple[float | None, float | None]) -> str:

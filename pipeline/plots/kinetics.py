@@ -26,7 +26,7 @@ from pipeline.plots.style import (
 
 __all__ = ["draw_kinetics"]
 
-_TAU = {"tau1": "τ$_1$", "tau2": "τ$_2$", "tau3": "τ$_3$"}
+_TAU = {"tau1": "τ₁", "tau2": "τ₂", "tau3": "τ₃"}
 _COLUMNS = 4
 
 

@@ -46,15 +46,19 @@ def draw_beams(image: xr.DataArray, beams: xr.Dataset, roles: list[str], path: P
 
 
 def draw_quality(quality: xr.Dataset, path: Path) -> None:
-    """Noise over photon noise, odd against even trains, and the drift along the burst, run by run."""
+    """Noise over photon noise, null tests, and the drift along the burst, run by run."""
     n = quality.sizes["run"]
-    figure, panels = new_figure(3, width=max(9.0, 2.0 + 0.9 * n), height=2.9)
+    figure, panels = new_figure(2, rows=2, width=max(7.0, 1.5 + 0.6 * n), height=5.0)
     x = np.arange(n)
     for axes, name, label, ideal, scale in (
         (panels[0], "noise_ratio", "noise / photon noise", 1.0, 1.0),
         (panels[1], "null_chi2", "odd − even trains, χ²/dof", 1.0, 1.0),
-        (panels[2], "drift", "drift along the burst (mOD)", 0.0, 1e3),
+        (panels[2], "null_chi2_early", "before time zero, χ²/dof", 1.0, 1.0),
+        (panels[3], "drift", "drift along the burst (mOD)", 0.0, 1e3),
     ):
+        if name not in quality:
+            axes.set_axis_off()
+            continue
         error = scale * quality[f"{name}_stderr"].values if f"{name}_stderr" in quality else None
         points(axes, x, scale * quality[name].values, error, COLOURS[0])
         axes.axhline(ideal, color="0.6", lw=0.8, zorder=0)

@@ -54,7 +54,7 @@ _RC: dict[str, Any] = {
     "lines.linewidth": 1.2,
     "lines.markersize": 4,
     "errorbar.capsize": 0,
-    # letters in a PDF stay letters, in fonts that travel with it
+    # letters in a PDF stay letters, in a font that travels with it; a second face would cost as much time again
     "pdf.fonttype": 42,
     "savefig.dpi": 160,
     "axes.formatter.useoffset": False,
@@ -119,7 +119,7 @@ def panel_letters(panels: list[Axes]) -> None:
     """Write (a), (b), … beside the titles of the panels, as papers do."""
     if len(panels) > 1:
         for axes, letter in zip(panels, "abcdefghijklmnopqrstuvwxyz", strict=False):
-            axes.set_title(f"({letter})", loc="left", fontweight="bold")
+            axes.set_title(f"({letter})", loc="left")
 
 
 def delay_axis(axes: Axes, which: str = "x") -> None:

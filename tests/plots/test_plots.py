@@ -13,7 +13,7 @@ from pipeline import plots
 from pipeline.plots import kinetics, spectra
 from tests.synthetic import fitted
 
-FIGURES = {"spectra", "delta_xas", "map", "kinetics", "peaks", "mixture", "quality"}
+FIGURES = {"spectra", "delta_xas", "map", "kinetics", "peaks", "mixture", "quality", "burst"}
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_a_figure_that_fails_costs_no_other(product, tmp_path, caplog, only):
     only("peaks", "quality")
     tree, summary = product
     groups = {f"/{n}": node.to_dataset() for n, node in tree.children.items()}
-    groups["/peaks"] = groups["/peaks"].drop_vars("position")
+    groups["/peaks"] = groups["/peaks"].drop_vars("detected")
     broken = xr.DataTree.from_dict(groups)
     broken.attrs = tree.attrs
     plots.draw_product(broken, summary, tmp_path)
