@@ -101,7 +101,7 @@ def _quality() -> xr.Dataset:
             8e-5
             if name.endswith("_stderr")
             else 0.5
-            if "_p" in name
+            if "_p_" in f"{name}_"
             else 1.0
             if "chi2" in name or "ratio" in name
             else 1e-5

@@ -104,7 +104,9 @@ def taus(found: Sequence[Interval], redchi: Mapping[float, float | None]) -> str
             f"<td>{_range(one.ci68)}</td><td>{_range(one.ci95)}</td></tr>"
         )
     fits = ", ".join(f"{f:g} mJ/cm²: χ²/dof {x:.2f}" for f, x in redchi.items() if x is not None)
-    words = "".join(f"<li>{escape(one.verdict)}</li>" for one in found if not one.determined and one.verdict)
+    words = "".join(
+        f"<li>{one.fluence:g} mJ/cm²: {escape(one.verdict)}</li>" for one in found if not one.determined and one.verdict
+    )
     return (
         "<table><tr><th></th><th>mJ/cm²</th><th>value</th><th>68 % (ps)</th><th>95 % (ps)</th></tr>"
         f"{''.join(rows)}</table><p>{fits}</p>" + (f"<ul class='bad'>{words}</ul>" if words else "")

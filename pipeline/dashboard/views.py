@@ -261,7 +261,7 @@ def interval_plot(found: Sequence[Interval], fluences: Sequence[float], style: S
         "",
         height,
         None,
-        y_range=rows or ["no fit"],
+        y_range=bk.FactorRange(*(rows or ["no fit"]), range_padding=0.3),
         x_axis_type="log",
         x_range_log=(low, high),
     )
@@ -300,7 +300,7 @@ def interval_plot(found: Sequence[Interval], fluences: Sequence[float], style: S
         ["not determined"] * len(unknown),
         text_color=style.series[1],
         text_font_size="11px",
-        y_offset=-8,
+        y_offset=-7,
     )
     return Plot(plot, {})
 

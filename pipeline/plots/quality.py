@@ -74,7 +74,7 @@ def draw_burst(quality: xr.Dataset, path: Path) -> None:
     runs = quality["run"].values.tolist()
     columns = min(4, len(runs))
     rows = -(-len(runs) // columns)
-    figure, panels = new_figure(columns, rows=rows, width=2.7 * columns + 0.4, height=0.6 + 1.8 * rows, sharex=True)
+    figure, panels = new_figure(columns, rows=rows, width=2.7 * columns + 0.4, height=0.6 + 1.8 * rows)
     for axes in panels[len(runs) :]:
         axes.set_axis_off()
     for axes, run in zip(panels, runs, strict=False):
