@@ -30,6 +30,8 @@ TURN = 0.05
 """Part of the scan's range by which readings must go back before the direction counts as turned."""
 MIN_INFORMATION = 2.0
 """The slopes' power must be so many times that of their noise: a flat spectrum says nothing about its axis."""
+PRIOR_DOF = 4.0
+"""Degrees of freedom that the curves' own errors are worth against the scatter of what is left between them."""
 
 
 def directions(values: np.ndarray, *, turn: float = TURN) -> np.ndarray:
@@ -140,7 +142,10 @@ def _shift_between(up: _Curve, down: _Curve) -> tuple[float, float]:
         if power < (1.0 + MIN_INFORMATION) * chance:
             return np.nan, np.nan
         a = weight * slope / (power - chance)
-        step, error = float(a @ left), float(np.sqrt(a @ covariance @ a))
+        step = float(a @ left)
+        # the curves' own errors are a guess where a bin is as wide as a line; what is left between them is not
+        scale = (np.sum(weight * (left - step * slope) ** 2) + PRIOR_DOF) / (len(at) - 1 + PRIOR_DOF)
+        error = float(np.sqrt(scale * (a @ covariance @ a)))
         value += float(np.clip(step, -0.1 * most, 0.1 * most))
         if abs(value) > most:
             return np.nan, np.nan

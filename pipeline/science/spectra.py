@@ -115,7 +115,9 @@ def nominal_edges(runs: Sequence[xr.Dataset], bins: Bins, *, resolution: float =
     if not len(everything):
         raise DataError("no train has a delay; set sources.delay_stage or the runs' `delay:`")
     if isinstance(bins, float | int):
-        return sweep_edges(everything, width=float(bins))
+        # as far as the jitter inside trains reaches, but not to every stray reading of the arrival monitor
+        reach = 4 * max(_scatter_in_trains(r["delay"].values, m) for r, m in zip(runs, medians, strict=True))
+        return sweep_edges(np.array([everything.min() - reach, everything.max() + reach]), width=float(bins))
     if bins is not None:
         return np.asarray(bins, np.float64)
     if (steps := _stage_steps(runs, resolution=resolution)) is not None:
@@ -167,6 +169,12 @@ def _train_median(delay: np.ndarray) -> np.ndarray:
     if usable.any():
         result[usable] = np.nanmedian(delay[usable], axis=1)
     return result
+
+
+def _scatter_in_trains(delay: np.ndarray, median: np.ndarray) -> float:
+    """Return a robust σ of the pulses' delays about the median of their train."""
+    known = np.isfinite(median)
+    return float(np.nanmedian(np.abs(delay[known] - median[known, None]))) / 0.6745 if known.any() else 0.0
 
 
 def edges_of_energy(runs: Sequence[xr.Dataset], bins: Bins) -> np.ndarray:

@@ -48,7 +48,7 @@ def found_in(run, bins=None):
 )
 def test_the_shift_is_unbiased_and_its_error_true(kind, trains, injected, bins):
     rng = np.random.default_rng(21)
-    found = np.array([found_in(scan(rng, kind, trains, injected), bins) for _ in range(60)])
+    found = np.array([found_in(scan(rng, kind, trains, injected), bins) for _ in range(40)])
     pulls = (found[:, 0] - injected) / found[:, 1]
     assert np.isfinite(pulls).all()
     assert abs(pulls.mean()) < 4 / np.sqrt(len(pulls)), pulls.mean()
