@@ -7,12 +7,12 @@ done again, which gives the same bytes. Entries of other inputs, options or code
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import shutil
 import threading
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ Result = dict[str, np.ndarray]
 
 _HEAD = "ledger.json"
 _KEY, _SIZE = "key", "chunk_bytes"
+_CHECK_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,8 @@ class Ledger:
         partial = self.folder / f".{number}-{os.getpid()}-{threading.get_ident()}.partial"
         entry = {**result, _KEY: np.array(self.key), _SIZE: np.array(chunk_bytes)}
         try:
-            with partial.open("wb") as file:
-                np.savez(file, allow_pickle=False, **entry)
-            partial.replace(self._entry(number))
+            partial.write_bytes(_packed(entry))
+            partial.replace(self.folder / f"{number:06d}.npz")
         except FileNotFoundError:
             raise self.taken_over() from None
 
@@ -87,15 +87,34 @@ class Ledger:
             return {}
         found = {}
         for path in sorted(self.folder.glob("[0-9]*.npz")):
-            try:
-                with np.load(path, allow_pickle=False) as stored:
-                    entry = {name: stored[name] for name in stored.files}
-                key, size = str(entry.pop(_KEY)), int(entry.pop(_SIZE))
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            entry = _unpacked(path)
+            if entry is None:
                 continue
+            key, size = str(entry.pop(_KEY)), int(entry.pop(_SIZE))
             if key == self.key:
                 found[int(path.stem)] = entry, size
         return found
 
-    def _entry(self, number: int) -> Path:
-        return self.folder / f"{number:06d}.npz"
+
+def _packed(arrays: Result) -> bytes:
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    return content.getvalue() + _checksum(content.getvalue())
+
+
+def _unpacked(path: Path) -> Result | None:
+    """Return the arrays of a file, or None if it is not there as it was written."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    content, checksum = content[:-_CHECK_BYTES], content[-_CHECK_BYTES:]
+    if checksum != _checksum(content):
+        return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _checksum(content: bytes) -> bytes:
+    # of the whole: the sums inside the container do not cover how long its arrays are
+    return hashlib.blake2b(content, digest_size=_CHECK_BYTES).digest()
