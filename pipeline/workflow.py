@@ -408,7 +408,7 @@ def publish_product(job: Job) -> Place:
     key = digest(
         {
             "fits": stages["fits"]["key"],
-            "config": job.options("dataset"),
+            "config": job.options("dataset", "sample"),
             "failed": dict(job.failed),
             "code": code_hash(_CODE["product"]),
         }
