@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from scipy.interpolate import CubicSpline
 
+from pipeline.io import publish
 from pipeline.job import load_job
 from pipeline.simulate.compare import compare
 from pipeline.workflow import process
@@ -32,3 +33,8 @@ def test_another_edge_needs_no_code(tmp_path):
     # no reference beam: no absolute spectrum, hence no mixture, and the product says so
     assert np.isnan(tree["mixture/alpha"]).all()
     assert any("no mixture" in w for w in summary["warnings"])
+    assert any("no reference beam" in w for w in summary["warnings"])
+    for name in ("od_unpumped", "od_pumped"):
+        assert np.isnan(spectra[name]).all()
+        assert np.isnan(spectra[f"{name}_stderr"]).all()
+    assert publish.check(version) == []

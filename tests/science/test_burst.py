@@ -44,7 +44,7 @@ def test_drift_and_build_up_are_recovered_with_true_errors(excess):
 
 
 def test_without_a_difference_there_is_no_build_up_and_no_drift():
-    found = [figures(make_pulses(np.random.default_rng([22, k]), np.repeat(STEPS, 3), delta=0.0)) for k in range(20)]
+    found = [figures(make_pulses(np.random.default_rng([22, k]), np.repeat(STEPS, 3), delta=0.0)) for k in range(12)]
     assert np.isnan([f["build_up"] for f in found]).mean() > 0.9
     assert max(abs(f["drift"]) / f["drift_stderr"] for f in found) < 4
 
