@@ -23,7 +23,8 @@ def prior_of_ratio(ratio: np.ndarray, dof: np.ndarray, *, default: float = 1.0) 
 
     Empirical Bayes for scaled χ² variances: G. K. Smyth, Stat. Appl. Genet. Mol. Biol. 3, 3 (2004), section 6.2. What is
     expected weighs the less the more surely the trains contradict it, and scatter of the ratio over bins is believed
-    where it exceeds its own standard error.
+    where it exceeds twice its own standard error: bins are not let below photon noise, so believing chance makes errors
+    too long.
 
     Parameters
     ----------
@@ -52,7 +53,7 @@ def prior_of_ratio(ratio: np.ndarray, dof: np.ndarray, *, default: float = 1.0) 
         return pooled, np.inf
     e = np.log(r) - digamma(d / 2) + np.log(d / 2)
     variance = float(np.var(e, ddof=1))
-    excess = variance * (1.0 - np.sqrt(2.0 / (len(r) - 1))) - float(np.mean(polygamma(1, d / 2)))
+    excess = variance * (1.0 - 2.0 * np.sqrt(2.0 / (len(r) - 1))) - float(np.mean(polygamma(1, d / 2)))
     if excess <= 1e-3:
         return pooled, np.inf
     d0 = 2.0 * float(brentq(lambda x: float(polygamma(1, x)) - excess, 1e-3, 1e4))
