@@ -102,7 +102,7 @@ def fit_mixture(
     -----
     The errors of all α share the error of the scale and of the shifts. The straight line is weighted by the independent parts only and its errors use the full
     covariance: with a covariance built from measured values the common part would pull the line low (Peelle's puzzle; D'Agostini, NIM A 346, 306, 1994).
-    The error of the flat-field constant (attrs `flat_field_constant_stderr` of `spectra`) is in every error of ΔXAS but common to all of it; it is taken
+    The error of the flat-field constant (`flat_field_constant_stderr` of `spectra`, where it is there) is in every error of ΔXAS but common to all of it; it is taken
     out of the weights and carried as one common error.
     """
     inside = window_of(spectra["energy"].values, window)
@@ -130,7 +130,7 @@ def _fit_shares(
 ) -> xr.Dataset:
     energy = spectra["energy"].values[inside].astype(np.float64)
     n_fluence, n_delay = spectra.sizes["fluence"], spectra.sizes["delay"]
-    offset = float(spectra.attrs.get("flat_field_constant_stderr", 0.0))
+    offset = _offset_stderr(spectra)
     scans, cross = scans_of(spectra, "delta_xas", inside, common=offset), _shared_noise(spectra, inside)
     late = spectra["delay"].values >= min_delay - _DELAY_TOLERANCE
     measured = scans.weights.any(axis=1).reshape(n_fluence, n_delay) & late[None, :]
@@ -198,6 +198,12 @@ def _check_shift(
 
 
 # --- fit of the shares -----------------------------------------------------------------------------------------------------------
+
+
+def _offset_stderr(spectra: xr.Dataset) -> float:
+    """Error of the constant between the beams, which every ΔXAS shares; 0 where it is not known apart."""
+    found = float(spectra["flat_field_constant_stderr"]) if "flat_field_constant_stderr" in spectra else 0.0
+    return found if np.isfinite(found) else 0.0
 
 
 def _shared_noise(spectra: xr.Dataset, inside: slice) -> Floats:

@@ -81,7 +81,7 @@ def demo_spectra(
     variables = {n: (dims, v * gap) for n, (v, _) in data.items()}
     variables |= {f"{n}_stderr": (dims, np.sqrt(v) * gap) for n, (_, v) in data.items()}
     spectra = xr.Dataset(variables, coords={"fluence": fluence, "delay": delay, "energy": ENERGY})
-    return spectra.assign_attrs(flat_field_constant=constant, flat_field_constant_stderr=flat_error)
+    return spectra.assign(flat_field_constant=constant, flat_field_constant_stderr=flat_error)
 
 
 def line_of(alpha: np.ndarray, fluence: np.ndarray = FLUENCE) -> tuple[float, float]:
