@@ -10,7 +10,13 @@ import xarray as xr
 from pipeline.errors import DataError
 from pipeline.science.components import cube_components, gather_components, single_trace_fits
 from pipeline.science.kinetic_compare import compare_models
-from pipeline.science.kinetic_traces import collect_traces, gather_fits, prior_sentence, simpler_form
+from pipeline.science.kinetic_traces import (
+    collect_traces,
+    describes_data,
+    gather_fits,
+    prior_sentence,
+    simpler_form,
+)
 from pipeline.science.kinetics import fit_kinetics
 from pipeline.science.resampling import Replicates
 from schemas.config import Config, Measured
@@ -52,16 +58,25 @@ def fit_all_kinetics(
         if traces is None:
             continue
         shape: dict[str, Any] = {"power": options.power, "n_exponentials": options.n_exponentials}
+        settings = {**shape, **times, "amplitude_prior": prior}
         try:
-            fitted[fluence] = fit = fit_kinetics(
-                traces,
-                **shape,
-                **times,
-                amplitude_prior=prior,
-                n_bootstrap=options.n_bootstrap if options.bootstrap == "parametric" else 0,
-                seed=SEED,
-                replicates=None if replicates is None else _resampled(spectra, delay_scan, replicates, fluence, config),
-            )
+            fit = fit_kinetics(traces, **settings)
+            scans = collect_traces(spectra, delay_scan, fluence, include_spectra=False)
+            if scans is not None and scans.sizes["trace"] < traces.sizes["trace"] and not describes_data(fit):
+                alone_fit = fit_kinetics(scans, **settings)
+                if describes_data(alone_fit):
+                    warnings.append(
+                        f"kinetics at {fluence:g} mJ/cm²: the energies of the spectra do not follow the shared times (χ²/dof "
+                        f"{float(fit['redchi']):.2f}; a line that moves would do that); the delay scans are fitted alone"
+                    )
+                    traces, fit = scans, alone_fit
+            if options.bootstrap == "parametric":
+                fit = fit_kinetics(traces, **settings, n_bootstrap=options.n_bootstrap, seed=SEED)
+            elif replicates is not None:
+                include = traces is not scans and options.global_
+                drawn = _resampled(spectra, delay_scan, replicates, fluence, include_spectra=include)
+                fit = fit_kinetics(traces, **settings, replicates=drawn)
+            fitted[fluence] = fit
             forms[fluence] = compare_models(traces, **times, amplitude_prior=prior)
             if options.per_energy:
                 alone[fluence] = single_trace_fits(traces, fit, **shape, amplitude_prior=prior)
@@ -81,7 +96,7 @@ def fit_all_kinetics(
 
 
 def _resampled(
-    spectra: xr.Dataset, delay_scan: xr.Dataset, replicates: Replicates, fluence: float, config: Config
+    spectra: xr.Dataset, delay_scan: xr.Dataset, replicates: Replicates, fluence: float, *, include_spectra: bool
 ) -> xr.DataArray:
     """Put the replicates of one fluence on the traces of the fit."""
     draws = []
@@ -90,7 +105,7 @@ def _resampled(
             spectra.assign(delta_xas=replicates.spectra.isel(draw=i)),
             delay_scan.assign(delta_xas=replicates.delay_scan.isel(draw=i)),
             fluence,
-            include_spectra=config.kinetics.global_,
+            include_spectra=include_spectra,
         )
         if one is not None:
             draws.append(one["delta_xas"])

@@ -10,6 +10,7 @@ from typing import Any
 
 import xarray as xr
 
+from pipeline.plots.components import draw_components, has_components
 from pipeline.plots.fitted import draw_mixture, draw_peaks
 from pipeline.plots.kinetics import draw_kinetics
 from pipeline.plots.quality import draw_beams, draw_burst, draw_quality
@@ -39,6 +40,9 @@ def draw_product(tree: xr.DataTree, summary: Mapping[str, Any], folder: Path) ->
     if scan.sizes["scan"]:
         power = _power(tree.attrs)
         drawings["kinetics"] = lambda to: draw_kinetics(scan, groups["kinetics"], summary, power, to)
+    components = groups.get("components", xr.Dataset())
+    if has_components(components):
+        drawings["components"] = lambda to: draw_components(components, to)
     with house_style():
         for name, draw in drawings.items():
             try:

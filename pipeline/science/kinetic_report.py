@@ -7,11 +7,13 @@ from itertools import pairwise
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.stats import chi2
 
 from pipeline.science._kinetic_kernel import trace_model
 from pipeline.science.kinetic_fit import Problem, Solution, canonical, refine
 from pipeline.science.kinetic_intervals import Covariance
 from pipeline.science.kinetic_model import amplitude_products, decay_names
+from pipeline.science.kinetic_traces import MISFIT
 
 __all__ = ["bootstrap_summary", "decay_spectra", "numbers_from_fit", "systematic_shifts", "verdicts", "without_prior"]
 
@@ -157,6 +159,8 @@ def verdicts(problem: Problem, best: Solution, result: xr.Dataset) -> list[str]:
     curve = trace_model(best.theta, best.amplitudes, best.signs, data)[strongest]
     used = data.weight[strongest] > 0
     ratio = float(np.max(np.abs(curve[used])) * np.median(data.weight[strongest][used]))
+    redchi = float(result["redchi"])
+    misfit = chi2.sf(float(result["chi2"]), float(result["dof"])) < MISFIT
     texts = []
     for p, name in enumerate(problem.names):
         if not name.startswith("tau"):
@@ -164,7 +168,8 @@ def verdicts(problem: Problem, best: Solution, result: xr.Dataset) -> list[str]:
         value, stderr = float(result["value"][p]), float(result["stderr"][p])
         low, high = result["ci95"].values[p]
         if bool(result["identifiable"][p]):
-            texts.append(f"{name} = {value:.3g} ps, 95 % interval {low:.3g} to {high:.3g} ps")
+            doubt = f"; the form does not describe the data (χ²/dof {redchi:.2f})" if misfit else ""
+            texts.append(f"{name} = {value:.3g} ps, 95 % interval {low:.3g} to {high:.3g} ps{doubt}")
             continue
         needed = ratio * float(result["crb"][p]) / value / _WANTED
         if np.isfinite(high) and low <= 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +11,20 @@ from numpy.typing import NDArray
 
 from pipeline.science.binning import assign
 from pipeline.science.difference import TrainNoise
-from pipeline.science.spectra import SAME_ENERGY, Bins, delay_scans, edges_of_energy, nominal_edges, spectra
+from pipeline.science.spectra import (
+    Bins,
+    delay_scans,
+    edges_of_delay,
+    edges_of_energy,
+    group_scans,
+    nominal_edges,
+    spectra,
+)
 
 __all__ = ["Replicates", "resampled_differences", "train_weights"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 
 class Replicates(NamedTuple):
@@ -23,7 +34,7 @@ class Replicates(NamedTuple):
     delay_scan: xr.DataArray
 
 
-def train_weights(stratum: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
+def train_weights(stratum: IntArray, rng: np.random.Generator) -> FloatArray:
     """Draw a weight for every train: within each stratum n - 1 of its n trains with replacement, times n / (n - 1).
 
     Sums then vary as the trains do, without the deficit (n - 1) / n of drawing n trains; that matters for the four trains
@@ -61,10 +72,11 @@ def resampled_differences(
     seed: int = 0,
     train_noise: TrainNoise | None = None,
 ) -> Replicates:
-    """Bin the pulses again and again with weighted trains.
+    """Draw the trains of every bin anew, again and again.
 
-    The trains of one bin are a stratum; each replicate is what the same binning makes of the pulses times their train's
-    weight. A bin of a single train has nothing to draw from: it gets noise of its standard error instead.
+    The trains of one bin are a stratum (a train whose pulses fall into several belongs where most of its photons are).
+    A replicate is the difference plus the change of ln(S_unpumped / S_pumped) that the weights of the trains make. A bin
+    of a single train has nothing to draw from: it gets noise of its standard error instead.
 
     Parameters
     ----------
@@ -72,75 +84,115 @@ def resampled_differences(
         As for `spectra` and `delay_scans`.
     n_draws, seed
         Number of replicates, and the seed of their generator.
+
+    Returns
+    -------
+    Replicates, NaN where a draw leaves a bin without photons.
     """
     rng = np.random.default_rng(seed)
-
-    def cubes(draw_runs: Sequence[xr.Dataset]) -> xr.Dataset:
-        return spectra(
-            draw_runs, energy_bins=energy_bins, delay_bins=delay_bins, constant=constant, train_noise=train_noise
-        )
-
-    def scans(draw_runs: Sequence[xr.Dataset]) -> xr.Dataset:
-        return delay_scans(draw_runs, delay_bins=delay_bins, constant=constant, train_noise=train_noise)
-
-    return Replicates(
-        _replicates(
-            energy_runs, cubes, _strata(energy_runs, _energy_bins(energy_runs, energy_bins), delay_bins), n_draws, rng
-        ),
-        _replicates(delay_runs, scans, _strata(delay_runs, _scan_groups(delay_runs), delay_bins), n_draws, rng),
+    cubes = spectra(
+        energy_runs, energy_bins=energy_bins, delay_bins=delay_bins, constant=constant, train_noise=train_noise
     )
+    scans = delay_scans(delay_runs, delay_bins=delay_bins, constant=constant, train_noise=train_noise)
+    cells = _energy_scan_cells(energy_runs, energy_bins, delay_bins) if energy_runs else ([], (0, 0, 0))
+    of_cubes = _replicates(energy_runs, cubes, *cells, n_draws, rng)
+    cells_2 = _delay_scan_cells(delay_runs, delay_bins) if delay_runs else ([], (0, 0))
+    return Replicates(of_cubes, _replicates(delay_runs, scans, *cells_2, n_draws, rng))
+
+
+def _energy_scan_cells(
+    runs: Sequence[xr.Dataset], energy_bins: Bins, delay_bins: Bins
+) -> tuple[list[IntArray], tuple[int, int, int]]:
+    """Bin (train, pulse) over (fluence, delay, energy) of every run, -1 outside, and the number of bins."""
+    e_edges, d_edges = edges_of_energy(runs, energy_bins), edges_of_delay(runs, delay_bins)
+    fluence = np.unique([float(r["fluence"]) for r in runs])
+    shape = (len(fluence), len(d_edges[0]) - 1, len(e_edges) - 1)
+    cells = []
+    for run, edges in zip(runs, d_edges, strict=True):
+        d, e = assign(run["delay"].values, edges), assign(run["energy"].values, e_edges)[:, None]
+        f = int(np.searchsorted(fluence, float(run["fluence"])))
+        inside = (d >= 0) & (e >= 0) & (run["code"].values == 0)
+        cells.append(np.where(inside, (f * shape[1] + d) * shape[2] + e, -1))
+    return cells, shape
+
+
+def _delay_scan_cells(runs: Sequence[xr.Dataset], delay_bins: Bins) -> tuple[list[IntArray], tuple[int, int]]:
+    """The same over (scan, delay)."""
+    edges, groups = nominal_edges(runs, delay_bins), group_scans(runs)
+    number = {id(run): k for k, group in enumerate(groups) for run in group}
+    cells = []
+    for run in runs:
+        d = assign(run["delay"].values, edges)
+        inside = (d >= 0) & (run["code"].values == 0)
+        cells.append(np.where(inside, number[id(run)] * (len(edges) - 1) + d, -1))
+    return cells, (len(groups), len(edges) - 1)
 
 
 def _replicates(
     runs: Sequence[xr.Dataset],
-    binned: Callable[[Sequence[xr.Dataset]], xr.Dataset],
-    stratum: NDArray[np.int64],
+    original: xr.Dataset,
+    cells: list[IntArray],
+    shape: tuple[int, ...],
     n_draws: int,
     rng: np.random.Generator,
 ) -> xr.DataArray:
-    original = binned(runs)
-    alone = original["n_trains"].values < 2
-    error = np.nan_to_num(original["delta_xas_stderr"].values)
-    ends = np.cumsum([r.sizes["train"] for r in runs])
-    draws = []
-    for _ in range(n_draws if len(runs) else 0):
-        weights = np.split(train_weights(stratum, rng), ends[:-1])
-        weighted = [
-            r.assign(photons=r["photons"] * xr.DataArray(w, dims="train")) for r, w in zip(runs, weights, strict=True)
-        ]
-        values = binned(weighted)["delta_xas"].transpose(*original["delta_xas"].dims).values
-        draws.append(values + np.where(alone, error * rng.standard_normal(error.shape), 0.0))
-    shape = (n_draws, *original["delta_xas"].shape)
-    stacked = np.array(draws) if draws else np.empty(shape)
-    return xr.DataArray(stacked, dims=("draw", *original["delta_xas"].dims))
-
-
-def _strata(runs: Sequence[xr.Dataset], energy_bin: Sequence[NDArray[np.int64]], delay_bins: Bins) -> NDArray[np.int64]:
-    """Number the bins of all trains, run after run: fluence, energy, delay; -1 outside all bins."""
+    """Difference plus the change of the log ratio, on the bins that are kept."""
+    value = original["delta_xas"]
+    out = np.broadcast_to(value.values, (n_draws, *value.shape)).copy()
+    dims = ("draw", *value.dims)
     if not runs:
-        return np.empty(0, np.int64)
-    edges, keys = nominal_edges(runs, delay_bins), []
-    for run, energy in zip(runs, energy_bin, strict=True):
-        delay = run["delay"].values
-        usable = np.isfinite(delay).any(axis=1)
-        median = np.full(len(delay), np.nan)
-        median[usable] = np.nanmedian(delay[usable], axis=1)
-        keys.append(np.column_stack([np.full(len(delay), float(run["fluence"])), energy, assign(median, edges)]))
-    table = np.concatenate(keys)
-    number = np.unique(table, axis=0, return_inverse=True)[1].ravel()
-    return np.where((table[:, 1:] >= 0).all(axis=1), number, -1)
+        return xr.DataArray(out, dims=dims)
+    train, cell, photons = _train_sums(runs, cells, int(np.prod(shape)))
+    stratum = _largest(train, cell, photons.sum(axis=0), sum(r.sizes["train"] for r in runs))
+    counts = np.bincount(cell, minlength=int(np.prod(shape))).reshape(shape)
+    # the same bins are kept as in the original: those that hold a pulse at any other coordinate
+    kept = np.ix_(
+        *(
+            np.arange(n) if dim in ("scan", "fluence") else np.flatnonzero(counts.any(axis=_others(k, len(shape))))
+            for k, (dim, n) in enumerate(zip(value.dims, shape, strict=True))
+        )
+    )
+    alone, error = counts[kept] < 2, np.nan_to_num(original["delta_xas_stderr"].values)
+    now = _log_ratio(cell, photons, np.ones(len(cell)), shape)[kept]
+    for i in range(n_draws):
+        drawn = _log_ratio(cell, photons, train_weights(stratum, rng)[train], shape)[kept]
+        out[i] += np.where(alone, error * rng.standard_normal(error.shape), now - drawn)
+    return xr.DataArray(out, dims=dims)
 
 
-def _energy_bins(runs: Sequence[xr.Dataset], bins: Bins) -> list[NDArray[np.int64]]:
-    """Energy bin of every train of energy scans."""
-    edges = edges_of_energy(runs, bins) if runs else np.empty(0)
-    return [np.asarray(assign(r["energy"].values, edges), np.int64) for r in runs]
+def _train_sums(
+    runs: Sequence[xr.Dataset], cells: list[IntArray], n_cells: int
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """Photons (pumped and unpumped, pair) of every pair of train and cell that meet; trains counted over all runs."""
+    trains, places, sums, first = [], [], [], 0
+    for run, cell in zip(runs, cells, strict=True):
+        t, p = np.nonzero(cell >= 0)
+        key, number = np.unique((first + t) * n_cells + cell[t, p], return_inverse=True)
+        photons = run["photons"].transpose("train", "pulse", "beam")
+        seen = [photons.sel(beam=b).values[t, p].astype(np.float64) for b in ("pumped", "unpumped")]
+        sums.append(np.array([np.bincount(number.ravel(), weights=s, minlength=len(key)) for s in seen]))
+        trains.append(key // n_cells)
+        places.append(key % n_cells)
+        first += run.sizes["train"]
+    return np.concatenate(trains), np.concatenate(places), np.concatenate(sums, axis=1)
 
 
-def _scan_groups(runs: Sequence[xr.Dataset]) -> list[NDArray[np.int64]]:
-    """Number of the fixed energy of every delay scan, repeated for its trains; nearly equal energies share one."""
-    energy = np.array([float(np.nanmedian(r["energy"].values)) for r in runs])
-    order = np.argsort(energy, kind="stable")
-    group = np.zeros(len(runs), np.int64)
-    group[order[1:]] = np.cumsum(np.diff(energy[order]) > SAME_ENERGY * energy[order[1:]])
-    return [np.full(r.sizes["train"], g) for r, g in zip(runs, group, strict=True)]
+def _largest(train: IntArray, cell: IntArray, photons: FloatArray, n_trains: int) -> IntArray:
+    """Cell of each train with most of its photons, -1 for trains without any."""
+    out = np.full(n_trains, -1)
+    order = np.argsort(photons, kind="stable")
+    out[train[order]] = cell[order]
+    return out
+
+
+def _log_ratio(cell: IntArray, photons: FloatArray, weight: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """ln(S_pumped / S_unpumped) per cell, NaN where one of them is not positive."""
+    n = int(np.prod(shape))
+    pumped, unpumped = (np.bincount(cell, weights=weight * x, minlength=n) for x in photons)
+    good = (pumped > 0) & (unpumped > 0)
+    ratio = np.where(good, pumped, 1.0) / np.where(good, unpumped, 1.0)
+    return np.where(good, np.log(ratio), np.nan).reshape(shape)
+
+
+def _others(k: int, n: int) -> tuple[int, ...]:
+    return tuple(i for i in range(n) if i != k)

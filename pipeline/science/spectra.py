@@ -30,6 +30,7 @@ __all__ = [
     "edges_of_delay",
     "edges_of_energy",
     "flat_constant",
+    "group_scans",
     "noise_of_trains",
     "nominal_edges",
     "quality_cells",
@@ -272,7 +273,7 @@ def delay_scans(
     if not runs:
         return no_difference(("scan", "delay"))
     d_edges = nominal_edges(runs, delay_bins)
-    groups = _group_scans(runs)
+    groups = group_scans(runs)
     members = [(i, run) for i, group in enumerate(groups) for run in group]
 
     def summed(chosen: Sequence[tuple[int, xr.Dataset]]) -> xr.Dataset:
@@ -326,7 +327,8 @@ def quality_cells(run: xr.Dataset, *, kind: str, energy_bins: Bins = None, delay
     return _cells(run, assign(run["energy"].values, edges)[:, None], np.where(inside, zeros, -1), len(edges) - 1)
 
 
-def _group_scans(runs: Sequence[xr.Dataset]) -> list[list[xr.Dataset]]:
+def group_scans(runs: Sequence[xr.Dataset]) -> list[list[xr.Dataset]]:
+    """Return the delay scans that add up, by fluence and energy."""
     groups: list[list[xr.Dataset]] = []
     for run in sorted(runs, key=lambda r: (float(r["fluence"]), _energy(r))):
         last = groups[-1][0] if groups else None

@@ -8,7 +8,7 @@ import xarray as xr
 
 from pipeline.science.kinetic_compare import compare_models
 from pipeline.science.kinetic_model import kinetic_trace
-from pipeline.science.kinetic_traces import collect_traces, gather_fits, simpler_form
+from pipeline.science.kinetic_traces import collect_traces, gather_fits, prior_sentence, simpler_form
 from pipeline.science.kinetics import fit_kinetics
 
 DELAYS = np.r_[-1.0, -0.3, np.arange(-0.06, 0.7, 0.03), np.arange(0.8, 5, 0.3), 10.0, 30.0, 60.0]
@@ -71,3 +71,20 @@ def test_a_simpler_form_is_named_when_it_does_as_well():
     traces = collect_traces(spectra_of(3), plain, 8.0, include_spectra=False)
     text = simpler_form(8.0, compare_models(traces, irf_sigma=0.04))
     assert "do not support three exponentials" in text
+
+
+def test_the_fit_without_prior_is_gathered_and_a_disagreement_is_said():
+    known = collect_traces(spectra_of(3), scan_of(1e-4), 8.0, include_spectra=False)
+    fit = fit_kinetics(known, irf_sigma=0.04, n_bootstrap=20)
+    group = gather_fits({8.0: fit, 16.0: None})
+    np.testing.assert_array_equal(group["value_without_prior"].sel(fluence=8.0), fit["value_without_prior"])
+    np.testing.assert_array_equal(group["bootstrap_ci95"].sel(fluence=8.0), fit["bootstrap_ci95"])
+    assert prior_sentence(8.0, fit) == ""
+    moved = fit.assign(value_without_prior=fit["value_without_prior"] * xr.DataArray([1, 1, 1, 9, 1], dims="parameter"))
+    said = prior_sentence(8.0, moved)
+    assert said.startswith("kinetics at 8 mJ/cm²: the amplitude prior decides: tau2 0.2")
+    assert "tau1" not in said
+    free = fit_kinetics(known, irf_sigma=0.04, amplitude_prior=None)
+    assert prior_sentence(8.0, free) == ""
+    assert np.isnan(gather_fits({8.0: free})["value_without_prior"]).all()
+    assert "bootstrap_stderr" not in gather_fits({8.0: free})

@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 from pipeline.errors import ConfigError, DataError
+from pipeline.science.kinetic_lmfit import lmfit_parameters
 from pipeline.science.kinetic_model import kinetic_lmfit_model, kinetic_trace
 from pipeline.science.kinetics import compare_models, fit_kinetics
 from tests.science.kinetic_truth import DENSE, OPPOSITE, PUBLISHED, SAME, TAUS, simulate
@@ -207,9 +208,68 @@ def test_fewer_exponentials(n, power):
 
 def test_bootstrap_agrees_with_the_profile():
     fit = fit_kinetics(simulate(snr=200, seed=14), irf_sigma=0.05, n_bootstrap=150, seed=3)
-    low, high = np.percentile(fit["bootstrap"].values[:, 2:], [15.87, 84.13], axis=0)
-    profile = tau(fit, "ci68")
-    np.testing.assert_allclose(high - low, profile[:, 1] - profile[:, 0], rtol=0.3)
+    for level in ("ci68", "ci95"):
+        (low, high), profile = tau(fit, f"bootstrap_{level}").T, tau(fit, level)
+        np.testing.assert_allclose(high - low, profile[:, 1] - profile[:, 0], rtol=0.3)
+    np.testing.assert_allclose(tau(fit, "bootstrap_stderr"), tau(fit, "stderr"), rtol=0.3)
+    again = fit_kinetics(simulate(snr=200, seed=14), irf_sigma=0.05, n_bootstrap=150, seed=3)
+    xr.testing.assert_identical(again["bootstrap"], fit["bootstrap"])
+
+
+def test_given_replicates_take_the_place_of_drawn_ones():
+    traces = simulate(snr=200, seed=14)
+    rng = np.random.default_rng(0)
+    # noise twice the standard errors: what only resampled trains would show
+    noise = 2 * 5e-5 * rng.standard_normal((100, *traces["delta_xas"].shape))
+    replicates = xr.DataArray(traces["delta_xas"].values + noise, dims=("draw", "trace", "delay"))
+    fit = fit_kinetics(traces, irf_sigma=0.05, replicates=replicates)
+    np.testing.assert_allclose(tau(fit, "bootstrap_stderr"), 2 * tau(fit, "stderr"), rtol=0.35)
+
+
+def test_errors_are_taken_at_their_word_unless_chi_square_forbids():
+    traces = simulate(snr=200, seed=15)
+    as_given = fit_kinetics(traces, irf_sigma=0.05)
+    assert 0.7 < as_given["redchi"] < 1.25
+    too_large = fit_kinetics(traces.assign(delta_xas_stderr=2 * traces["delta_xas_stderr"]), irf_sigma=0.05)
+    too_small = fit_kinetics(traces.assign(delta_xas_stderr=0.5 * traces["delta_xas_stderr"]), irf_sigma=0.05)
+    assert too_large["redchi"] < 0.32
+    np.testing.assert_allclose(tau(too_large, "stderr"), 2 * tau(as_given, "stderr"), rtol=0.15)
+    np.testing.assert_allclose(
+        tau(too_small, "stderr"), np.sqrt(float(as_given["redchi"])) * tau(as_given, "stderr"), rtol=0.15
+    )
+
+
+def test_pulls_have_the_width_one_where_the_times_are_known():
+    pulls = []
+    for seed in range(60):
+        fit = fit_kinetics(simulate(snr=200, seed=500 + seed, power=1), power=1, irf_sigma=0.05, systematics=False)
+        pulls.append((tau(fit) - TAUS) / tau(fit, "stderr"))
+    # three correlated columns of 60: 0.09 each
+    np.testing.assert_allclose(np.sqrt(np.mean(np.square(pulls), axis=0)), 1.0, atol=0.25)
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_lmfit_gets_parameters_with_errors_and_correlations(power):
+    traces = simulate(snr=200, seed=3, n_traces=3, power=power)
+    flipped = traces.assign(delta_xas=-traces["delta_xas"])
+    fit = fit_kinetics(flipped, power=power, irf_sigma=0.05)
+    parameters = lmfit_parameters(fit, trace=1)
+    model = kinetic_lmfit_model(power, int(fit["sign"][1]))
+    np.testing.assert_allclose(model.eval(parameters, delay=DENSE), fit["fit"][1], atol=1e-9)
+    assert parameters["tau1"].stderr == float(fit["stderr"].sel(parameter="tau1"))
+    assert parameters["A2"].stderr == float(fit["amplitude_stderr"][1, 1])
+    assert not parameters["irf_sigma"].vary
+    assert parameters["tau1"].correl["tau2"] == pytest.approx(float(fit["correlation"][2, 3]))
+    assert parameters["tau1"].correl["A2"] == pytest.approx(parameters["A2"].correl["tau1"])
+    # lmfit's own errors on one trace know less than the shared fit, so only the fixed pattern is compared
+    alone = fit_kinetics(flipped.isel(trace=[1]), power=power, irf_sigma=0.05, amplitude_prior=None)
+    start = lmfit_parameters(alone)
+    peer = model.fit(flipped["delta_xas"].values[1], start, delay=DENSE, weights=2e4)
+    assert peer.chisqr == pytest.approx(float(alone["chi2"]), rel=1e-4)
+    for one, other in (("tau1", "tau2"), ("tau3", "A3"), ("t_d", "tau1"), ("A1", "A2")):
+        assert peer.params[one].correl[other] == pytest.approx(start[one].correl[other], abs=0.05)
+    with pytest.raises(ValueError, match="three exponentials"):
+        lmfit_parameters(fit_kinetics(traces, power=power, n_exponentials=2))
 
 
 def test_models_are_compared_but_only_high_ratios_tell_them_apart():

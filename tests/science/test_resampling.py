@@ -1,0 +1,77 @@
+"""Replicates of resampled trains vary as the data do."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from pipeline.science.resampling import resampled_differences, train_weights
+from pipeline.science.spectra import delay_scans
+from tests.science.pulse_truth import make_pulses
+
+STEPS = np.repeat(np.linspace(-0.5, 2.0, 6), 4)
+
+
+def scan(seed, *, excess=0.0, trains=STEPS, energy=528.2, first_train=1000):
+    """A delay scan of four trains per step; `excess` is noise of the trains that the photons do not explain."""
+    rng = np.random.default_rng(seed)
+    pulses = make_pulses(rng, np.full(len(trains), energy), delta=0.01, excess=excess, n_pulses=10, photons=1e5)
+    return pulses.assign_coords(
+        delay=(("train", "pulse"), np.repeat(trains[:, None], 10, axis=1)),
+        nominal_delay=("train", trains),
+        train_id=("train", first_train + np.arange(len(trains))),
+    )
+
+
+def replicates(runs, n_draws, seed=0, energy_runs=()):
+    return resampled_differences(
+        energy_runs, runs, energy_bins=None, delay_bins=None, constant=(0.0, 0.0), n_draws=n_draws, seed=seed
+    )
+
+
+@pytest.mark.parametrize("n", [2, 4, 9])
+def test_weighted_means_vary_as_means_do(n):
+    rng = np.random.default_rng(1)
+    stratum = np.repeat(np.arange(3), n)
+    x = rng.standard_normal(3 * n)
+    means = [[np.mean((train_weights(stratum, rng) * x)[stratum == s]) for s in range(3)] for _ in range(4000)]
+    expected = [np.var(x[stratum == s], ddof=1) / n for s in range(3)]
+    np.testing.assert_allclose(np.var(means, axis=0), expected, rtol=0.12)
+
+
+def test_trains_alone_or_outside_all_bins_keep_their_weight():
+    stratum = np.array([0, -1, 1, 1, -1])
+    weights = train_weights(stratum, np.random.default_rng(0))
+    np.testing.assert_array_equal(weights[[0, 1, 4]], 1.0)
+    assert sorted(weights[2:4]) == [0.0, 2.0]
+
+
+def test_the_spread_of_replicates_is_that_of_repeated_scans_whatever_the_photons_say():
+    excess = 0.02
+    repeated = np.array([delay_scans([scan(100 + i, excess=excess)])["delta_xas"].values[0] for i in range(40)])
+    spread = np.mean([replicates([scan(i, excess=excess)], 60).delay_scan.var("draw").mean() for i in range(12)])
+    photons = float((delay_scans([scan(0, excess=excess)])["delta_xas_stderr_shot"] ** 2).mean())
+    assert spread > 10 * photons
+    # 6 bins x 3 degrees of freedom x 12 scans, and 6 x 40 values: 10 % each
+    assert spread == pytest.approx(np.var(repeated, axis=0, ddof=1).mean(), rel=0.35)
+
+
+def test_runs_of_one_scan_share_their_strata_and_single_trains_get_their_standard_error():
+    once = np.unique(STEPS)
+    two = [scan(1, trains=once), scan(2, trains=once, first_train=5000, energy=528.21)]
+    spread = replicates(two, 40).delay_scan.std("draw")
+    assert (spread > 0).all()
+    single = [scan(3, trains=once)]
+    spread = replicates(single, 300).delay_scan.std("draw")
+    np.testing.assert_allclose(spread, delay_scans(single)["delta_xas_stderr"].values, rtol=0.2)
+
+
+def test_same_seed_same_bits_and_spectra_too():
+    energy = np.repeat([528.0, 528.5, 529.0], 3)
+    spectra = [make_pulses(np.random.default_rng(4), energy)]
+    one, two, other = (replicates([scan(5)], 3, seed=s, energy_runs=spectra) for s in (7, 7, 8))
+    for name in ("spectra", "delay_scan"):
+        xr.testing.assert_identical(getattr(one, name), getattr(two, name))
+        assert not np.array_equal(getattr(one, name), getattr(other, name))
+    assert one.spectra.dims == ("draw", "fluence", "delay", "energy")
+    assert one.delay_scan.shape == (3, 1, 6)
+    assert replicates([], 3).delay_scan.shape == (3, 0, 0)
