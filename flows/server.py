@@ -44,9 +44,13 @@ def _configured() -> str:
 
 
 def start() -> None:
-    """Begin to start the temporary server and return at once; nothing happens where a server is configured."""
+    """Begin to start the temporary server and return at once; nothing happens where PREFECT_API_URL names a server."""
     global _server, _url
-    if _server is not None or _configured():
+    if _server is not None and _server.poll() is None:
+        return
+    # whether a profile or the project names a server is known when prefect is imported, which this need not wait for:
+    # then the new process ends at once
+    if os.environ.get("PREFECT_API_URL"):
         return
     listener = socket.create_server(("127.0.0.1", 0), backlog=128)
     _url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
@@ -55,10 +59,10 @@ def start() -> None:
         "PREFECT_UI_ENABLED": "0",
         "PREFECT__SERVER_EPHEMERAL": "1",
         "PREFECT__SERVER_FINAL": "1",
+        # neither blocks nor automations are used, and looking for them imports half of what is installed
         "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
-        # states of tasks are written together instead of one by one
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
-        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "0.2",
+        "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
+        "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
     }
     _server = subprocess.Popen(  # noqa: S603 (our own module)
         [sys.executable, "-m", "flows.server", str(listener.fileno())],
@@ -69,7 +73,7 @@ def start() -> None:
         start_new_session=True,
     )
     listener.close()
-    atexit.register(stop)
+    atexit.register(_leave)
 
 
 @contextmanager
@@ -85,11 +89,12 @@ def running() -> Iterator[str]:
     TrxasError
         If the temporary server does not answer.
     """
-    start()
-    if _server is None:
-        _answers(_configured())
+    if url := _configured():
+        stop()
+        _answers(url)
         yield ""
         return
+    start()
     _wait()
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
@@ -122,15 +127,21 @@ def _wait() -> None:
         ) from None
 
 
-def stop() -> None:
-    """End the temporary server, if there is one."""
+def _leave() -> subprocess.Popen[bytes] | None:
+    """Tell the temporary server, if there is one, to end when it has written what it was sent."""
     global _server
     server, _server = _server, None
+    if server is not None and server.stdin is not None:
+        _drain()
+        server.stdin.close()
+    return server
+
+
+def stop() -> None:
+    """End the temporary server, if there is one, and wait until it has."""
+    server = _leave()
     if server is None:
         return
-    _drain()
-    if server.stdin is not None:
-        server.stdin.close()
     try:
         server.wait(timeout=5)
     except subprocess.TimeoutExpired:
@@ -163,10 +174,13 @@ def prepare(home: Path, version: str) -> Iterator[None]:
 
 def _serve(descriptor: int) -> None:
     """Serve on a socket until standard input ends."""
+    from prefect.settings import get_current_settings
+
+    if get_current_settings().api.url:
+        return
     import prefect
     import uvicorn
     from prefect.server.api.server import create_app
-    from prefect.settings import get_current_settings
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -176,7 +190,7 @@ def _serve(descriptor: int) -> None:
     def leave() -> None:
         sys.stdin.buffer.read()
         # what was sent last is still being written
-        time.sleep(0.5)
+        time.sleep(0.3)
         server.should_exit = True
         threading.Timer(3.0, os._exit, (0,)).start()
 
