@@ -12,9 +12,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from pipeline.errors import BusyError, TrxasError
+from pipeline.errors import BusyError, ClusterError, TrxasError, hangs, may_pass
 
-__all__ = ["called", "completed", "failed", "nothing_new", "outcome", "passed_on", "skipped"]
+__all__ = ["called", "completed", "failed", "lasts", "nothing_new", "outcome", "passed_on", "skipped"]
 
 
 @contextmanager
@@ -54,6 +54,15 @@ def outcome(state: State[Any]) -> tuple[str | None, str | None]:
     if state.is_completed():
         return state.result(), None
     return None, state.message or "failed"
+
+
+def lasts(state: State[Any]) -> bool:
+    """Return whether a flow would end the same way if it ran again at once: not where disk, network or machine failed."""
+    if state.is_completed():
+        return True
+    error = state.result(raise_on_failure=False)
+    machine = isinstance(error, ClusterError) or may_pass(error) or hangs(error)
+    return isinstance(error, TrxasError) and not machine
 
 
 def passed_on(state: State[Any]) -> Any:

@@ -9,7 +9,7 @@ from prefect import flow
 
 from flows import tasks
 from flows.process import Change, process
-from flows.states import called, failed, nothing_new, outcome, passed_on, skipped
+from flows.states import called, failed, lasts, nothing_new, outcome, passed_on, skipped
 from pipeline.errors import BusyError, TrxasError
 from pipeline.io.claim import claimed
 from pipeline.job import load_job
@@ -40,7 +40,8 @@ def watch(
                 return nothing_new(seen.text)
             done = process(config, out, [*changes, *seen.changes], waiting=seen.waiting, work=work, return_state=True)
             version, error = outcome(done)
-            tasks.task_remember(job, seen, version, error)
+            if lasts(done):
+                tasks.task_remember(job, seen, version, error)
             return passed_on(done)
     except BusyError as error:
         return skipped(error)

@@ -4,6 +4,7 @@ Every class is also the builtin that generic code expects, so `except ValueError
 """
 
 import errno
+from collections.abc import Iterator
 
 __all__ = [
     "BusyError",
@@ -64,8 +65,15 @@ def may_pass(error: BaseException | None) -> bool:
 
     A file that is missing, forbidden or damaged stays so; a config or data that are wrong stay so.
     """
+    return any(isinstance(e, OSError) and e.errno in _PASSING for e in _chain(error))
+
+
+def hangs(error: BaseException | None) -> bool:
+    """Return whether an error, or one that it came from, is that something did not answer: later it may."""
+    return any(isinstance(e, TimeoutError | ConnectionError) for e in _chain(error))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _PASSING:
-            return True
+        yield error
         error = error.__cause__ or error.__context__
-    return False

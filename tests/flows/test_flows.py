@@ -10,9 +10,11 @@ import pytest
 from prefect import flow
 from prefect.client.schemas.filters import FlowRunFilter, LogFilter
 from prefect.exceptions import ParameterTypeError
+from prefect.states import Failed
 
 from flows import tasks
 from flows.process import process, reprocess
+from flows.states import lasts
 from flows.watch import watch
 from pipeline.errors import ConfigError, DataError
 from pipeline.io.claim import claimed
@@ -179,6 +181,23 @@ def test_an_error_that_hides_a_passing_one_is_tried_again_too():
     assert may_pass(caught.value)
     assert not may_pass(DataError("x"))
     assert not may_pass(TimeoutError("given up"))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (DataError("run 1: nothing in it"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (RuntimeError("killed"), False),
+        (TimeoutError("no answer"), False),
+    ],
+)
+def test_only_a_failure_that_would_come_again_is_remembered(error, expected):
+    assert lasts(Failed(message=str(error), data=error)) is expected
+    if isinstance(error, TimeoutError):
+        wrapped = ConfigError("compute.cluster: no dask scheduler answers")
+        wrapped.__context__ = error
+        assert not lasts(Failed(message="", data=wrapped))
 
 
 # --- watching --------------------------------------------------------------------------------------------------------

@@ -119,8 +119,9 @@ def test_a_worker_runs_a_deployment(deployed, served):
         worker.wait(timeout=30)
     assert (final["state"]["name"], final["name"]) == ("Unchanged", "watch-tiny"), (home / "worker.log").read_text()
     assert final["state"]["message"] == "complete runs: 1, 2; waiting: 3, 4, 5, 6; waiting for the first scan"
-    logs = client.post("/logs/filter", json={"logs": {"flow_run_id": {"any_": [run["id"]]}}}).json()
-    assert "run 1: complete" in [line["message"] for line in logs]
+    wanted = {"logs": {"flow_run_id": {"any_": [run["id"]]}}}
+    # the server records logs a moment after states
+    until(lambda: "run 1: complete" in [line["message"] for line in client.post("/logs/filter", json=wanted).json()])
 
 
 @pytest.mark.skipif(not SCHEDULES, reason="Prefect 3.8 schedules nothing with SQLAlchemy 2.1")
