@@ -199,10 +199,14 @@ def _on_cluster(
             f"compute.cluster: a block of trains ended {error.allowed_failures + 1} workers, the last at "
             f"{error.last_worker.address}; lower compute.memory or give workers more memory, and {_WAY_OUT}"
         ) from None
-    except CancelledError:
+    except (CancelledError, OSError) as error:
+        # what a block raised while the scheduler is there is the block's
+        if isinstance(error, OSError) and client.status == "running":
+            raise
         raise ClusterError(f"compute.cluster: the scheduler is gone; {_WAY_OUT}") from None
     finally:
-        client.cancel([*running, held], reason="done", msg="")
+        if client.status == "running":
+            client.cancel([*running, held], reason="done", msg="")
     return [results[n] for n in range(len(blocks))]
 
 

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import dask
+import numpy as np
 import pytest
+import xarray as xr
 from dask.callbacks import Callback
 from distributed import Client
 
@@ -16,8 +18,9 @@ from pipeline import compute, ingest
 from pipeline.calibrating import make_calibration
 from pipeline.compute import Workers, slurm_cluster
 from pipeline.errors import ClusterError, ConfigError
+from pipeline.io import manifest
 from pipeline.io.euxfel import FrameSource, open_run
-from pipeline.workflow import process
+from pipeline.workflow import inventory, process, reduce_run
 from schemas.compute import Compute, Slurm
 from tests.faults.stores import assert_same_stores
 
@@ -37,8 +40,8 @@ class Cluster:
         for n in range(workers):
             options = ["--nthreads", "1", "--no-nanny", "--name", f"w{n}", "--local-directory", folder]
             self._start(f"w{n}", folder, "distributed.cli.dask_worker", *options, *common)
-        with Client(scheduler_file=str(file), timeout="60s", set_as_default=False) as client:
-            client.wait_for_workers(workers, timeout=60)
+        with Client(scheduler_file=str(file), timeout="120s", set_as_default=False) as client:
+            client.wait_for_workers(workers, timeout=120)
             self.address = client.scheduler.address
 
     def _start(self, name, folder, module, *options):
@@ -76,28 +79,29 @@ def when_under_way(run, action):
     return progress, acted
 
 
-def test_a_killed_worker_costs_its_blocks_only_a_killed_scheduler_is_one_line(
+def test_a_killed_worker_costs_its_blocks_only_and_a_killed_scheduler_is_one_line(
     cluster, undisturbed, small_job, tmp_path, caplog
 ):
     job = small_job(tmp_path / "out", f"compute.cluster={cluster.address}")
-    first, worker_killed = when_under_way(2, lambda: cluster.kill("w0"))
-    then, scheduler_killed = when_under_way(6, lambda: cluster.kill("scheduler"))
+    progress, killed = when_under_way(2, lambda: cluster.kill("w0"))
+    process(job, progress=progress)
+    assert killed
+    assert_same_stores(undisturbed, job.out)
 
-    def progress(*told):
-        first(*told)
-        then(*told)
-
+    manifest.forget(job.run_dir(6), "frames", "pulses")
+    progress, killed = when_under_way(6, lambda: cluster.kill("scheduler"))
     with pytest.raises(ClusterError, match="scheduler is gone; process again: finished blocks are kept"):
-        process(job, progress=progress)
-    assert worker_killed
-    assert scheduler_killed
+        reduce_run(job, 6, inventory(job, 6), progress=progress)
+    assert killed
     entered = len(list((job.run_dir(6) / "blocks").glob("[0-9]*.npz")))
     assert entered > 0
     # goes on with threads from what the cluster has finished
     with caplog.at_level(logging.INFO, "trxas"):
-        process(small_job(tmp_path / "out"))
+        reduce_run(small_job(job.out), 6, inventory(job, 6))
     assert f"r0006: {entered} of 27 blocks were finished before" in caplog.text
-    assert_same_stores(undisturbed, tmp_path / "out")
+    for store, name in (("frames", "frames"), ("pulses", "photons"), ("pulses", "photons_stderr")):
+        one, other = (xr.open_zarr(out / "runs" / "r0006" / f"{store}.zarr")[name] for out in (undisturbed, job.out))
+        np.testing.assert_array_equal(one.values, other.values)
 
 
 def test_an_address_where_nobody_answers_is_a_config_error(monkeypatch):
