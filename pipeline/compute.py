@@ -181,6 +181,7 @@ def _on_cluster(
 ) -> list[Result]:
     """Keep a window of blocks with the scheduler: as one is finished, the next is sent."""
     from distributed import CancelledError, KilledWorker
+    from distributed.comm.core import CommClosedError
 
     results: dict[int, Result] = {}
     # a task and not scattered data: if the worker that holds it dies, it is made again
@@ -201,7 +202,7 @@ def _on_cluster(
         ) from None
     except (CancelledError, OSError) as error:
         # what a block raised while the scheduler is there is the block's
-        if isinstance(error, OSError) and client.status == "running":
+        if isinstance(error, OSError) and not isinstance(error, CommClosedError) and client.status == "running":
             raise
         raise ClusterError(f"compute.cluster: the scheduler is gone; {_WAY_OUT}") from None
     finally:
