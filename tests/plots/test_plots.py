@@ -13,7 +13,7 @@ from pipeline import plots
 from pipeline.plots import kinetics, spectra
 from tests.synthetic import fitted
 
-FIGURES = {"spectra", "delta_xas", "map", "kinetics", "peaks", "mixture", "quality", "burst"}
+FIGURES = {"spectra", "delta_xas", "map", "kinetics", "peaks", "mixture", "quality", "burst", "components"}
 
 
 @pytest.fixture(scope="module")
