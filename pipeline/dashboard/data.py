@@ -71,8 +71,11 @@ class Product:
 
     @property
     def warnings(self) -> list[str]:
-        """What a person must know before using the numbers, schema faults first."""
-        return [f"differs from the schema: {text}" for text in self.faults] + list(self.summary["warnings"])
+        """What a person must know before using the numbers; faults against the schema first, as one line."""
+        n = len(self.faults)
+        more = f" (and {n - 1} more; `trxas validate` lists them)" if n > 1 else ""
+        faults = [f"differs from the schema: {self.faults[0]}{more}"] if n else []
+        return faults + list(self.summary["warnings"])
 
     def figures(self) -> dict[str, bytes]:
         """Return the pictures of the version by name; links that leave its folder are left out."""

@@ -1,5 +1,6 @@
 """The dashboard without a browser: numbers of the figures, words, and what is found below an output folder."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -180,6 +181,12 @@ def test_nothing_outside_the_output_folder_is_found(out, published, tmp_path):
         with pytest.raises(ProductError, match="there is no version"):
             catalogue.open(dataset_name, version)
     assert list(catalogue.open("seed", "v0001").figures()) == ["spectra"]
+
+
+def test_many_faults_are_one_warning(product):
+    several = dataclasses.replace(product, faults=("/peaks: group is missing", "/: attribute", "/x: units"))
+    assert several.warnings[0].startswith("differs from the schema: /peaks: group is missing (and 2 more")
+    assert several.warnings[1:] == product.summary["warnings"] == product.warnings
 
 
 def test_a_version_is_opened_once_and_few_are_kept(out, made):
