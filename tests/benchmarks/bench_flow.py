@@ -1,8 +1,8 @@
 """What orchestration costs: the command with its Prefect flow against the same stages called as plain functions.
 
 flow      seconds of `trxas process` minus seconds of a process that calls `pipeline.workflow.process` on the same data,
-          both from nothing to a product in an empty folder; at most 3 s + 2 %. Processor time likewise: on a loaded machine
-          the wall clock says little.
+          both from nothing to a product in an empty folder; at most 3 s + 2 %. Processor time likewise, of the command
+          itself: that of the server, which ends by itself, is not in it. On a loaded machine the wall clock says little.
 start     what of it is Prefect's start: importing it, and waiting for its temporary server (which gets ready while the
           science is imported).
 first     the same in an empty PREFECT_HOME: the database is made once.

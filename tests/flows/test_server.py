@@ -114,9 +114,11 @@ def test_a_worker_runs_a_deployment(deployed, served):
 
     try:
         final = until(ended, 180)
+        # the flow's process still sends its last logs, and the worker waits for it
+        worker.wait(timeout=60)
     finally:
-        worker.terminate()
-        worker.wait(timeout=30)
+        worker.kill()
+        worker.wait()
     assert (final["state"]["name"], final["name"]) == ("Unchanged", "watch-tiny"), (home / "worker.log").read_text()
     assert final["state"]["message"] == "complete runs: 1, 2; waiting: 3, 4, 5, 6; waiting for the first scan"
     wanted = {"logs": {"flow_run_id": {"any_": [run["id"]]}}}
