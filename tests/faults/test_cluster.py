@@ -174,6 +174,21 @@ def test_the_job_script_says_what_the_config_says(tmp_path):
     assert "--interface lo" in worker
 
 
+def test_ctrl_c_stays_an_interruption_when_jobs_are_submitted():
+    code = """
+import signal, threading
+from pipeline.compute import slurm_cluster
+from schemas.compute import Slurm
+made = []
+thread = threading.Thread(target=lambda: made.append(slurm_cluster(Slurm(interface="lo"))))
+thread.start()
+thread.join()
+made[0].close()
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120)
+
+
 def test_without_sbatch_slurm_is_a_config_error(monkeypatch, small_job, tmp_path):
     monkeypatch.setattr(compute.shutil, "which", lambda name: None)
     with Workers(Compute(cluster="slurm")) as workers, pytest.raises(ConfigError, match=r"compute\.cluster: slurm"):
