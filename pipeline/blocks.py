@@ -54,12 +54,16 @@ def finish(block: Block, shared: tuple[Reducer, Ledger | None]) -> Result:
 
 @dataclass(frozen=True)
 class Target:
-    """The cube that blocks fill, one chunk of `trains` trains each, with these rows and columns of the module."""
+    """The cube that blocks fill, one chunk of `trains` trains each, with these rows and columns of the module.
+
+    Chunks are written in the folder `aside` first, if there is one.
+    """
 
     path: Path
     rows: slice
     columns: slice
     trains: int
+    aside: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ class RawBlock:
         # the buffer holds an earlier block where nothing was recorded
         kept[:n_trains][~result["present"]] = 0
         kept[n_trains:] = 0
-        return result, cubes.write_chunk(target.path, self.number, kept)
+        return result, cubes.write_chunk(target.path, self.number, kept, target.aside)
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,9 @@ def reduce_raw(
         )
     target = None
     if keep is not None and cube is not None:
-        target = Target(cube, keep.rows, keep.columns, plan.trains)
+        # what killed workers leave behind goes with the ledger
+        aside = None if ledger is None else ledger.folder
+        target = Target(cube, keep.rows, keep.columns, plan.trains, aside)
     if ledger is not None:
         # blocks of another size are other blocks
         ledger = replace(ledger, key=f"{ledger.key}-{plan.trains}")
@@ -194,8 +196,6 @@ def _still_there(ledger: Ledger, blocks: Sequence[RawBlock] | Sequence[StoredBlo
     cube = next((block.target.path for block in blocks if isinstance(block, RawBlock) and block.target), None)
     if cube is None:
         return {number: result for number, (result, _) in finished.items()}
-    if finished:
-        cubes.remove_partial(cube)
     return {number: result for number, (result, size) in finished.items() if cubes.chunk_bytes(cube, number) == size}
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 import shutil
 import threading
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from zarr.codecs import BloscCodec
 from pipeline.errors import DataError, ProductError
 from pipeline.io import store
 
-__all__ = ["PackedChunk", "chunk_bytes", "chunk_trains", "create_cube", "remove_partial", "write_chunk"]
+__all__ = ["PackedChunk", "chunk_bytes", "chunk_trains", "create_cube", "write_chunk"]
 
 _CODEC = BloscCodec(cname="lz4", clevel=1, shuffle="shuffle", typesize=2)
 _local = threading.local()
@@ -74,19 +74,13 @@ def chunk_bytes(path: Path, number: int) -> int:
         return 0
 
 
-def remove_partial(path: Path) -> None:
-    """Remove what killed writers of chunks have left."""
-    for partial in (path / "frames").rglob(".*.partial"):
-        partial.unlink(missing_ok=True)
-
-
 def _chunk_shape(path: Path) -> tuple[int, ...]:
     # read as JSON: opening the array through zarr takes half a millisecond per chunk
     grid = json.loads((path / "frames" / "zarr.json").read_bytes())["chunk_grid"]
     return tuple(grid["configuration"]["chunk_shape"])
 
 
-def write_chunk(path: Path, number: int, block: np.ndarray) -> int:
+def write_chunk(path: Path, number: int, block: np.ndarray, aside: Path | None = None) -> int:
     """Write one chunk; returns its size on disk [bytes].
 
     Parameters
@@ -97,6 +91,8 @@ def write_chunk(path: Path, number: int, block: np.ndarray) -> int:
         Position of the chunk along the trains.
     block
         Exactly one chunk, (trains, pulse, y, x) uint16, C-contiguous; trains beyond the end of the run are zero.
+    aside
+        Folder on the same file system where the chunk is written before it is renamed into place; beside it unless given.
 
     Raises
     ------
@@ -108,7 +104,7 @@ def write_chunk(path: Path, number: int, block: np.ndarray) -> int:
         raise DataError(f"{path}: a block of {block.dtype} {block.shape} is not one chunk of uint16 {chunks}")
     target = _chunk_file(path, number)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{os.getpid()}-{threading.get_ident()}.partial")
+    partial = (aside or target.parent) / f".{uuid.uuid4().hex}.partial"
     size = partial.write_bytes(blosc.compress(block, b"lz4", _CODEC.clevel, blosc.SHUFFLE))
     partial.replace(target)
     return size

@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
-import threading
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +68,7 @@ class Ledger:
         chunk_bytes
             Size of the chunk of the cube that it filled; 0 for none.
         """
-        partial = self.folder / f".{number}-{os.getpid()}-{threading.get_ident()}.partial"
+        partial = self.folder / f".{uuid.uuid4().hex}.partial"
         entry = {**result, _KEY: np.array(self.key), _SIZE: np.array(chunk_bytes)}
         try:
             partial.write_bytes(_packed(entry))

@@ -28,7 +28,8 @@ def progress_of(out, expected=None):
     """Return how much is there of what will stay; a chunk of frames counts 25 times, a file written aside like its final one."""
     # os.walk passes over folders that go away meanwhile
     found = {f"{folder}/{name}" for folder, _, names in os.walk(out) for name in names}
-    found = {re.sub(r"/\.([^/]+)\.partial/", r"/\1/", re.sub(r"\.partial-\d+/", "v0001/", f)) for f in found}
+    version = f"{out}/products/tiny/v0001/"
+    found = {re.sub(r"/\.([^/]+)\.partial/", r"/\1/", re.sub(r"^.*/\.partial-[^/]+/", version, f)) for f in found}
     found = {f.removeprefix(str(out)) for f in found}
     if expected is not None:
         found &= expected
