@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.io import cube as cubes
 from pipeline.io.euxfel import FrameSource
 from pipeline.io.ledger import Ledger, Result
-from pipeline.science.reduce import Reducer, reduce_block
+from pipeline.science.detector.reduce import Reducer, reduce_block
 
 __all__ = ["Block", "RawBlock", "StoredBlock", "Target", "finish", "not_blank"]
 

@@ -13,9 +13,9 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.io.euxfel import Run, open_run
 from pipeline.io.tables import read_nonlinearity
 from pipeline.job import Job
-from pipeline.science import detector
-from pipeline.science.beams import beam_dataset, find_beams
-from pipeline.science.calibration import build_calibration
+from pipeline.science.detector.beams import beam_dataset, find_beams
+from pipeline.science.detector.calibration import build_calibration
+from pipeline.science.detector.dark import dark_calibration, dark_sums
 from schemas.config import Beams
 
 __all__ = ["make_calibration", "nonlinearity_of"]
@@ -91,11 +91,11 @@ def _dark(job: Job, progress: Progress | None) -> xr.Dataset:
     sums = None
     trains = list(range(len(run.index.train_id)))
     for done, (block, cell) in enumerate(ingest.dark_blocks(run, trains)):
-        sums = detector.dark_sums(block, np.searchsorted(cells, cell), len(cells), out=sums)
+        sums = dark_sums(block, np.searchsorted(cells, cell), len(cells), out=sums)
         _tell(progress, f"dark run {run.number}", done + 1, len(trains))
     if sums is None:
         raise DataError(f"run {run.number}: the dark run holds no frames; choose another dark run")
-    return detector.dark_calibration(sums, cell_id=cells)
+    return dark_calibration(sums, cell_id=cells)
 
 
 def _mean_image(run: Run, dark: xr.Dataset, progress: Progress | None) -> xr.DataArray:
@@ -107,7 +107,7 @@ def _mean_image(run: Run, dark: xr.Dataset, progress: Progress | None) -> xr.Dat
     for done, train in enumerate(trains):
         for block, cell in ingest.dark_blocks(run, [train]):
             shown = np.isin(cell, cells) & np.isin(cell, run.index.cell_id[train][lit[train]])
-            sums = detector.dark_sums(block[shown], np.searchsorted(cells, cell[shown]), len(cells), out=sums)
+            sums = dark_sums(block[shown], np.searchsorted(cells, cell[shown]), len(cells), out=sums)
         _tell(progress, f"image of run {run.number}", done + 1, len(trains))
     if sums is None or not sums.count.any():
         raise DataError(f"run {run.number}: no frame shares a memory cell with the dark run; record another dark run")

@@ -9,27 +9,23 @@ import xarray as xr
 
 from pipeline.errors import CoverageError, DataError
 from pipeline.kinetics import fit_all_kinetics
-from pipeline.science.mixture_models import fit_builtin_models, fit_models
-from pipeline.science.peaks import fit_peaks
-from pipeline.science.resampling import Replicates
-from pipeline.science.windows import difference_window
+from pipeline.science.mixture.models import fit_builtin_models, fit_models
+from pipeline.science.peaks.fit import fit_peaks
+from pipeline.science.peaks.windows import difference_window
+from pipeline.science.spectra.resampling import Replicates
 from schemas.config import Config
 
 __all__ = ["MODULES", "fit_all"]
 
 Models = Mapping[str, tuple[xr.DataArray, xr.DataArray]]
 
-MODULES = tuple(
-    f"pipeline.{name}"
-    for name in (
-        "fits",
-        "kinetics",
-        "science.components",
-        "science.resampling",
-        "science.dos",
-        "science.windows",
-        *(f"science.{private}{topic}*" for topic in ("kinetic", "mixture", "peaks") for private in ("", "_")),
-    )
+MODULES = (
+    "pipeline.fits",
+    "pipeline.kinetics",
+    "pipeline.science.kinetics.*",
+    "pipeline.science.mixture.*",
+    "pipeline.science.peaks.*",
+    "pipeline.science.spectra.resampling",
 )
 """Sources that shape the fits."""
 

@@ -23,7 +23,7 @@ from pipeline.io import cube as cubes
 from pipeline.io import store
 from pipeline.io.euxfel import FrameSource, Run
 from pipeline.io.ledger import Ledger, Result
-from pipeline.science.reduce import Reducer, prepare
+from pipeline.science.detector.reduce import Reducer, prepare
 from schemas.compute import Compute
 
 __all__ = ["Crop", "Progress", "crop_to_beams", "reduce_raw", "reduce_stored", "sample_frames", "spread_trains"]
@@ -107,7 +107,7 @@ def reduce_raw(
     run
         The opened run.
     calibration
-        See `pipeline.science.calibration`.
+        See `pipeline.science.detector.calibration`.
     keep, cube
         What part of the frames is stored, and where; None: not stored.
     workers, memory

@@ -8,17 +8,17 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import DataError
-from pipeline.science.components import cube_components, gather_components, single_trace_fits
-from pipeline.science.kinetic_compare import compare_models
-from pipeline.science.kinetic_traces import (
+from pipeline.science.kinetics.compare import compare_models
+from pipeline.science.kinetics.components import cube_components, gather_components, single_trace_fits
+from pipeline.science.kinetics.shared import fit_kinetics
+from pipeline.science.kinetics.traces import (
     collect_traces,
     describes_data,
     gather_fits,
     prior_sentence,
     simpler_form,
 )
-from pipeline.science.kinetics import fit_kinetics
-from pipeline.science.resampling import Replicates
+from pipeline.science.spectra.resampling import Replicates
 from schemas.config import Config, Measured
 
 __all__ = ["SEED", "fit_all_kinetics"]

@@ -10,8 +10,8 @@ import xarray as xr
 from pipeline.errors import DataError
 from pipeline.io import store
 from pipeline.job import Job
-from pipeline.science.selection import select_pulses
-from pipeline.science.timing import pulse_delay
+from pipeline.science.pulses.selection import select_pulses
+from pipeline.science.pulses.timing import pulse_delay
 from schemas.config import DelayScanRun
 
 log = logging.getLogger("trxas")

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pipeline.science.kinetic_model import kinetic_trace
+from pipeline.science.kinetics.model import kinetic_trace
 
 __all__ = [
     "SAME_ENERGY",

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.errors import DataError, ProductError
 from pipeline.io import publish, store
 from pipeline.job import out_folder, products_of, read_config
-from pipeline.science.design import (
+from pipeline.science.kinetics.design import (
     Response,
     candidate_delays,
     efficiency,
@@ -27,7 +27,7 @@ from pipeline.science.design import (
     shots_for,
     tau_information,
 )
-from pipeline.science.kinetic_traces import collect_traces
+from pipeline.science.kinetics.traces import collect_traces
 from schemas.config import Config, Measured
 from schemas.plan import Plan
 from schemas.strict import grid_values

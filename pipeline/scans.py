@@ -11,15 +11,16 @@ import xarray as xr
 from pipeline.errors import DataError
 from pipeline.io import manifest
 from pipeline.job import Job
-from pipeline.science.agreement import FIGURES, compare_runs
-from pipeline.science.backlash import backlash
-from pipeline.science.binning import snap_to_steps
-from pipeline.science.burst import pulse_groups, resolved
-from pipeline.science.difference import TrainNoise
-from pipeline.science.quality import EARLY, profile_of_burst, run_quality
-from pipeline.science.resampling import Replicates, resampled_differences
-from pipeline.science.selection import REASONS, count_reasons
-from pipeline.science.spectra import (
+from pipeline.science.pulses.selection import REASONS, count_reasons
+from pipeline.science.pulses.timing import delay_spread
+from pipeline.science.quality.agreement import FIGURES, compare_runs
+from pipeline.science.quality.backlash import backlash
+from pipeline.science.quality.burst import pulse_groups, resolved
+from pipeline.science.quality.runs import EARLY, profile_of_burst, run_quality
+from pipeline.science.spectra.binning import snap_to_steps
+from pipeline.science.spectra.difference import TrainNoise
+from pipeline.science.spectra.resampling import Replicates, resampled_differences
+from pipeline.science.spectra.scans import (
     delay_scans,
     edges_of_delay,
     edges_of_energy,
@@ -28,7 +29,6 @@ from pipeline.science.spectra import (
     quality_cells,
     spectra,
 )
-from pipeline.science.timing import delay_spread
 from schemas.config import BinGrid, BinWidth, DelayScanRun
 
 __all__ = ["bin_scans", "resample_scans"]

@@ -31,8 +31,8 @@ from pipeline.labelling import fluence_of, labelled, select
 from pipeline.plots import draw_beams, draw_product
 from pipeline.provenance import FileHashes, Identity, code_hash, code_version, digest, environment
 from pipeline.scans import bin_scans, resample_scans
-from pipeline.science.reduce import subtract_intra_train_dark
-from pipeline.science.roles import assign_roles
+from pipeline.science.detector.reduce import subtract_intra_train_dark
+from pipeline.science.pulses.roles import assign_roles
 from pipeline.summary import summarise
 from schemas.config import DosColumn
 from schemas.datasets import PULSES
@@ -60,7 +60,6 @@ STAGES = ("frames", "pulses", "spectra", "fits")
 Progress = Callable[[str, int, int], None]
 """Called with a label, what was done and what there is to do."""
 
-_SCIENCE = "pipeline.science"
 _CODE = {
     "frames": (
         "pipeline.ingest",
@@ -71,43 +70,19 @@ _CODE = {
         "pipeline.io.exdf",
         "pipeline.io.store",
     ),
-    "calibration": (
-        "pipeline.calibrating",
-        *(
-            f"{_SCIENCE}.{m}"
-            for m in (
-                "detector",
-                "beams",
-                "calibration*",
-                "linearity*",
-                "flat_field*",
-                "gain",
-                "_sample",
-                "reduce",
-                "_reduce*",
-            )
-        ),
+    "calibration": ("pipeline.calibrating", "pipeline.science.detector.*"),
+    "pulses": (
+        "pipeline.ingest",
+        "pipeline.blocks",
+        "pipeline.science.detector.reduce",
+        "pipeline.science.detector._reduce*",
     ),
-    "pulses": ("pipeline.ingest", "pipeline.blocks", f"{_SCIENCE}.reduce", f"{_SCIENCE}._reduce*"),
-    "labels": ("pipeline.labelling", *(f"{_SCIENCE}.{m}" for m in ("timing", "roles", "selection"))),
+    "labels": ("pipeline.labelling", "pipeline.science.pulses.*"),
     "spectra": (
         "pipeline.scans",
-        *(
-            f"{_SCIENCE}.{m}"
-            for m in (
-                "spectra",
-                "difference",
-                "accumulate",
-                "_accumulate*",
-                "binning",
-                "uncertainty",
-                "agreement",
-                "backlash",
-                "burst",
-                "quality",
-                "selection",
-            )
-        ),
+        "pipeline.science.spectra.*",
+        "pipeline.science.quality.*",
+        "pipeline.science.pulses.selection",
     ),
     "fits": fits.MODULES,
     "product": (

@@ -13,7 +13,7 @@ nothing else::
 
     alpha(F, t) = K_F(t) / [excited(E_A; s(t)) - ground(E_A)]
 
-K_F is `kinetic_model.kinetic_trace` with amplitudes scaled such that alpha at the reference delay has its
+K_F is `kinetics.model.kinetic_trace` with amplitudes scaled such that alpha at the reference delay has its
 given value. Simulation, tests and planning use it.
 """
 
@@ -26,7 +26,7 @@ import xarray as xr
 from scipy import special
 
 from pipeline.errors import DataError
-from pipeline.science.kinetic_model import kinetic_trace
+from pipeline.science.kinetics.model import kinetic_trace
 
 __all__ = [
     "ForwardModel",

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pipeline.science.accumulate import accumulate_runs, settle
-from pipeline.science.binning import assign
+from pipeline.science.spectra.accumulate import accumulate_runs, settle
+from pipeline.science.spectra.binning import assign
 
 N_E, N_D, N_F = 500, 100, 5
 BEAMS = ("p", "u", "r")

@@ -22,16 +22,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pipeline.science.kinetic_fit import Problem, build_problem, refine, solve
-from pipeline.science.kinetic_intervals import (
+from pipeline.science.kinetics.fit import Problem, build_problem, refine, solve
+from pipeline.science.kinetics.intervals import (
     bootstrap_parameters,
     covariance,
     design_bound,
     error_scale,
     profile_intervals,
 )
-from pipeline.science.kinetic_model import kinetic_lmfit_model, kinetic_trace
-from pipeline.science.kinetics import fit_kinetics
+from pipeline.science.kinetics.model import kinetic_lmfit_model, kinetic_trace
+from pipeline.science.kinetics.shared import fit_kinetics
 from tests.science.kinetic_truth import DENSE, OPPOSITE, SAME, TAUS, simulate
 
 AMPLITUDES = {"opp": OPPOSITE, "same": SAME}

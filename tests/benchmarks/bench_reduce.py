@@ -67,17 +67,17 @@ def write_run(folder: Path, n_frames: int, frames_per_chunk: int, stock: np.ndar
 
 def make_reducer():
     """Return the calibration as the kernel wants it."""
-    from pipeline.science.reduce import prepare
+    from pipeline.science.detector.reduce import prepare
 
     return prepare(make_calibration())
 
 
 def make_calibration():
     """Return a calibration with everything switched on: cells, bad pixels, cubic non-linearity, gain."""
-    from pipeline.science.beams import beam_dataset
-    from pipeline.science.calibration import build_calibration
-    from pipeline.science.detector import dark_calibration, dark_sums
-    from pipeline.science.linearity import linear_table
+    from pipeline.science.detector.beams import beam_dataset
+    from pipeline.science.detector.calibration import build_calibration
+    from pipeline.science.detector.dark import dark_calibration, dark_sums
+    from pipeline.science.detector.linearity import linear_table
 
     rng = np.random.default_rng(2)
     sums = None
@@ -96,7 +96,7 @@ def make_calibration():
 def reduce_part(path, first, count, reducer, wait) -> float:
     """Raw to photons, sigma and saturated pixels."""
     from pipeline.io.chunkread import FrameReader
-    from pipeline.science.reduce import reduce_block
+    from pipeline.science.detector.reduce import reduce_block
 
     reader = FrameReader(path, DATA)
     rows = reducer.rows

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline.science import forward
-from pipeline.science.kinetics import fit_kinetics
+from pipeline.science.kinetics.shared import fit_kinetics
 from pipeline.simulate import load_scenario
 from pipeline.simulate.plan import build_model
 from schemas.scenario import DelayScan, EnergyScan, Scenario, grid_values

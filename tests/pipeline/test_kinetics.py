@@ -9,7 +9,7 @@ import xarray as xr
 
 from pipeline.kinetics import fit_all_kinetics
 from pipeline.science import forward
-from pipeline.science.resampling import Replicates
+from pipeline.science.spectra.resampling import Replicates
 from pipeline.simulate import load_scenario
 from pipeline.simulate.plan import build_model
 from schemas.config import Config

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pipeline.science.beams import beam_dataset
-from pipeline.science.detector import dark_calibration, dark_sums
+from pipeline.science.detector.beams import beam_dataset
+from pipeline.science.detector.dark import dark_calibration, dark_sums
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from pipeline.science.kinetic_model import kinetic_trace
+from pipeline.science.kinetics.model import kinetic_trace
 
 TAUS = (0.15, 0.24, 1.5)
 DENSE = np.concatenate([np.linspace(-0.2, 1.2, 73), np.geomspace(1.25, 60.0, 27)])

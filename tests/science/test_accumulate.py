@@ -6,8 +6,8 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.science.accumulate import accumulate, accumulate_runs, merge_sums, settle, without
-from pipeline.science.binning import assign
+from pipeline.science.spectra.accumulate import accumulate, accumulate_runs, merge_sums, settle, without
+from pipeline.science.spectra.binning import assign
 from tests.science.pulse_truth import make_pulses
 
 E_EDGES = np.linspace(527.0, 531.0, 9)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.science.backlash import backlash, directions
-from pipeline.science.spectra import edges_of_energy
+from pipeline.science.quality.backlash import backlash, directions
+from pipeline.science.spectra.scans import edges_of_energy
 from tests.science.pulse_truth import make_pulses
 
 

@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import ndtr
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.science.beams import beam_dataset, find_beams
+from pipeline.science.detector.beams import beam_dataset, find_beams
 
 APART = [(40, 130, 9, 119), (190, 280, 9, 119), (340, 430, 9, 119)]
 

@@ -6,9 +6,9 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.science.burst import pulse_groups, resolved
-from pipeline.science.quality import profile_of_burst, run_quality
-from pipeline.science.spectra import delay_scans, flat_constant, quality_cells, spectra
+from pipeline.science.quality.burst import pulse_groups, resolved
+from pipeline.science.quality.runs import profile_of_burst, run_quality
+from pipeline.science.spectra.scans import delay_scans, flat_constant, quality_cells, spectra
 from tests.science.pulse_truth import make_pulses
 from tests.science.test_difference import STEPS, true_delta
 

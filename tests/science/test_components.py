@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pipeline.science.components import cube_components, gather_components, single_trace_fits
-from pipeline.science.kinetics import fit_kinetics
+from pipeline.science.kinetics.components import cube_components, gather_components, single_trace_fits
+from pipeline.science.kinetics.shared import fit_kinetics
 from schemas.datasets import COMPONENTS
 from tests.science.kinetic_truth import OPPOSITE, TAUS, simulate
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pipeline.errors import DataError
-from pipeline.science.design import (
+from pipeline.science.kinetics.design import (
     Response,
     candidate_delays,
     efficiency,
@@ -17,8 +17,8 @@ from pipeline.science.design import (
     shots_for,
     tau_information,
 )
-from pipeline.science.kinetic_fit import build_problem, solve
-from pipeline.science.kinetics import fit_kinetics
+from pipeline.science.kinetics.fit import build_problem, solve
+from pipeline.science.kinetics.shared import fit_kinetics
 from tests.science.kinetic_truth import DENSE, OPPOSITE, PUBLISHED, SAME, TAUS, simulate
 
 # amplitudes and figures of an independent calculation with throw-away code: sd of tau1, tau2, tau3 in % at SNR 50

@@ -5,9 +5,9 @@ import pytest
 import xarray as xr
 from scipy.stats import norm
 
-from pipeline.science.accumulate import accumulate, log_ratio, merge_sums
-from pipeline.science.spectra import delay_scans, flat_constant, noise_of_trains, spectra
-from pipeline.science.uncertainty import prior_of_ratio
+from pipeline.science.spectra.accumulate import accumulate, log_ratio, merge_sums
+from pipeline.science.spectra.scans import delay_scans, flat_constant, noise_of_trains, spectra
+from pipeline.science.spectra.uncertainty import prior_of_ratio
 from tests.science.pulse_truth import make_pulses
 
 STEPS = np.arange(527.0, 531.0, 0.25)

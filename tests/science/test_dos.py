@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.special import voigt_profile
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.science.dos import broaden, builtin_dos
+from pipeline.science.mixture.dos import broaden, builtin_dos
 
 WIDTHS = st.floats(0.0, 1.5).map(lambda w: 0.0 if w < 0.02 else w)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.science.calibration import build_calibration, flat_field_noise
-from pipeline.science.flat_field import fit_flat_field, flat_field_weight, polynomial_maps, ratio_noise
+from pipeline.science.detector.calibration import build_calibration, flat_field_noise
+from pipeline.science.detector.flat_field import fit_flat_field, flat_field_weight, polynomial_maps, ratio_noise
 
 
 def _moments(seed, n=1500, lean=0.03, order=1, photons=2e5):

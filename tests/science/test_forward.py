@@ -8,7 +8,7 @@ import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.science import forward
-from pipeline.science.kinetic_model import kinetic_trace
+from pipeline.science.kinetics.model import kinetic_trace
 from pipeline.simulate.plan import build_model
 from schemas.scenario import DarkRun, Scenario
 

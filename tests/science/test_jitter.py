@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline.science.binning import sweep_edges
-from pipeline.science.spectra import edges_of_delay, quality_cells, spectra
-from pipeline.science.timing import delay_spread
+from pipeline.science.pulses.timing import delay_spread
+from pipeline.science.spectra.binning import sweep_edges
+from pipeline.science.spectra.scans import edges_of_delay, quality_cells, spectra
 from tests.science.pulse_truth import make_pulses
 from tests.science.test_difference import STEPS, true_delta
 

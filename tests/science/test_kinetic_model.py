@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.science._kinetic_basis import KineticData, fill_basis
-from pipeline.science.kinetic_fit import build_problem
-from pipeline.science.kinetic_model import (
+from pipeline.science.kinetics._basis import KineticData, fill_basis
+from pipeline.science.kinetics.fit import build_problem
+from pipeline.science.kinetics.model import (
     amplitude_products,
     convolved_exponential,
     exponential_table,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pipeline.science.kinetic_compare import compare_models
-from pipeline.science.kinetic_model import kinetic_trace
-from pipeline.science.kinetic_traces import collect_traces, gather_fits, prior_sentence, simpler_form
-from pipeline.science.kinetics import fit_kinetics
+from pipeline.science.kinetics.compare import compare_models
+from pipeline.science.kinetics.model import kinetic_trace
+from pipeline.science.kinetics.shared import fit_kinetics
+from pipeline.science.kinetics.traces import collect_traces, gather_fits, prior_sentence, simpler_form
 
 DELAYS = np.r_[-1.0, -0.3, np.arange(-0.06, 0.7, 0.03), np.arange(0.8, 5, 0.3), 10.0, 30.0, 60.0]
 

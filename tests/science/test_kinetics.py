@@ -7,9 +7,9 @@ import pytest
 import xarray as xr
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.science.kinetic_lmfit import lmfit_parameters
-from pipeline.science.kinetic_model import kinetic_lmfit_model, kinetic_trace
-from pipeline.science.kinetics import compare_models, fit_kinetics
+from pipeline.science.kinetics.lmfit_model import lmfit_parameters
+from pipeline.science.kinetics.model import kinetic_lmfit_model, kinetic_trace
+from pipeline.science.kinetics.shared import compare_models, fit_kinetics
 from tests.science.kinetic_truth import DENSE, OPPOSITE, PUBLISHED, SAME, TAUS, simulate
 
 

@@ -5,9 +5,9 @@ import pytest
 import xarray as xr
 
 from pipeline.errors import DataError
-from pipeline.science.calibration import build_calibration
-from pipeline.science.gain import fit_gain
-from pipeline.science.linearity import calibrate_linearity, linear_table, polynomial_of_table
+from pipeline.science.detector.calibration import build_calibration
+from pipeline.science.detector.gain import fit_gain
+from pipeline.science.detector.linearity import calibrate_linearity, linear_table, polynomial_of_table
 
 ADU = np.arange(512.0)
 

@@ -5,11 +5,11 @@ import pytest
 import xarray as xr
 from scipy.stats import kstest
 
-from pipeline.science.agreement import compare_runs
-from pipeline.science.quality import run_quality
-from pipeline.science.roles import assign_roles
-from pipeline.science.selection import REASONS, count_reasons, select_pulses
-from pipeline.science.spectra import quality_cells
+from pipeline.science.pulses.roles import assign_roles
+from pipeline.science.pulses.selection import REASONS, count_reasons, select_pulses
+from pipeline.science.quality.agreement import compare_runs
+from pipeline.science.quality.runs import run_quality
+from pipeline.science.spectra.scans import quality_cells
 from tests.science.pulse_truth import make_pulses
 from tests.science.test_difference import STEPS, true_delta
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pipeline.science.resampling import resampled_differences, train_weights
-from pipeline.science.spectra import delay_scans
+from pipeline.science.spectra.resampling import resampled_differences, train_weights
+from pipeline.science.spectra.scans import delay_scans
 from tests.science.pulse_truth import make_pulses
 
 STEPS = np.repeat(np.linspace(-0.5, 2.0, 6), 4)

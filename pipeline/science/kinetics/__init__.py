@@ -1,0 +1,1 @@
+"""The three-exponential form, its fit, and what the fit cannot know."""

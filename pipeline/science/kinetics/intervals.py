@@ -1,0 +1,322 @@
+"""How well a kinetics fit knows its parameters: covariance, profile intervals, design bound, parametric bootstrap.
+
+An interval of tau is found by fixing log tau, minimising over everything else, and asking where the cost exceeds its
+minimum by the quantile of chi-square with one degree of freedom. Where it never does before the bound of the search, the
+interval is open: 0 or infinity. Symmetric errors in linear tau are not used: they cover 70 % where 95 % is promised.
+
+The errors of the data are taken at their word as long as chi-square is acceptable; one that is not widens all errors by
+the root of the reduced chi-square. Nothing shortens them: dividing by a chi-square that is low by chance undercovers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2 as chi2_distribution
+from scipy.stats import f as f_distribution
+
+from pipeline.science.kinetics._kernel import normal_matrix, trace_model
+from pipeline.science.kinetics.fit import Problem, Solution, canonical, refine
+
+__all__ = [
+    "Covariance",
+    "bootstrap_parameters",
+    "chi_square",
+    "covariance",
+    "design_bound",
+    "error_scale",
+    "has_signal",
+    "profile_intervals",
+    "refit_replicates",
+    "stderr_from_interval",
+]
+
+FloatArray = NDArray[np.float64]
+LEVELS = (0.6827, 0.95, 0.9973)
+"""The last one serves the verdict, and the standard error where an interval is open."""
+_NORMAL = np.sqrt(chi2_distribution.ppf(LEVELS, 1))
+_CHANCE = 1e-4
+_ACCEPTABLE = 0.05
+"""Probability of chi-square below which the errors of the data are not taken at their word."""
+_UNKNOWN = 1e12
+"""Variance of what the data do not touch, in scaled units."""
+_TOLERANCE = 0.03
+"""Accuracy of a crossing in units of sqrt(delta cost), about 3 % of a standard error."""
+
+
+class Covariance(NamedTuple):
+    """Unscaled covariance: of theta (parameter, parameter) and of (theta, A) per trace, or None."""
+
+    theta: FloatArray
+    traces: FloatArray
+
+
+def chi_square(problem: Problem, solution: Solution) -> float:
+    """Sum of squared weighted residuals, priors left out."""
+    model = trace_model(solution.theta, solution.amplitudes, solution.signs, problem.data)
+    return float(np.sum(np.square(problem.data.weight * (problem.data.signal - model))))
+
+
+def error_scale(problem: Problem, solution: Solution) -> float:
+    """Factor by which the variance of the data is widened: the reduced chi-square where it is not acceptable, else 1."""
+    chi2 = chi_square(problem, solution)
+    return chi2 / problem.dof if chi2_distribution.sf(chi2, problem.dof) < _ACCEPTABLE else 1.0
+
+
+def has_signal(problem: Problem, chi2: float) -> bool:
+    """Whether the fit beats no signal at all, by an F-test at a level that a search over many starts needs."""
+    improvement = float(np.sum(np.square(problem.data.weight * problem.data.signal))) - chi2
+    n_fitted = int(problem.free.sum()) + problem.n_amplitudes
+    ratio = improvement / n_fitted / max(chi2 / problem.dof, 1e-300)
+    return bool(f_distribution.sf(ratio, n_fitted, problem.dof) < _CHANCE)
+
+
+def covariance(problem: Problem, solution: Solution) -> Covariance:
+    """Gauss-Newton covariance at a solution, fixed parameters with zero variance."""
+    data = problem.data
+    n_par, n_term, n_trace = solution.theta.size, solution.amplitudes.shape[1], len(data.signal)
+    hessian, _, blocks = _normal(problem, solution)
+    theta = _inverse(hessian, problem.free)
+    traces = np.zeros((n_trace, n_par + n_term, n_par + n_term))
+    traces[:, :n_par, :n_par] = theta
+    for e in range(n_trace):
+        inner = _inverse(blocks[e, n_par:-1, n_par:-1], np.ones(n_term, dtype=bool))
+        gain = -inner @ blocks[e, n_par:-1, :n_par]
+        traces[e, n_par:, :n_par] = gain @ theta
+        traces[e, :n_par, n_par:] = traces[e, n_par:, :n_par].T
+        traces[e, n_par:, n_par:] = inner + gain @ theta @ gain.T
+    return Covariance(theta, traces)
+
+
+def design_bound(problem: Problem, solution: Solution) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Cramer-Rao bound of this design without the amplitude prior.
+
+    Returns
+    -------
+    standard deviations of theta, and of the principal directions in log tau (ascending) with the directions as columns.
+    """
+    bare = problem._replace(data=problem.data._replace(ridge=np.zeros_like(problem.data.ridge)))
+    hessian, _, _ = _normal(bare, solution)
+    matrix = _inverse(hessian, problem.free)
+    variances, directions = np.linalg.eigh(matrix[2:, 2:])
+    return np.sqrt(np.diag(matrix)), np.sqrt(np.maximum(variances, 0.0)), directions
+
+
+def profile_intervals(
+    problem: Problem, minima: list[Solution], scale: float, errors: FloatArray, *, accept_lower: bool = False
+) -> tuple[FloatArray, Solution | None]:
+    """Confidence intervals of theta at 68.27, 95 and 99.73 %, dims (level, parameter, bound), open ends as +-inf.
+
+    Parameters
+    ----------
+    problem, minima
+        The problem and its minima, lowest first; other minima within the level widen the interval.
+    scale
+        Factor of the variance of the data, see `error_scale`.
+    errors
+        Rough standard deviations of theta, the first step outwards.
+    accept_lower
+        Go on where the profile meets a lower minimum (data without a signal have no lowest one).
+
+    Returns
+    -------
+    intervals, and a lower minimum if the profile met one (the intervals are then not valid).
+    """
+    thresholds = np.sqrt(scale) * _NORMAL
+    best = minima[0]
+    out = np.empty((len(LEVELS), best.theta.size, 2))
+    out[...] = best.theta[:, None]
+    for p in np.flatnonzero(problem.free):
+        for side in (0, 1):
+            crossings, lower = _walk(problem, best, best.cost, int(p), 2 * side - 1, thresholds, float(errors[p]))
+            if lower is not None and not accept_lower:
+                return out, lower
+            out[:, p, side] = crossings
+    for other in minima[1:]:
+        for level, threshold in enumerate(thresholds):
+            excess = other.cost - best.cost
+            if excess >= threshold**2:
+                continue
+            for p in np.flatnonzero(problem.free):
+                for side in (0, 1):
+                    outside = (other.theta[p] - out[level, p, side]) * (2 * side - 1) > 0
+                    if outside:
+                        here = thresholds[level : level + 1]
+                        crossing, _ = _walk(problem, other, best.cost, int(p), 2 * side - 1, here, float(errors[p]))
+                        out[level:, p, side] = (np.minimum, np.maximum)[side](out[level:, p, side], crossing[0])
+    return out, None
+
+
+def stderr_from_interval(value: float, ends: FloatArray, wald: float, reach: FloatArray) -> float:
+    """One number for the error: half the interval's width at 1, 2 and 3 sigma, whichever says most, per sigma.
+
+    In a regular problem the three agree and pulls have width 1; a second minimum shows in the wider ones only. Where an
+    end is open no single number serves, and the widest of the linear estimate and of the intervals' sides is taken.
+
+    Parameters
+    ----------
+    value, wald
+        The value and its linear standard error.
+    ends
+        Interval ends, dims (level, bound) as from `profile_intervals`, in the unit of the value.
+    reach
+        Lower and upper limit of the search, which stand for open ends.
+    """
+    if np.isfinite(ends).all() and reach[0] < ends[2, 0] and ends[2, 1] < reach[1]:
+        return float((0.5 * (ends[:, 1] - ends[:, 0]) / _NORMAL).max())
+    closed = np.where(np.isneginf(ends) | (ends < reach[0]), reach[0], np.where(ends > reach[1], reach[1], ends))
+    sides = np.abs(closed - value)
+    # an end that is open at 99.7 % only would make the error as large as the search range
+    sides[2] = np.where(np.isfinite(ends[2]) | ~np.isfinite(ends[1]), sides[2], np.minimum(sides[2], 3.0 * sides[1]))
+    return float(max(wald, (sides / _NORMAL[:, None]).max()))
+
+
+def bootstrap_parameters(
+    problem: Problem, minima: list[Solution], *, n_draws: int, rng: np.random.Generator, scale: float = 1.0
+) -> FloatArray:
+    """Refits of simulated data around the best fit, dims (draw, parameter) of theta.
+
+    Percentiles of these are intervals; reflected ("basic") ones are not, they cover 40 to 65 % where 68 % is promised.
+    """
+    best = minima[0]
+    data = problem.data
+    truth = trace_model(best.theta, best.amplitudes, best.signs, data)
+    noise = np.sqrt(scale) * np.where(data.weight > 0, 1.0 / np.where(data.weight > 0, data.weight, 1.0), 0.0)
+    draws = (problem.peak * (truth + noise * rng.standard_normal(truth.shape)) for _ in range(n_draws))
+    return refit_replicates(problem, minima, draws)
+
+
+def refit_replicates(problem: Problem, minima: list[Solution], replicates: Iterable[FloatArray]) -> FloatArray:
+    """Refits of replicates of the data (trace, delay), in the signal's unit; dims (draw, parameter) of theta.
+
+    Each starts from the three lowest minima of the data themselves: a replicate may prefer another than they do.
+    """
+    data = problem.data
+    draws = []
+    for replicate in replicates:
+        signal = np.where((data.weight > 0) & np.isfinite(replicate), replicate / problem.peak, 0.0)
+        weight = np.where(np.isfinite(replicate), data.weight, 0.0)
+        simulated = problem._replace(data=data._replace(signal=signal, weight=weight))
+        fits = [refine(simulated, m, thorough=True, tolerance=1e-6) for m in minima[:3]]
+        draws.append(canonical(min(fits, key=lambda s: s.cost)).theta)
+    return np.array(draws).reshape(len(draws), minima[0].theta.size)
+
+
+def _walk(
+    problem: Problem,
+    begin: Solution,
+    base: float,
+    p: int,
+    direction: int,
+    thresholds: FloatArray,
+    step: float,
+) -> tuple[FloatArray, Solution | None]:
+    """Where sqrt(cost - base) crosses each threshold, going one way from `begin` with everything else refitted."""
+    bound = problem.data.bounds[0 if direction < 0 else 1, p]
+    width = {0: 0.5 * problem.spacing, 1: 0.5 * problem.spacing}.get(p, 0.5)
+    stride = float(np.clip(step if np.isfinite(step) else width, 1e-6, 2.0 * width))
+    known: list[tuple[float, float, Solution]] = [(float(begin.theta[p]), np.sqrt(max(begin.cost - base, 0.0)), begin)]
+    crossings = np.full(len(thresholds), direction * np.inf)
+    lower: Solution | None = None
+    for level, threshold in enumerate(thresholds):
+        while (
+            known[-1][1] < threshold
+            and lower is None
+            and direction * (bound - known[-1][0]) > 1e-12
+            and len(known) < 60
+        ):
+            x = _next(known, threshold, direction, stride, bound)
+            found = _at(problem, known[-1][2], p, x)
+            if found.cost < base - 1e-3 - 1e-9 * base:
+                lower = found
+            known.append((x, float(np.sqrt(max(found.cost - base, 0.0))), found))
+        if known[-1][1] < threshold:
+            break
+        if lower is not None:
+            break
+        crossings[level] = _root(problem, known, p, threshold)
+    return crossings, lower
+
+
+def _next(
+    known: list[tuple[float, float, Solution]], threshold: float, direction: int, stride: float, bound: float
+) -> float:
+    """A step outwards that should just pass the threshold, by the slope so far."""
+    x, z, _ = known[-1]
+    step = stride
+    if len(known) > 1:
+        x0, z0, _ = known[-2]
+        slope = (z - z0) / abs(x - x0)
+        step = float(np.clip(1.1 * (threshold - z) / max(slope, 1e-300), 0.1 * stride, 2.5 * abs(x - x0)))
+        step = min(step, 4.0 * stride)
+    x += direction * step
+    return min(x, bound) if direction > 0 else max(x, bound)
+
+
+def _root(problem: Problem, known: list[tuple[float, float, Solution]], p: int, threshold: float) -> float:
+    """Crossing between the last point below and the first point above, by regula falsi with bisection as fallback."""
+    above = next(i for i in range(len(known)) if known[i][1] >= threshold)
+    if above == 0:
+        return known[0][0]
+    (xa, za, sa), (xb, zb, _) = known[above - 1], known[above]
+    for trial in range(12):
+        if zb - threshold < _TOLERANCE or threshold - za < _TOLERANCE or abs(xb - xa) < 1e-9:
+            break
+        fraction = (threshold - za) / (zb - za) if trial % 3 < 2 else 0.5
+        x = xa + float(np.clip(fraction, 0.05, 0.95)) * (xb - xa)
+        found = _at(problem, sa, p, x)
+        z = float(np.sqrt(max(found.cost - known[0][2].cost + known[0][1] ** 2, 0.0)))
+        known.insert(above, (x, z, found))
+        if z >= threshold:
+            xb, zb = x, z
+        else:
+            xa, za, sa = x, z, found
+            above += 1
+    return float(xa + (xb - xa) * (threshold - za) / max(zb - za, 1e-300))
+
+
+def _at(problem: Problem, near: Solution, p: int, x: float) -> Solution:
+    theta = near.theta.copy()
+    theta[p] = x
+    return refine(problem, near._replace(theta=theta), fixed=p, tolerance=3e-4, max_iterations=40)
+
+
+def _normal(problem: Problem, solution: Solution) -> tuple[FloatArray, FloatArray, FloatArray]:
+    data = problem.data
+    n_par, n_term, n_col = solution.theta.size, solution.amplitudes.shape[1], data.ridge.size
+    n = data.delay.size
+    hessian, gradient = np.empty((n_par, n_par)), np.empty(n_par)
+    blocks = np.empty((len(data.signal), n_par + n_term + 1, n_par + n_term + 1))
+    model = trace_model(solution.theta, solution.amplitudes, solution.signs, data)
+    residual = data.weight * (data.signal - model)
+    phi, d_phi = np.empty((n_col, n)), np.empty((n_par, n_col, n))
+    normal_matrix(
+        solution.theta,
+        solution.amplitudes,
+        solution.signs,
+        data,
+        phi,
+        d_phi,
+        residual,
+        hessian,
+        gradient,
+        blocks,
+    )
+    return hessian, gradient, blocks
+
+
+def _inverse(matrix: FloatArray, free: NDArray[np.bool_]) -> FloatArray:
+    """Inverse over the free parameters in a scaled basis, zero elsewhere; undetermined ones get a huge variance."""
+    out = np.zeros_like(matrix)
+    diagonal = np.diag(matrix)
+    known = free & (diagonal > 1e-12)
+    out[free & ~known, free & ~known] = _UNKNOWN
+    index = np.flatnonzero(known)
+    scale = np.sqrt(diagonal[index])
+    values, vectors = np.linalg.eigh(matrix[np.ix_(index, index)] / np.outer(scale, scale))
+    values = np.maximum(values, 1e-13)
+    out[np.ix_(index, index)] = (vectors / values) @ vectors.T / np.outer(scale, scale)
+    return out

@@ -1,0 +1,248 @@
+"""What a kinetics fit says beside its parameters: signal at given delays, rise time, spectra of the decays, verdicts."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+from pipeline.science.kinetics._kernel import trace_model
+from pipeline.science.kinetics.fit import Problem, Solution, canonical, refine
+from pipeline.science.kinetics.intervals import Covariance
+from pipeline.science.kinetics.model import amplitude_products, decay_names
+from pipeline.science.kinetics.traces import MISFIT
+
+__all__ = ["bootstrap_summary", "decay_spectra", "numbers_from_fit", "systematic_shifts", "verdicts", "without_prior"]
+
+FloatArray = NDArray[np.float64]
+_TIMES = (0.3, 1.0, 60.0)
+_SHIFT = 0.010
+"""Systematic [ps] of a fixed time zero or response: what a good independent measurement still leaves."""
+_WANTED = 0.2
+"""Relative error at which a tau counts as measured when the needed signal-to-noise ratio is quoted."""
+
+
+def numbers_from_fit(
+    problem: Problem, best: Solution, spread: Covariance, scale: float, delay: FloatArray
+) -> xr.Dataset:
+    """Signal at 0.3, 1 and 60 ps and the time of half rise: well known even where the taus are not.
+
+    Errors follow from the joint covariance of the shared parameters and each trace's amplitudes.
+    """
+    n_trace = len(best.amplitudes)
+    covered = [_covered(t, delay) for t in _TIMES]
+    signal, error = np.full((2, len(_TIMES), n_trace), np.nan)
+    strongest = _strongest(problem)
+    rise_times = _fine_axis(delay)
+    t50, t50_error = np.nan, np.nan
+    for e in range(n_trace):
+        if not (problem.data.weight[e] > 0).any():
+            continue
+        gradient, value = _gradient(problem, best, e, np.array(_TIMES))
+        variance = scale * np.einsum("ip,pq,iq->i", gradient, spread.traces[e], gradient)
+        signal[:, e] = np.where(covered, value * problem.peak, np.nan)
+        error[:, e] = np.where(covered, np.sqrt(np.maximum(variance, 0.0)) * problem.peak, np.nan)
+        if e == strongest:
+            gradient, curve = _gradient(problem, best, e, rise_times)
+            t50, slope = _half_rise(rise_times, curve)
+            if np.isfinite(t50):
+                top = int(np.argmax(np.abs(curve)))
+                at = np.array([np.interp(t50, rise_times, g) for g in gradient.T])
+                # d t50 = (half of the change of the top - change at t50) / slope
+                row = (0.5 * gradient[top] - at) / slope
+                t50_error = float(np.sqrt(max(scale * row @ spread.traces[e] @ row, 0.0)))
+    out = xr.Dataset(coords={"time": ("time", np.array(_TIMES), {"units": "ps", "long_name": "delay of the number"})})
+    out["t50"] = ((), t50, {"units": "ps", "long_name": "time of half rise, strongest trace"})
+    out["t50_stderr"] = ((), t50_error, {"units": "ps", "long_name": "standard error of the time of half rise"})
+    out["signal"] = (("time", "trace"), signal, {"units": "1", "long_name": "fitted difference at given delays"})
+    out["signal_stderr"] = (("time", "trace"), error, {"units": "1", "long_name": "standard error of the signal"})
+    return out
+
+
+def decay_spectra(problem: Problem, best: Solution, spread: Covariance, scale: float) -> xr.Dataset:
+    """Amplitude of every decay after the rise, trace by trace: the decay-associated spectra of a global fit.
+
+    Expanded, the model is (1 - e^{-x/tau1})^p times a sum of c_d e^{-r_d x}: with p = 1 the c_d are A1, A2, A3 at the
+    rates 0, 1/tau2, 1/tau3; with p = 2 they are s A_i A_j (twice that for i != j) at the sums of two such rates. They
+    are linear in the signal, so they add up over energies where the A do not.
+
+    Returns
+    -------
+    Dataset over decay (named by its rate): rate [1/ps]; over (decay, trace): das and das_stderr [OD], the error from the
+    joint covariance of A and the shared parameters.
+    """
+    power, n_par = problem.data.power, best.theta.size
+    names, counts = decay_names(power, problem.n_terms)
+    twice = np.ones(len(names))
+    if power == 2:
+        twice = 2.0 - amplitude_products(np.eye(problem.n_terms), 2).sum(axis=0)
+    das = best.signs[:, None] * twice * amplitude_products(best.amplitudes, power)
+    error = np.full(das.shape, np.nan)
+    for e in range(len(das)):
+        jacobian = np.stack([twice * _product_derivative(best.amplitudes[e], k, power) for k in range(problem.n_terms)])
+        inner = spread.traces[e][n_par:, n_par:]
+        error[e] = np.sqrt(scale * np.maximum(np.einsum("kd,kl,ld->d", jacobian, inner, jacobian), 0.0))
+    measured: NDArray[np.bool_] = np.any(problem.data.weight > 0, axis=1, keepdims=True)
+    rate = counts @ np.exp(-best.theta[3:])
+    unit = {"units": "1", "long_name": "amplitude of the decay after the rise, optical density"}
+    out = xr.Dataset(coords={"decay": names})
+    out["rate"] = ("decay", rate, {"units": "1/ps", "long_name": "rate of the decay"})
+    out["das"] = (("decay", "trace"), np.where(measured, problem.peak * das, np.nan).T, unit)
+    out["das_stderr"] = (
+        ("decay", "trace"),
+        np.where(measured, problem.peak * error, np.nan).T,
+        unit | {"long_name": "standard error of das"},
+    )
+    return out
+
+
+def _product_derivative(amplitudes: FloatArray, k: int, power: int) -> FloatArray:
+    """D (A_i A_j) / d A_k for i <= j; products are quadratic, so a central difference of step 1 is exact."""
+    step = np.zeros_like(amplitudes)
+    step[k] = 1.0
+    up, down = (amplitude_products(amplitudes + s * step, power) for s in (1.0, -1.0))
+    return np.asarray(0.5 * (up - down), dtype=np.float64)
+
+
+def bootstrap_summary(draws: FloatArray) -> xr.Dataset:
+    """Percentile intervals of bootstrap draws (draw, parameter) [ps]; the standard error is half the 68 % one.
+
+    The standard deviation of the draws would follow the few that fall into another minimum.
+    """
+    ends = [np.quantile(draws, [0.5 - 0.5 * level, 0.5 + 0.5 * level], axis=0).T for level in (0.6827, 0.95)]
+    pair = ("parameter", "bound")
+    kind = "interval of the bootstrap, percentiles"
+    return xr.Dataset(
+        {
+            "bootstrap": (("draw", "parameter"), draws, {"units": "ps", "long_name": "parameters of the replicates"}),
+            "bootstrap_stderr": (
+                "parameter",
+                0.5 * (ends[0][:, 1] - ends[0][:, 0]),
+                {"units": "ps", "long_name": "standard error from the bootstrap"},
+            ),
+            "bootstrap_ci68": (pair, ends[0], {"units": "ps", "long_name": f"68 % {kind}"}),
+            "bootstrap_ci95": (pair, ends[1], {"units": "ps", "long_name": f"95 % {kind}"}),
+        }
+    )
+
+
+def systematic_shifts(problem: Problem, best: Solution) -> xr.DataArray:
+    """Largest change of each parameter [ps] when a fixed t_d or irf_sigma moves by +-10 fs, added in quadrature."""
+    total = np.zeros(best.theta.size)
+    for p in (0, 1):
+        if problem.free[p]:
+            continue
+        shifts = []
+        for move in (-_SHIFT, _SHIFT):
+            theta = best.theta.copy()
+            theta[p] = theta[p] + move if p == 0 else max(theta[p] + move, 0.0)
+            moved = refine(problem, best._replace(theta=theta), thorough=True, tolerance=1e-4)
+            shifts.append(np.abs(_linear(moved.theta) - _linear(best.theta)))
+        total += np.square(np.max(shifts, axis=0)) * (np.arange(total.size) != p)
+    attrs = {"units": "ps", "long_name": "change for 10 fs in the fixed time zero and response"}
+    return xr.DataArray(np.sqrt(total), dims="parameter", coords={"parameter": list(problem.names)}, attrs=attrs)
+
+
+def without_prior(problem: Problem, best: Solution) -> FloatArray:
+    """Parameters [ps] at the local minimum that the fit slides to when the amplitudes are left free."""
+    bare = problem._replace(data=problem.data._replace(ridge=np.zeros_like(problem.data.ridge)))
+    return _linear(canonical(refine(bare, best, tolerance=1e-6, max_iterations=100)).theta)
+
+
+def verdicts(problem: Problem, best: Solution, result: xr.Dataset) -> list[str]:
+    """One sentence per tau: the value with its interval, or what is known instead and what would be needed."""
+    strongest = _strongest(problem)
+    data = problem.data
+    curve = trace_model(best.theta, best.amplitudes, best.signs, data)[strongest]
+    used = data.weight[strongest] > 0
+    ratio = float(np.max(np.abs(curve[used])) * np.median(data.weight[strongest][used]))
+    redchi = float(result["redchi"])
+    misfit = chi2.sf(float(result["chi2"]), float(result["dof"])) < MISFIT
+    texts = []
+    for p, name in enumerate(problem.names):
+        if not name.startswith("tau"):
+            continue
+        value, stderr = float(result["value"][p]), float(result["stderr"][p])
+        low, high = result["ci95"].values[p]
+        if bool(result["identifiable"][p]):
+            doubt = f"; the form does not describe the data (χ²/dof {redchi:.2f})" if misfit else ""
+            texts.append(f"{name} = {value:.3g} ps, 95 % interval {low:.3g} to {high:.3g} ps{doubt}")
+            continue
+        needed = ratio * float(result["crb"][p]) / value / _WANTED
+        if np.isfinite(high) and low <= 0:
+            known = f"{name} < {high:.2g} ps at 95 %, not determined below"
+        elif low > 0 and not np.isfinite(high):
+            known = f"{name} > {low:.2g} ps at 95 %, not determined above"
+        elif np.isfinite(high):
+            known = f"{name} between {low:.2g} and {high:.2g} ps at 95 %, not determined better"
+        else:
+            known = f"{name} is not determined by these data"
+        advice = f"about {_round(needed)} is needed with these delays"
+        if not needed < 1e5:
+            advice = "no ratio in reach would do with these delays"
+        elif needed < 1.2 * ratio:
+            advice = f"other solutions fit nearly as well (linear error {stderr:.2g} ps)"
+        texts.append(f"{known}: SNR is {_round(ratio)}, {advice}")
+    return texts
+
+
+def _gradient(problem: Problem, best: Solution, e: int, times: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Derivatives (time, theta and A) and values of trace e at given times, in scaled units."""
+    data = problem.data._replace(delay=times)
+    one = slice(e, e + 1)
+
+    def curve(theta: FloatArray, amplitude: FloatArray) -> FloatArray:
+        return np.asarray(trace_model(theta, amplitude, best.signs[one], data)[0], dtype=np.float64)
+
+    value = curve(best.theta, best.amplitudes[one])
+    columns = []
+    for p in range(best.theta.size):
+        step = 1e-5 if p > 1 else 1e-5 * max(problem.spacing, 1e-3)
+        up, down = best.theta.copy(), best.theta.copy()
+        up[p] += step
+        down[p] = max(down[p] - step, 0.0) if p == 1 else down[p] - step
+        columns.append((curve(up, best.amplitudes[one]) - curve(down, best.amplitudes[one])) / (up[p] - down[p]))
+    for k in range(best.amplitudes.shape[1]):
+        up, down = best.amplitudes[one].copy(), best.amplitudes[one].copy()
+        up[0, k] += 1e-5
+        down[0, k] -= 1e-5
+        columns.append((curve(best.theta, up) - curve(best.theta, down)) / 2e-5)
+    return np.column_stack(columns), value
+
+
+def _half_rise(times: FloatArray, curve: FloatArray) -> tuple[float, float]:
+    """Time at which |curve| first passes half its largest value, and the signed slope there."""
+    size = np.abs(curve)
+    top = int(np.argmax(size))
+    above = np.flatnonzero(size[: top + 1] >= 0.5 * size[top])
+    if not len(above) or above[0] == 0:
+        return np.nan, np.nan
+    i = int(above[0])
+    fraction = (0.5 * size[top] - size[i - 1]) / (size[i] - size[i - 1])
+    slope = (curve[i] - curve[i - 1]) / (times[i] - times[i - 1])
+    return float(times[i - 1] + fraction * (times[i] - times[i - 1])), float(slope)
+
+
+def _fine_axis(delay: FloatArray) -> FloatArray:
+    steps = [np.linspace(a, b, 41) for a, b in pairwise(delay)]
+    return np.unique(np.concatenate(steps))
+
+
+def _covered(time: float, delay: FloatArray) -> bool:
+    """Whether the delays reach a time, 1 % short of it counting (59.8 ps stands for 60 ps)."""
+    return bool(delay[0] <= time <= 1.01 * delay[-1])
+
+
+def _strongest(problem: Problem) -> int:
+    return int(np.argmax(np.sum(np.square(problem.data.signal * problem.data.weight), axis=1)))
+
+
+def _linear(theta: FloatArray) -> FloatArray:
+    return np.concatenate([theta[:2], np.exp(theta[2:])])
+
+
+def _round(number: float) -> str:
+    return f"{float(f'{number:.2g}'):g}"

@@ -1,0 +1,1 @@
+"""Ground- and excited-state DOS fitted to the spectra."""

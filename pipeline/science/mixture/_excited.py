@@ -1,0 +1,183 @@
+"""Least squares behind the mixture, second step: the excited share in ΔXAS with every error carried over."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares, minimize_scalar
+
+from pipeline.science.mixture._kernel import GroundFit, GroundShape, Scans, inverse_of_used
+
+__all__ = ["Components", "ExcitedFit", "best_shape", "best_shift", "fit_excited"]
+
+Floats = NDArray[np.float64]
+_AREAS = (0.1, 10.0)
+"""Area of a free excited peak over that of the ground peak."""
+
+
+class Components(NamedTuple):
+    """Ground and excited shape with the fitted ground parameters.
+
+    `area` and `widening` [eV^2] make the excited component larger and broader than its DOS; 1 and 0 unless they are fitted.
+    """
+
+    ground: GroundShape
+    excited: GroundShape
+    fit: GroundFit
+    area: float = 1.0
+    widening: float = 0.0
+
+    def excited_part(self, energy: Floats, shift: float, order: int = 0) -> Floats:
+        """Excited component or its derivative with respect to energy, for a share of 1."""
+        scale, _, variance, _ = self.fit.theta
+        return np.asarray(scale * self.area * self.excited(energy - shift, variance + self.widening, order))
+
+    def template(self, energy: Floats, shift: float) -> Floats:
+        """ΔXAS of a share of 1: scale [excited(E - shift) - ground(E - ground shift)]."""
+        scale, ground_shift, variance, _ = self.fit.theta
+        return np.asarray(self.excited_part(energy, shift) - scale * self.ground(energy - ground_shift, variance))
+
+    def ground_derivatives(self, energy: Floats, shift: float, *, tied: bool) -> Floats:
+        """Derivative of the template with respect to scale, shift, variance, slope: (energy, 4); `tied`: the excited shift follows the ground's."""
+        scale, ground_shift, variance, _ = self.fit.theta
+        here = energy - ground_shift
+        moved = scale * self.ground(here, variance, 1)
+        if tied:
+            moved = moved - self.excited_part(energy, shift, 1)
+        widened = 0.5 * (self.excited_part(energy, shift, 2) - scale * self.ground(here, variance, 2))
+        return np.stack([self.template(energy, shift) / scale, moved, widened, np.zeros_like(energy)], axis=1)
+
+    def excited_derivatives(self, energy: Floats, shift: float, mode: str) -> Floats:
+        """Derivative of the template with respect to what is fitted of the excited component: (energy, [log area, widening,] shift)."""
+        columns = []
+        if mode == "shape":
+            columns += [self.excited_part(energy, shift), 0.5 * self.excited_part(energy, shift, 2)]
+        columns.append(-self.excited_part(energy, shift, 1) if mode in ("free", "shape") else np.zeros_like(energy))
+        return np.stack(columns, axis=1)
+
+
+class ExcitedFit(NamedTuple):
+    """Shares per group, the shift of the excited component, and their errors."""
+
+    alpha: Floats
+    shift: float
+    covariance: (
+        Floats  # groups [, log area, widening], shift; errors of the ground component and of the common offset included
+    )
+    independent: Floats  # variance of each share from the noise of its own scans alone
+    chi2: Floats
+
+
+def best_shift(
+    parts: Components, energy: Floats, scans: Scans, group: NDArray[np.int_], shifts: Floats
+) -> tuple[float, float]:
+    """Excited shift with the smallest chi2 (shares in closed form) whose shares are positive on the whole, and how much chi2 falls by it."""
+    n_groups = int(group.max()) + 1
+
+    def cost(shift: float) -> float:
+        alpha, precision = _shares(parts.template(energy, shift), scans, group, n_groups)
+        alpha = np.nan_to_num(alpha)
+        return -float(np.sum(alpha**2 * precision)) if np.sum(alpha * precision) > 0 else 0.0
+
+    values = np.array([cost(shift) for shift in shifts])
+    at = int(np.argmin(values))
+    bounds = (float(shifts[max(at - 1, 0)]), float(shifts[min(at + 1, len(shifts) - 1)]))
+    best = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-7})
+    return float(best.x), -float(best.fun)
+
+
+def best_shape(
+    parts: Components, energy: Floats, scans: Scans, group: NDArray[np.int_], start: float
+) -> tuple[Components, float, float]:
+    """Area, widening and shift of the excited component with the smallest chi2 (shares in closed form): the components, the shift, and the fall of chi2."""
+    n_groups = int(group.max()) + 1
+    used = group >= 0
+    narrowest = -0.95 * float(parts.fit.theta[2])
+    widest = max(9.0 * float(parts.fit.theta[2]), 1.0)
+
+    def residual(x: Floats) -> Floats:
+        template = parts._replace(area=float(np.exp(x[0])), widening=float(x[1])).template(energy, float(x[2]))
+        alpha, _ = _shares(template, scans, group, n_groups)
+        misfit = scans.values[used] - np.nan_to_num(alpha)[group[used], None] * template
+        return np.asarray((np.sqrt(scans.weights[used]) * misfit).ravel())
+
+    low, high = np.log(_AREAS)
+    found = least_squares(
+        residual,
+        [0.0, 0.0, start],
+        bounds=([low, narrowest, start - 2.0], [high, widest, start + 2.0]),
+        x_scale=[0.1, 0.05, 0.1],
+        ftol=1e-12,
+        xtol=1e-10,
+        gtol=1e-12,
+    )
+    nothing = float((scans.weights[used] * scans.values[used] ** 2).sum())
+    area, widening, shift = float(np.exp(found.x[0])), float(found.x[1]), float(found.x[2])
+    return parts._replace(area=area, widening=widening), shift, nothing - 2.0 * float(found.cost)
+
+
+def _shares(template: Floats, scans: Scans, group: NDArray[np.int_], n_groups: int) -> tuple[Floats, Floats]:
+    """Share and its precision per group of scans; group -1 is left out."""
+    used = group >= 0
+    normal = _sum_by_group((scans.weights[used] * template**2).sum(axis=1), group[used], n_groups)
+    right = _sum_by_group((scans.weights[used] * scans.values[used] * template).sum(axis=1), group[used], n_groups)
+    return np.where(normal > 0, right / np.where(normal > 0, normal, 1.0), np.nan), normal
+
+
+def _sum_by_group(values: Floats, group: NDArray[np.int_], n_groups: int) -> Floats:
+    return np.asarray(np.bincount(group, values, n_groups), dtype=np.float64)
+
+
+def fit_excited(
+    parts: Components,
+    energy: Floats,
+    scans: Scans,
+    cross: Floats,
+    group: NDArray[np.int_],
+    n_groups: int,
+    *,
+    shift: float,
+    mode: str,
+    offset_stderr: float = 0.0,
+) -> ExcitedFit:
+    """Shares per group at the given excited shift, with the covariance of shares, shift and ground parameters.
+
+    Parameters
+    ----------
+    cross
+        Covariance of the unpumped OD and ΔXAS of the same bin, (scan, energy): both contain the unpumped intensity.
+    group, n_groups
+        Group of every scan, -1 for scans left out; number of groups, empty ones included.
+    mode
+        "free": the shift was fitted to these scans, "shape": area and width too; "ground": it is the shift of the ground component; "fixed": it is a
+        given number.
+    offset_stderr
+        Error of a constant that all values of ΔXAS share and that is not in the weights.
+    """
+    template = parts.template(energy, shift)
+    alpha, precision = _shares(template, scans, group, n_groups)
+    used = np.flatnonzero(group >= 0)
+    weights = scans.weights[used]
+    known = np.nan_to_num(alpha)[group[used]]
+    own = parts.excited_derivatives(energy, shift, mode)
+    jacobian = np.zeros((len(used), len(energy), n_groups + own.shape[1]))
+    jacobian[np.arange(len(used)), :, group[used]] = template
+    jacobian[:, :, n_groups:] = known[:, None, None] * own
+    normal = np.einsum("kep,ke,keq->pq", jacobian, weights, jacobian, optimize=True)
+    inverse = inverse_of_used(normal)
+    ground = known[:, None, None] * parts.ground_derivatives(energy, shift, tied=mode == "ground")
+    carry = -inverse @ np.einsum("kep,ke,keq->pq", jacobian, weights, ground, optimize=True)
+    # noise of ΔXAS moves the shares directly, the noise of the unpumped spectra in the same bins moves them through the ground parameters
+    shared = (
+        inverse
+        @ np.einsum("kep,ke,qke->pq", jacobian, weights * cross[used], parts.fit.gain[:, used], optimize=True)
+        @ carry.T
+    )
+    level = offset_stderr * (inverse @ np.einsum("kep,ke->p", jacobian, weights))
+    covariance = inverse + carry @ parts.fit.covariance @ carry.T + shared + shared.T + np.outer(level, level)
+    if mode == "ground":
+        covariance[-1, -1] = parts.fit.covariance[1, 1]
+    misfit = scans.values[used] - known[:, None] * template
+    chi2 = _sum_by_group((weights * misfit**2).sum(axis=1), group[used], n_groups)
+    independent = np.where(precision > 0, 1.0 / np.where(precision > 0, precision, 1.0), np.nan)
+    return ExcitedFit(alpha, shift, covariance, independent, chi2)

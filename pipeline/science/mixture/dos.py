@@ -1,0 +1,190 @@
+"""Densities of states as model spectra: broadening by instrument and lifetime, and built-in peaks where no calculation is at hand.
+
+A density of states (DOS) is an `xr.DataArray` over `energy` [eV, absolute photon energy] in any unit per energy; the scale is fitted.
+"""
+
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.special import voigt_profile
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.science.mixture._kernel import GroundShape, fit_ground, merge_scans
+from pipeline.science.peaks._kernel import gaussian
+from pipeline.science.peaks.fit import fit_peaks, mean_separation
+
+__all__ = ["broaden", "broadening_reach", "builtin_dos"]
+
+Floats = NDArray[np.float64]
+_MAX_POINTS = 20_000
+_POINTS_PER_WIDTH = 12.0
+_FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
+_BUILTIN_NARROWING = 0.8  # leaves the mixture fit a positive extra broadening, so that its error is a two-sided one
+
+
+def broadening_reach(gaussian_fwhm: float, lorentzian_fwhm: float) -> float:
+    """Distance [eV] over which broadening carries intensity that matters: 1.5 Gaussian + 6 Lorentzian FWHM (2.6 % of a Lorentzian lies beyond, per side)."""
+    return 1.5 * gaussian_fwhm + 6.0 * lorentzian_fwhm
+
+
+def broaden(
+    dos: xr.DataArray,
+    gaussian_fwhm: float,
+    lorentzian_fwhm: float,
+    *,
+    step: float | None = None,
+    edges: Literal["zero", "hold"] = "zero",
+) -> xr.DataArray:
+    """Convolve a DOS with a Voigt profile: instrument (Gaussian) and lifetime (Lorentzian).
+
+    The piecewise linear DOS is averaged over the cells of a uniform grid (exact areas), the kernel is normalised on that grid, and the grid is longer than the
+    DOS by the length of the kernel: the area `sum(dos) x step` equals the area of the DOS.
+
+    Parameters
+    ----------
+    dos
+        dim energy [eV], increasing.
+    gaussian_fwhm, lorentzian_fwhm
+        Full widths at half maximum [eV], >= 0.
+    step
+        Grid step [eV]; by default the finest step of the DOS or a twelfth of the narrowest width, whichever is smaller.
+    edges
+        What lies outside: "zero", a DOS that is complete (area preserving), or "hold", a DOS cut out of a longer one (its end values continue; the result
+        then covers the range of the DOS only).
+
+    Returns
+    -------
+    xr.DataArray
+        dim energy, uniform, in the unit of `dos`.
+
+    Raises
+    ------
+    ConfigError
+        A width is negative or not finite.
+    DataError
+        The DOS has fewer than two points, is not finite or its energies do not increase.
+    """
+    for name, width in (("gaussian_fwhm", gaussian_fwhm), ("lorentzian_fwhm", lorentzian_fwhm)):
+        if not (np.isfinite(width) and width >= 0):
+            msg = f"{name} is {width}: give a width in eV that is zero or positive"
+            raise ConfigError(msg)
+    energy, values = _checked(dos)
+    widths = [w for w in (gaussian_fwhm, lorentzian_fwhm) if w > 0]
+    span = energy[-1] - energy[0]
+    if step is None:
+        step = min([float(np.min(np.diff(energy))), *(w / _POINTS_PER_WIDTH for w in widths)])
+        step = max(step, span / _MAX_POINTS)
+    kernel = _kernel(step, gaussian_fwhm, lorentzian_fwhm)
+    pad = len(kernel) // 2
+    count = int(np.ceil(span / step - 1e-9)) + 1
+    grid = energy[0] + step * np.arange(-pad - 1, count + pad + 1)
+    cells = _cell_means(energy, values, grid, step, hold=edges == "hold")
+    smooth = np.convolve(cells, kernel, mode="same") if pad else cells
+    if edges == "hold":
+        inside = slice(pad + 1, pad + 1 + count)
+        grid, smooth = grid[inside], smooth[inside]
+    attrs: dict[str, object] = {"long_name": "broadened DOS", "units": "arbitrary"}
+    attrs |= {str(key): value for key, value in dos.attrs.items()}
+    attrs |= {"gaussian_fwhm_eV": float(gaussian_fwhm), "lorentzian_fwhm_eV": float(lorentzian_fwhm)}
+    coord = ("energy", grid, {"units": "eV", "long_name": "photon energy"})
+    return xr.DataArray(smooth, dims="energy", coords={"energy": coord}, attrs=attrs, name=dos.name)
+
+
+def builtin_dos(
+    spectra: xr.Dataset, *, window: tuple[float, float], min_delay: float = 0.8, separation: float | None = None
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Model peaks to use in the place of calculated DOS: (ground, excited).
+
+    Ground is the pre-edge peak of the unpumped spectrum inside the window, a Gaussian over a straight line; excited is the same peak moved by the distance from
+    the negative to the positive line of ΔXAS. A mixture fitted with these says which share of the pre-edge peak has moved: α depends on this model.
+
+    Parameters
+    ----------
+    spectra
+        `od_unpumped`, `delta_xas` and errors; dims (fluence, delay, energy).
+    window
+        Photon energies [eV] that hold the pre-edge peak.
+    min_delay
+        ΔXAS at these and later delays [ps] gives the separation.
+    separation
+        Position of the negative minus that of the positive line [eV]; measured with `fit_peaks` if not given.
+
+    Raises
+    ------
+    DataError
+        No peak in the unpumped spectrum, or no separation because the lines of ΔXAS were not detected.
+    """
+    if separation is None:
+        separation, _ = mean_separation(fit_peaks(spectra, window=window), min_delay=min_delay)
+        if not np.isfinite(separation):
+            msg = (
+                f"no positive and negative line in ΔXAS between {window[0]:g} and {window[1]:g} eV at delays >= {min_delay:g} ps, "
+                "so the excited model peak has no place: give mixture.dos_ground and mixture.dos_excited, or more statistics"
+            )
+            raise DataError(msg)
+    merged = merge_scans(spectra, window)
+    span = window[1] - window[0]
+    narrow = span / 40.0
+    grid = np.arange(window[0] - 2.0 * span, window[1] + 2.0 * span, narrow / 4.0)
+    shape = GroundShape(grid, gaussian(grid, window[0] + span / 2, narrow))
+    fit = fit_ground(shape, merged, shifts=np.linspace(-span / 2, span / 2, 61), max_fwhm=1.5 * span)
+    if not fit.theta[0] > 5.0 * np.sqrt(fit.covariance[0, 0]):
+        msg = f"no peak in the unpumped spectrum between {window[0]:g} and {window[1]:g} eV: move mixture.window to the pre-edge peak"
+        raise DataError(msg)
+    position = window[0] + span / 2 + fit.theta[1]
+    fwhm = _BUILTIN_NARROWING * float(np.hypot(narrow, _FWHM_PER_SIGMA * np.sqrt(fit.theta[2])))
+    return _peak(position, fwhm, grid, "ground"), _peak(position - separation, fwhm, grid, "excited")
+
+
+def _peak(position: float, fwhm: float, grid: Floats, name: str) -> xr.DataArray:
+    attrs = {
+        "units": "1/eV",
+        "long_name": f"{name} model peak",
+        "model": "built-in Gaussian peak, not a calculated DOS",
+    }
+    area = fwhm * np.sqrt(np.pi / (4.0 * np.log(2.0)))
+    coord = ("energy", grid, {"units": "eV", "long_name": "photon energy"})
+    values = gaussian(grid, position, fwhm) / area
+    return xr.DataArray(values, dims="energy", coords={"energy": coord}, attrs=attrs, name=f"dos_{name}")
+
+
+def _checked(dos: xr.DataArray) -> tuple[Floats, Floats]:
+    energy, values = dos["energy"].values.astype(np.float64), dos.values.astype(np.float64)
+    if dos.dims != ("energy",) or len(energy) < 2:
+        msg = f"a DOS needs one dimension `energy` with at least two points, got {dict(dos.sizes)}"
+        raise DataError(msg)
+    if not (np.isfinite(values).all() and np.isfinite(energy).all()):
+        msg = f"the DOS {dos.name or ''} holds values that are not finite: remove those points"
+        raise DataError(msg)
+    if np.any(np.diff(energy) <= 0):
+        msg = f"the energies of the DOS {dos.name or ''} do not increase: sort them and remove repeated ones"
+        raise DataError(msg)
+    return energy, values
+
+
+def _kernel(step: float, gaussian_fwhm: float, lorentzian_fwhm: float) -> Floats:
+    if gaussian_fwhm == 0.0 and lorentzian_fwhm == 0.0:
+        return np.ones(1)
+    half = int(np.ceil((2.5 * gaussian_fwhm + 25.0 * lorentzian_fwhm) / step))
+    distance = step * np.arange(-half, half + 1)
+    kernel = voigt_profile(distance, gaussian_fwhm / _FWHM_PER_SIGMA, lorentzian_fwhm / 2.0)
+    if not np.isfinite(kernel).all() or kernel.sum() <= 0:
+        return np.ones(1)  # far narrower than a cell
+    return np.asarray(kernel / kernel.sum())
+
+
+def _cell_means(energy: Floats, values: Floats, grid: Floats, step: float, *, hold: bool) -> Floats:
+    """Mean of the piecewise linear curve over every cell, from its exact integral; outside it is zero or holds its end values."""
+    knots = np.concatenate([[0.0], np.cumsum(0.5 * (values[1:] + values[:-1]) * np.diff(energy))])
+    border = np.concatenate([grid - step / 2, [grid[-1] + step / 2]])
+    where = np.clip(border, energy[0], energy[-1])
+    cell = np.clip(np.searchsorted(energy, where, side="right") - 1, 0, len(energy) - 2)
+    distance = where - energy[cell]
+    slope = (values[cell + 1] - values[cell]) / (energy[cell + 1] - energy[cell])
+    integral = knots[cell] + distance * (values[cell] + 0.5 * slope * distance)
+    if hold:
+        integral += np.where(border < energy[0], (border - energy[0]) * values[0], 0.0)
+        integral += np.where(border > energy[-1], (border - energy[-1]) * values[-1], 0.0)
+    return np.asarray(np.diff(integral) / step)

@@ -1,0 +1,1 @@
+"""Peaks A and B of the difference."""

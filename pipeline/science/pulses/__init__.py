@@ -1,0 +1,1 @@
+"""What every pulse is: its delay, its beams, whether it counts."""

@@ -1,0 +1,1 @@
+"""How far runs and their axes can be trusted."""

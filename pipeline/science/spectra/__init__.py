@@ -1,0 +1,1 @@
+"""From pulses to spectra and delay scans with their errors."""
