@@ -50,7 +50,6 @@ def test_flow_bodies_are_short(path):
 @pytest.mark.parametrize("one", ALL_TASKS, ids=lambda t: t.name)
 def test_tasks_take_and_return_places_numbers_and_words(one):
     """No array, no dataset: Prefect would hash and look through it."""
-<<<<<<< HEAD
     light = {
         "Job",
         "Look",
@@ -65,9 +64,6 @@ def test_tasks_take_and_return_places_numbers_and_words(one):
         "NoneType",
         "Callable",
     }
-=======
-    light = {"Identity", "Job", "Look", "Workers", "Path", "str", "int", "float", "bool", "NoneType", "Callable"}
->>>>>>> d5401ec (Submitting jobs leaves Ctrl-C alone)
 
     def names(hint):
         return (
