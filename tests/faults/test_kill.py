@@ -56,7 +56,7 @@ def test_killed_twenty_times_the_product_is_the_same_and_finished_blocks_are_not
     rng = np.random.default_rng(20)
     moments = np.sort(rng.uniform(0, 0.95, KILLS)) * total
     delays = rng.uniform(0, 0.03, KILLS)
-    killed_while_reducing, finished = 0, {}
+    killed, killed_while_reducing, finished = 0, 0, {}
     for moment, delay in zip(moments, delays, strict=True):
         attempt = context.Process(target=process, args=(job,))
         attempt.start()
@@ -67,7 +67,9 @@ def test_killed_twenty_times_the_product_is_the_same_and_finished_blocks_are_not
         attempt.join(delay)
         attempt.kill()
         attempt.join()
-        assert attempt.exitcode == -9
+        # a busy machine may look too late to catch the last moments
+        assert attempt.exitcode in (-9, 0)
+        killed += attempt.exitcode == -9
         killed_while_reducing += any((job.out / "runs").glob("*/blocks/*.npz"))
         for file, stamp in finished.items():
             assert (file.stat().st_ino, file.stat().st_mtime_ns) == stamp, file
@@ -78,5 +80,6 @@ def test_killed_twenty_times_the_product_is_the_same_and_finished_blocks_are_not
     assert last.exitcode == 0
     for file, stamp in finished.items():
         assert (file.stat().st_ino, file.stat().st_mtime_ns) == stamp, file
+    assert killed >= KILLS - 3
     assert killed_while_reducing >= 3
     assert_same_stores(undisturbed, job.out)

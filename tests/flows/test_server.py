@@ -11,7 +11,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-import sqlalchemy
 import yaml
 
 from flows import deploy
@@ -19,8 +18,6 @@ from tests.flows.conftest import aged
 
 ROOT = Path(__file__).parents[2]
 PREFECT = [sys.executable, "-m", "prefect"]
-SCHEDULES = tuple(map(int, sqlalchemy.__version__.split(".")[:2])) < (2, 1)
-"""With SQLAlchemy 2.1 Prefect 3.8 cannot schedule: 'Can't evaluate bulk DML statement'."""
 
 
 def until(ask, seconds=100.0):
@@ -126,7 +123,6 @@ def test_a_worker_runs_a_deployment(deployed, served):
     until(lambda: "run 1: complete" in [line["message"] for line in client.post("/logs/filter", json=wanted).json()])
 
 
-@pytest.mark.skipif(not SCHEDULES, reason="Prefect 3.8 schedules nothing with SQLAlchemy 2.1")
 def test_the_server_schedules_the_watcher(deployed, served):
     wanted = {
         "deployments": {"id": {"any_": [deployed["trxas-watch"]["id"]]}},

@@ -107,7 +107,7 @@ def test_runs_that_were_not_simulated_are_not_touched(tmp_path: Path) -> None:
 def test_sample_scenarios_are_small_enough(path: Path) -> None:
     scenario = load_scenario(path)
     frames = sum(plan_run(scenario, i, scenario.seed).n_frames for i in range(len(scenario.runs)))
-    assert frames <= {"demo": 25_000, "cu_l3": 5_000}.get(path.stem, 2_600)
+    assert frames <= {"demo": 25_000, "cu_l3": 5_000, "noise_levels": 6_000}.get(path.stem, 2_600)
 
 
 @pytest.mark.parametrize("name", ["tiny", "faults"])
