@@ -17,6 +17,8 @@ from extra_data.reader import DataCollection
 
 from pipeline.simulate import load_scenario, simulate_scenario
 from schemas.scenario import Scenario
+from tests.command import trxas
+from tests.shared import made_once
 
 SAMPLE_RUNS = Path(__file__).parents[1] / "sample_runs"
 
@@ -39,20 +41,49 @@ class Simulated:
         return next(r for r in self.truth["runs"] if r["run"] == number)
 
 
-def simulated(name: str, out: Path) -> Simulated:
+def simulated(name: str, tmp_path_factory: pytest.TempPathFactory) -> Simulated:
     scenario = load_scenario(SAMPLE_RUNS / f"{name}.yaml")
-    simulate_scenario(scenario, out)
+    out = made_once(tmp_path_factory, name, lambda folder: simulate_scenario(scenario, folder))
     return Simulated(scenario, out, json.loads((out / "truth.json").read_text(encoding="utf-8")))
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
-    return simulated("tiny", tmp_path_factory.mktemp("tiny"))
+    return simulated("tiny", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def faults(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
-    return simulated("faults", tmp_path_factory.mktemp("faults"))
+    return simulated("faults", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def first_run(tiny: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with `out` of `trxas process` on the tiny experiment, its `stdout`, and the `prefect` home it used."""
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        done = trxas("process", tiny.out / "config.yaml", "--out", folder / "out", home=folder / "prefect")
+        assert done.returncode == 0, done.stderr
+        (folder / "stdout").write_text(done.stdout, encoding="utf-8")
+
+    return made_once(tmp_path_factory, "processed", make)
+
+
+@pytest.fixture(scope="session")
+def processed(first_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return the output folder, and what was printed, of `trxas process` on the tiny experiment."""
+    out = tmp_path_factory.mktemp("processed") / "out"
+    shutil.copytree(first_run / "out", out)
+    return out, (first_run / "stdout").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def prefect_home(first_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a home of Prefect whose database is there: making one takes ten seconds."""
+    home = tmp_path_factory.mktemp("prefect") / "home"
+    shutil.copytree(first_run / "prefect", home)
+    return home
 
 
 def copy_of(simulated: Simulated, target: Path) -> Path:

@@ -12,7 +12,7 @@ from pipeline.errors import DataError
 from pipeline.io import publish
 from pipeline.job import load_job
 from pipeline.workflow import process
-from tests.end_to_end.conftest import trxas
+from tests.command import trxas
 
 
 @pytest.fixture(scope="module")

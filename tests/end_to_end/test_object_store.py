@@ -17,7 +17,7 @@ from pipeline.io import publish
 from pipeline.io.places import Remote
 from pipeline.job import load_job
 from pipeline.workflow import process
-from tests.end_to_end.conftest import trxas
+from tests.command import trxas
 
 BUCKET = "beamtime"
 

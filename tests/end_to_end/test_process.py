@@ -13,7 +13,7 @@ from pipeline.io import publish
 from pipeline.job import load_job
 from pipeline.simulate.compare import compare
 from pipeline.workflow import process
-from tests.end_to_end.conftest import trxas
+from tests.command import trxas
 
 
 def product_of(out):

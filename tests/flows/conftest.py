@@ -7,14 +7,14 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def api(tmp_path_factory):
+def api(prefect_home):
     """Return a client of a temporary server that all flows of the session talk to."""
     from prefect.client.orchestration import get_client
 
     from flows import server
 
     former = os.environ.get("PREFECT_HOME")
-    os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("prefect"))
+    os.environ["PREFECT_HOME"] = str(prefect_home)
     server.start()
     try:
         with server.running() as url:

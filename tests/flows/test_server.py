@@ -30,9 +30,10 @@ def until(ask, seconds=100.0):
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
+def served(first_run, tmp_path_factory):
     """Start a server on loopback; return the environment of its users and a client."""
-    home = tmp_path_factory.mktemp("server")
+    home = tmp_path_factory.mktemp("server") / "home"
+    shutil.copytree(first_run / "prefect", home)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     settings = {
