@@ -23,6 +23,8 @@ from schemas.config import Config, Measured
 
 __all__ = ["SEED", "fit_all_kinetics"]
 
+LATEST_START = 0.5
+"""Delay after time zero [ps] by which a trace must begin: later ones hold neither the rise nor what follows at once."""
 SEED = 0
 """Seed of everything that is drawn: the same data and config give the same numbers."""
 
@@ -60,6 +62,7 @@ def fit_all_kinetics(
         shape: dict[str, Any] = {"power": options.power, "n_exponentials": options.n_exponentials}
         settings = {**shape, **times, "amplitude_prior": prior}
         try:
+            _needs_rise(traces, times["t_d"])
             fit = fit_kinetics(traces, **settings)
             scans = collect_traces(spectra, delay_scan, fluence, include_spectra=False)
             if scans is not None and scans.sizes["trace"] < traces.sizes["trace"] and not describes_data(fit):
@@ -93,6 +96,16 @@ def fit_all_kinetics(
     warnings += [text for fluence, fit in done.items() if (text := prior_sentence(fluence, fit))]
     cubes = {f: cube_components(spectra.sel(fluence=f), seed=SEED) for f in spectra["fluence"].values.tolist()}
     return gather_fits(fitted, forms), gather_components(fluences, cubes, done, alone)
+
+
+def _needs_rise(traces: xr.Dataset, t_d: Any) -> None:
+    """Raise DataError if all delays lie behind the rise: a fit would then find a time zero among them."""
+    zero = 0.0 if t_d == "fit" else float(t_d[0] if isinstance(t_d, tuple) else t_d)
+    first = float(traces["delay"].values[traces["delta_xas"].notnull().any("trace").values].min())
+    if first > zero + LATEST_START:
+        raise DataError(
+            f"the first delay is {first:.3g} ps, behind the rise; measure delays before and around time zero"
+        )
 
 
 def _resampled(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from scipy.stats import chi2
 
 from schemas.config import Config, DelayScanRun
 from schemas.products import SCHEMA_VERSION
@@ -146,7 +147,7 @@ def _quality_warnings(quality: xr.Dataset) -> list[str]:
         if row["null_p_early"] < CHANCE:
             found.append(
                 f"{name}: delta_xas is not zero before time zero (χ²/dof {row['null_chi2_early']:.2f}): its "
-                "normalisation, t0 or the flat field is off"
+                "normalisation, delay.t0, delay.sign or the flat field is off"
             )
         if row["agreement_p"] < CHANCE:
             found.append(
@@ -180,7 +181,7 @@ def _fit_warnings(tree: xr.DataTree) -> list[str]:
     for fluence in kinetics["fluence"].values.tolist():
         fit = kinetics.sel(fluence=fluence)
         points = float(fit["dof"]) if "dof" in fit else np.nan
-        if points > 0 and float(fit["redchi"]) > 1 + SIGMAS * np.sqrt(2 / points):
+        if points > 0 and chi2.sf(float(fit["redchi"]) * points, points) < CHANCE:
             found.append(
                 f"kinetics at {fluence:g} mJ/cm²: the model does not describe the data (χ²/dof {float(fit['redchi']):.2f})"
             )

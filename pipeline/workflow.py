@@ -142,7 +142,9 @@ def _hash(job: Job, run: Run) -> str:
     wanted = {job_role.source for job_role in _roles(job)} | {run.index.source}
     files = [f for f in run.files.files if wanted & (f.control_sources | f.instrument_sources)]
     found = [hashes.of(Path(f.filename)) for f in files]
-    key = digest({"files": found, "sources": job.options("sources", "instrument")})
+    # what the profile says, not its name: a profile file may be edited
+    profile = job.instrument.model_dump(mode="json", exclude={"name", "title"})
+    key = digest({"files": found, "instrument": profile})
     if not manifest.is_current(folder, "inventory", key):
         manifest.record(folder, "inventory", key, files=found, audit=run.audit, counts=run.counts)
     return key

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import BusyError
+from pipeline.errors import BusyError, ConfigError, may_pass
 
 __all__ = ["claimed"]
 
@@ -81,7 +81,14 @@ def claimed(folder: Path, what: str, *, wait: float | None = None) -> Iterator[N
 
 
 def _take(folder: Path, what: str, until: float) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if may_pass(error):
+            raise
+        raise ConfigError(
+            f"--out: {folder.parent} cannot be written to ({error.strerror}); name another folder"
+        ) from None
     while True:
         number, owner = _highest(folder)
         if owner is None or not _alive(folder / _name(number), owner):

@@ -90,6 +90,8 @@ def detector_source(files: RunFiles, role: Role) -> tuple[str, int | None]:
 def _no_source(files: RunFiles, source: str) -> str:
     detectors = sorted(s for s in files.sources if ":xtdf" in s or "/DET/" in s) or sorted(files.sources)
     listed = ", ".join(detectors[:4]) + (", …" if len(detectors) > 4 else "") if detectors else "nothing"
+    if files.problems:
+        return f"run {files.run}: no readable file holds {source}: {'; '.join(files.problems)}; copy the run again"
     return f"run {files.run}: no source {source}; there: {listed}; set sources.frames.source"
 
 

@@ -1,10 +1,13 @@
 """Content hashes: worked out in the background, once, and settled where somebody needs them."""
 
 import threading
+from importlib import resources
 
 import pytest
 
+from pipeline.job import load_job
 from pipeline.provenance import FileHashes, Identity
+from pipeline.workflow import inventory
 
 
 def test_the_identity_is_worked_out_before_anybody_asks_and_once():
@@ -47,3 +50,16 @@ def test_a_file_is_read_once_also_when_killed_between_files(tmp_path, monkeypatc
     files[0].write_bytes(b"other")
     assert FileHashes(tmp_path / "files.json").of(files[0])["sha256"] != first["sha256"]
     assert FileHashes(tmp_path / "files.json").of(files[1])["size"] == 4
+
+
+def test_an_edited_profile_is_another_identity(tiny, tmp_path):
+    """The same file name and other content: the sign or source of a role may have changed."""
+    profile = tmp_path / "hutch.yaml"
+    text = (resources.files("schemas") / "profiles" / "scs-dssc-boz.yaml").read_text(encoding="utf-8")
+    profile.write_text(text, encoding="utf-8")
+    change = f"instrument={profile}"
+    first = inventory(load_job(tiny.out / "config.yaml", tmp_path / "out", [change]), 5).settle()
+    profile.write_text(text.replace("title: SCS", "title: the hutch"), encoding="utf-8")
+    assert inventory(load_job(tiny.out / "config.yaml", tmp_path / "out", [change]), 5).settle() == first
+    profile.write_text(text.replace("unit: fs, index: bucket", "unit: ps, index: bucket"), encoding="utf-8")
+    assert inventory(load_job(tiny.out / "config.yaml", tmp_path / "out", [change]), 5).settle() != first

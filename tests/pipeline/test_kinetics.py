@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pipeline.kinetics import fit_all_kinetics
+from pipeline.errors import DataError
+from pipeline.kinetics import _needs_rise, fit_all_kinetics
 from pipeline.science import forward
 from pipeline.science.spectra.resampling import Replicates
 from pipeline.simulate import load_scenario
@@ -90,3 +91,13 @@ def test_bootstraps_and_single_energies_on_request():
     replicates = Replicates(*noisier)
     trains = fitted(spectra, scan, replicates, bootstrap="trains", n_bootstrap=25)[0]
     assert trains["bootstrap_stderr"].sel(parameter="tau3") > 1.3 * drawn["bootstrap_stderr"].sel(parameter="tau3")
+
+
+def test_a_trace_behind_the_rise_is_not_fitted():
+    """Its fit would put time zero among the late delays and call it determined."""
+    delay = np.array([4.6, 4.7, 4.8, 4.9, 5.0, 5.1, 5.2])
+    late = xr.Dataset({"delta_xas": (("trace", "delay"), np.ones((1, 7)))}, coords={"delay": delay})
+    with pytest.raises(DataError, match="behind the rise"):
+        _needs_rise(late, "fit")
+    _needs_rise(late, 4.5)
+    _needs_rise(late.assign_coords(delay=delay - 4.8), (0.0, 0.01))

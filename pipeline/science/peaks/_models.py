@@ -148,7 +148,8 @@ def _with_common_widths(spectra: _Spectra, pair: _Fitted, both: NDArray[np.bool_
         fit = fit_line_model(*seen, _fixed(model, log_fwhm), first, search=step_number == 0)
         first = fit.theta
         _, descent, curvature = normal_equations(*seen, model, _insert(model, fit.theta, log_fwhm))
-        covariance = np.linalg.inv(_schur(curvature, columns).sum(axis=0))
+        # where a spectrum says nothing of a line, the curvature is singular
+        covariance = np.linalg.pinv(_schur(curvature, columns).sum(axis=0), hermitian=True)
         step = np.clip(covariance @ descent[:, columns].sum(axis=0), -0.3, 0.3)
         log_fwhm = log_fwhm + step
         if np.all(np.abs(step) < 1e-3 * np.sqrt(np.diag(covariance))):
@@ -175,8 +176,8 @@ def _schur(curvature: Floats, columns: Ints) -> Floats:
     """Curvature in the width columns after every other parameter has followed."""
     others = np.setdiff1d(np.arange(curvature.shape[1]), columns)
     cross = curvature[:, others][:, :, columns]
-    return curvature[:, columns][:, :, columns] - cross.transpose(0, 2, 1) @ np.linalg.solve(
-        curvature[:, others][:, :, others], cross
+    return curvature[:, columns][:, :, columns] - cross.transpose(0, 2, 1) @ (
+        np.linalg.pinv(curvature[:, others][:, :, others], hermitian=True) @ cross
     )
 
 
