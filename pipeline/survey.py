@@ -198,7 +198,7 @@ def config_text(raw: Path, found: list[dict[str, Any]], overrides: dict[str, Any
     if not runs.get("energy_scan") and not runs.get("delay_scan"):
         raise DataError(
             f"{raw}: no run in which the profile's energy or delay stage moves; `trxas inspect RUN` lists what moved: "
-            "name it in an instrument profile (--instrument FILE)"
+            "name it in an instrument profile (--instrument FILE, see docs/how-to/instrument-profile.md)"
         )
     lines = [
         "# Written by `trxas init`. Check every line marked EDIT: the machine does not record it.",
@@ -220,5 +220,6 @@ def config_text(raw: Path, found: list[dict[str, Any]], overrides: dict[str, Any
             lines.append(f"    - {{run: {r['run']}, fluence: 1.0}}   # {note}")
     lines += [f"  # run {r['run']} is left out: {r['why']}" for r in runs.get("unknown", [])]
     stage = next((r["stage"] for r in [*runs.get("delay_scan", []), *runs.get("energy_scan", [])]), 0.0)
-    lines += [f"delay: {{t0: {stage:.4f}, sign: 1}}   # EDIT t0: stage reading [mm] at time zero"]
+    edit = "# EDIT t0: stage reading [mm] at time zero; sign: -1 if larger readings are smaller delays"
+    lines += [f"delay: {{t0: {stage:.4f}, sign: 1}}   {edit}"]
     return "\n".join(lines) + "\n"
