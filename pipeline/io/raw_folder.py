@@ -13,6 +13,9 @@ __all__ = ["files_of", "has_marker", "list_runs", "unreadable"]
 Files = dict[str, tuple[int, int]]
 """Size [bytes] and modification time [ns] by name."""
 
+MAP = "karabo_data_map"
+"""What extra-data writes into the folder of a run that somebody opens: no part of the run."""
+
 
 def list_runs(folder: Path) -> dict[int, Files]:
     """Return the files of every run in a raw folder; nothing is opened."""
@@ -23,6 +26,8 @@ def files_of(folder: Path) -> Files:
     """Return size and modification time of the files of one run: also of those that are not EXDF, such as half copies."""
     found: Files = {}
     for path in folder.iterdir():
+        if MAP in path.name:
+            continue
         try:
             stat = path.stat()
         except FileNotFoundError:

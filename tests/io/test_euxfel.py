@@ -146,7 +146,7 @@ def test_frames_that_were_never_written_are_not_zeros(spoil):
 def test_a_truncated_file_is_named(spoil):
     path = detector_file(spoil)
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(DataError, match=r"run 2: no source"):
+    with pytest.raises(DataError, match=r"run 2: no readable file holds"):
         open_run(spoil, PROFILE)
     problems = open_files(spoil).problems
     assert len(problems) == 1
