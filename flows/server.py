@@ -20,6 +20,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import ConfigError, TrxasError
 
@@ -27,6 +28,11 @@ __all__ = ["lasting", "prepare", "running", "start", "stop"]
 
 PATIENCE = 120.0
 """Seconds that a loaded machine may take until the server answers."""
+
+RETRY_AFTER = b"0.05"
+"""Seconds until a client asks again that found the temporary server's database locked."""
+
+RETRIES = 100
 
 _server: subprocess.Popen[bytes] | None = None
 _url = ""
@@ -96,10 +102,20 @@ def running() -> Iterator[str]:
         return
     start()
     _wait()
-    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_CLIENT_MAX_RETRIES,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        temporary_settings,
+    )
 
-    # nobody looks for lost runs in a server that goes with them, and each flow would wait a second for its last beat
-    with temporary_settings({PREFECT_API_URL: _url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+    own = {
+        PREFECT_API_URL: _url,
+        # nobody looks for lost runs in a server that goes with them, and each flow would wait a second for its last beat
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+        PREFECT_CLIENT_MAX_RETRIES: RETRIES,
+    }
+    with temporary_settings(own):
         yield _url
 
 
@@ -172,6 +188,24 @@ def prepare(home: Path, version: str) -> Iterator[None]:
         made.touch()
 
 
+def _asking_back_soon(app: Any) -> Any:
+    """Wrap an ASGI app: who finds the database locked is told to come again soon.
+
+    SQLite refuses a transaction that began to read before another one wrote. Prefect's client then waits for two seconds
+    and more, several times in a run, unless the answer names a time.
+    """
+
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+        async def answer(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 503:
+                message = {**message, "headers": [*message.get("headers", []), (b"retry-after", RETRY_AFTER)]}
+            await send(message)
+
+        await app(scope, receive, answer)
+
+    return wrapped
+
+
 def _serve(descriptor: int) -> None:
     """Serve on a socket until standard input ends."""
     from prefect.settings import get_current_settings
@@ -194,7 +228,7 @@ def _serve(descriptor: int) -> None:
         server.should_exit = True
         threading.Timer(3.0, os._exit, (0,)).start()
 
-    server = Server(uvicorn.Config(create_app(), log_level="critical", lifespan="on"))
+    server = Server(uvicorn.Config(_asking_back_soon(create_app()), log_level="critical", lifespan="on"))
     threading.Thread(target=leave, daemon=True).start()
     server.run(sockets=[socket.socket(fileno=descriptor)])
     os._exit(0)
