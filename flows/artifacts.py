@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import logging
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any
 from uuid import UUID
 
@@ -30,27 +33,59 @@ LARGEST_FIGURE = 300_000
 EVERY = 1.0
 """Seconds between updates of a progress artifact: each is a request."""
 
+log = logging.getLogger("trxas")
+_requests = ThreadPoolExecutor(1, thread_name_prefix="progress")
+
 
 @contextmanager
 def progress_artifact(dataset: str, what: str, text: str) -> Iterator[progress.Tell]:
-    """Yield what reports progress both to the terminal and to an artifact, made when there is something to report."""
-    artifact: UUID | None = None
-    last = 0.0
+    """Yield what reports progress both to the terminal and to an artifact, made when there is something to report.
+
+    Requests are made by a thread of their own: the work does not wait for them, and none is lost if they fail.
+    """
+    bar = _Bar(f"{dataset}-{what}", text)
 
     def tell(label: str, done: int, total: int) -> None:
-        nonlocal artifact, last
         progress.tell(label, done, total)
-        now = time.monotonic()
-        if artifact is not None and done < total and now - last < EVERY:
-            return
-        share = progress.percent(done, total)
-        if artifact is None:
-            artifact = create_progress_artifact(share, key=_key(f"{dataset}-{what}"), description=text)  # type: ignore[assignment]
-        else:
-            update_progress_artifact(artifact, share)
-        last = now
+        bar.show(progress.percent(done, total))
 
     yield tell
+    bar.end()
+
+
+class _Bar:
+    """An artifact that is brought up to date once a second at most, and at the end."""
+
+    def __init__(self, key: str, text: str) -> None:
+        self.key, self.text = _key(key), text
+        self.artifact: UUID | None = None
+        self.share: float | None = None
+        self.sent: float | None = None
+        self.last = time.monotonic()
+
+    def show(self, share: float) -> None:
+        self.share = share
+        if time.monotonic() - self.last >= EVERY:
+            self._send(share)
+
+    def end(self) -> None:
+        if self.share is not None and self.share != self.sent:
+            self._send(self.share)
+
+    def _send(self, share: float) -> None:
+        self.last, self.sent = time.monotonic(), share
+        # the context says to which task the artifact belongs
+        _requests.submit(copy_context().run, self._request, share)
+
+    def _request(self, share: float) -> None:
+        try:
+            if self.artifact is None:
+                made: Any = create_progress_artifact(share, key=self.key, description=self.text)
+                self.artifact = made
+            else:
+                update_progress_artifact(self.artifact, share)
+        except Exception as error:  # a bar is worth no run
+            log.debug("progress of %s is not shown: %s", self.key, error)
 
 
 def show_product(version: Place, *, figures: bool = True) -> None:

@@ -104,6 +104,7 @@ def running() -> Iterator[str]:
     _wait()
     from prefect.settings import (
         PREFECT_API_URL,
+        PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
         PREFECT_CLIENT_MAX_RETRIES,
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
         temporary_settings,
@@ -113,6 +114,8 @@ def running() -> Iterator[str]:
         PREFECT_API_URL: _url,
         # nobody looks for lost runs in a server that goes with them, and each flow would wait a second for its last beat
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+        # this server asks for no such token, and every new client would ask for one first
+        PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False,
         PREFECT_CLIENT_MAX_RETRIES: RETRIES,
     }
     with temporary_settings(own):
