@@ -10,17 +10,15 @@ __all__ = ["add_trains"]
 def _bin_of(value, edges, last, scale, guess):  # type: ignore[no-untyped-def]
     """Return the bin of a value as `numpy.searchsorted` would, -1 outside (and for NaN).
 
-    Pulses of a train mostly share a bin, so `guess` is looked at first; then the place it has on equal bins (scale is
-    bins per unit, 0 where they are not equal), which rounding can miss by one; then halving.
+    Looked at first is the place that a value has on equal bins (scale is bins per unit), which rounding can miss by one,
+    or where bins are not equal (scale 0) `guess`, because pulses of a train mostly share a bin; then halving.
     """
     if not (edges[0] <= value <= edges[last + 1]):
         return -1
-    if edges[guess] <= value < edges[guess + 1]:
-        return guess
     if scale > 0.0:
         guess = min(int((value - edges[0]) * scale), last)
-        if edges[guess] <= value < edges[guess + 1]:
-            return guess
+    if edges[guess] <= value < edges[guess + 1]:
+        return guess
     low, high = 0, last
     while low < high:
         middle = (low + high + 1) >> 1
@@ -46,7 +44,7 @@ def add_trains(  # type: ignore[no-untyped-def]
     """
     n_beams = len(beams)
     n_pairs = n_beams * (n_beams + 1) // 2
-    n_limbs, _, n_terms = limbs.shape
+    n_terms = limbs.shape[2]
     n_pulses = photons.shape[1]
     given = column.size > 0
     n_columns = n.shape[0] if given else max(edges.shape[0] - 1, 1)
@@ -58,6 +56,8 @@ def add_trains(  # type: ignore[no-untyped-def]
     at_moment = at_pair + n_pairs
     part = np.empty((most, at_moment + 2))
     term = np.zeros(n_terms)
+    l0, l1, l2 = limbs[0], limbs[1], limbs[2]
+    m0, m1, m2 = magic[0], magic[1], magic[2]
     for t in chosen:
         used, guess = 0, 0
         q = energy[t]
@@ -129,8 +129,12 @@ def add_trains(  # type: ignore[no-untyped-def]
                 for b in range(n_beams):
                     term[k] = part[s, a] * part[s, at_shifted + b]
                     k += 1
-            for limb in range(n_limbs):
-                for k in range(n_terms):
-                    slice_ = (term[k] + magic[limb, k]) - magic[limb, k]
-                    limbs[limb, cell, k] += slice_
-                    term[k] -= slice_
+            for k in range(n_terms):
+                x = term[k]
+                high = (x + m0[k]) - m0[k]
+                x -= high
+                middle = (x + m1[k]) - m1[k]
+                x -= middle
+                l0[cell, k] += high
+                l1[cell, k] += middle
+                l2[cell, k] += (x + m2[k]) - m2[k]
