@@ -16,7 +16,7 @@ from pipeline.job import Job
 from pipeline.science.detector.beams import beam_dataset, find_beams
 from pipeline.science.detector.calibration import build_calibration
 from pipeline.science.detector.dark import dark_calibration, dark_sums
-from schemas.config import Beams
+from schemas.config.detector import Beams
 
 __all__ = ["make_calibration", "nonlinearity_of"]
 

@@ -22,7 +22,7 @@ from dask.callbacks import Callback
 from dask.delayed import delayed
 
 from pipeline.errors import ClusterError, ConfigError, TrxasError
-from schemas.compute import Compute, Slurm
+from schemas.config.compute import Compute, Slurm
 
 if TYPE_CHECKING:
     from distributed import Client, Future

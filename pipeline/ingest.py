@@ -24,7 +24,7 @@ from pipeline.io import store
 from pipeline.io.euxfel import FrameSource, Run
 from pipeline.io.ledger import Ledger, Result
 from pipeline.science.detector.reduce import Reducer, prepare
-from schemas.compute import Compute
+from schemas.config.compute import Compute
 
 __all__ = ["Crop", "Progress", "crop_to_beams", "reduce_raw", "reduce_stored", "sample_frames", "spread_trains"]
 

@@ -12,7 +12,9 @@ from pipeline.compute import threads_of
 from pipeline.errors import ConfigError, DataError
 from pipeline.io.exdf import raw_folder, run_folder
 from pipeline.io.places import Place, Remote, place
-from schemas.config import Beams, Config, DelayScanRun, EnergyScanRun
+from schemas.config import Config
+from schemas.config.detector import Beams
+from schemas.config.runs import DelayScanRun, EnergyScanRun
 from schemas.instrument import Instrument, load_instrument
 from schemas.reading import load_config, override
 

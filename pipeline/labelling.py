@@ -12,7 +12,7 @@ from pipeline.io import store
 from pipeline.job import Job
 from pipeline.science.pulses.selection import select_pulses
 from pipeline.science.pulses.timing import pulse_delay
-from schemas.config import DelayScanRun
+from schemas.config.runs import DelayScanRun
 
 log = logging.getLogger("trxas")
 

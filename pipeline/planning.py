@@ -28,8 +28,9 @@ from pipeline.science.kinetics.design import (
     tau_information,
 )
 from pipeline.science.kinetics.traces import collect_traces
-from schemas.config import Config, Measured
-from schemas.plan import Plan
+from schemas.config import Config
+from schemas.config.fits import Measured
+from schemas.config.plan import Plan
 from schemas.strict import grid_values
 
 __all__ = ["make_plan", "plan_of_config", "plan_of_product", "plan_text"]

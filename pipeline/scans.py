@@ -29,7 +29,8 @@ from pipeline.science.spectra.scans import (
     quality_cells,
     spectra,
 )
-from schemas.config import BinGrid, BinWidth, DelayScanRun
+from schemas.config.binning import BinGrid, BinWidth
+from schemas.config.runs import DelayScanRun
 
 __all__ = ["bin_scans", "resample_scans"]
 

@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 from scipy.stats import chi2
 
-from schemas.config import Config, DelayScanRun
+from schemas.config import Config
+from schemas.config.runs import DelayScanRun
 from schemas.products import SCHEMA_VERSION
 
 __all__ = ["summarise", "summary_text"]

@@ -21,12 +21,12 @@ from pipeline import fits, ingest
 from pipeline.calibrating import make_calibration, nonlinearity_of
 from pipeline.compute import Workers
 from pipeline.errors import ConfigError, DataError
+from pipeline.fits.kinetics import SEED
 from pipeline.io import dos_files, manifest, publish, store
 from pipeline.io.euxfel import Run, open_run
 from pipeline.io.ledger import Ledger
 from pipeline.io.places import Place
 from pipeline.job import Job
-from pipeline.kinetics import SEED
 from pipeline.labelling import fluence_of, labelled, select
 from pipeline.plots import draw_beams, draw_product
 from pipeline.provenance import FileHashes, Identity, code_hash, code_version, digest, environment
@@ -34,8 +34,8 @@ from pipeline.scans import bin_scans, resample_scans
 from pipeline.science.detector.reduce import subtract_intra_train_dark
 from pipeline.science.pulses.roles import assign_roles
 from pipeline.summary import summarise
-from schemas.config import DosColumn
-from schemas.datasets import PULSES
+from schemas.config.fits import DosColumn
+from schemas.datasets.stages import PULSES
 from schemas.products import GROUPS, SCHEMA_VERSION
 
 __all__ = [
@@ -92,7 +92,7 @@ _CODE = {
         "pipeline.io.publish",
         "pipeline.io.store",
         "schemas.products",
-        "schemas.datasets",
+        "schemas.datasets.*",
     ),
 }
 """Whose sources decide whether a stage is current."""

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
+
+from schemas.strict import Strict
 
 __all__ = ["ROLES", "Instrument", "Role", "RoleOverride", "load_instrument", "profile_names"]
 
@@ -17,11 +19,7 @@ ROLES = ("frames", "energy", "delay_stage", "trigger", "arrival", "intensity", "
 Unit = Literal["eV", "keV", "mm", "um", "m", "ps", "fs", "ns", "s", "uJ", "1"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class RoleOverride(_Strict):
+class RoleOverride(Strict):
     """What a config may change of a role."""
 
     source: str | None = None
@@ -38,7 +36,7 @@ class RoleOverride(_Strict):
     """Which SASE's pulses count where the bunch pattern is the machine's table."""
 
 
-class Role(_Strict):
+class Role(Strict):
     """Where one role lives."""
 
     source: str
@@ -65,7 +63,7 @@ class Role(_Strict):
         return self.model_copy(update=change.model_dump(exclude_none=True))
 
 
-class Instrument(_Strict):
+class Instrument(Strict):
     """One instrument: its roles."""
 
     name: str

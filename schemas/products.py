@@ -6,9 +6,11 @@ import json
 from typing import Annotated, Any
 
 import xarray as xr
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from schemas import datasets
+from schemas.datasets import fits, stages
+from schemas.datasets.quality import QUALITY
+from schemas.strict import Strict
 
 __all__ = [
     "GROUPS",
@@ -28,29 +30,25 @@ SCHEMA_VERSION = 1
 GROUPS = {
     spec.name: spec
     for spec in (
-        datasets.SPECTRA,
-        datasets.DELAY_SCAN,
-        datasets.PEAKS,
-        datasets.KINETICS,
-        datasets.COMPONENTS,
-        datasets.MIXTURE,
-        datasets.QUALITY,
-        datasets.BURST_SPECTRA,
-        datasets.BURST_DELAY_SCAN,
+        stages.SPECTRA,
+        stages.DELAY_SCAN,
+        fits.PEAKS,
+        fits.KINETICS,
+        fits.COMPONENTS,
+        fits.MIXTURE,
+        QUALITY,
+        stages.BURST_SPECTRA,
+        stages.BURST_DELAY_SCAN,
     )
 }
 
-OPTIONAL_GROUPS = ("components", datasets.BURST_SPECTRA.name, datasets.BURST_DELAY_SCAN.name)
+OPTIONAL_GROUPS = ("components", stages.BURST_SPECTRA.name, stages.BURST_DELAY_SCAN.name)
 """Groups that a product of an earlier version lacks, or that are made on request only."""
 
 ROOT_ATTRIBUTES = ("schema_version", "dataset", "created", "code_version", "config", "inputs", "product_hash")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Estimate(_Strict):
+class Estimate(Strict):
     """A number with its standard error; null where the data give none."""
 
     value: float | None
@@ -61,7 +59,7 @@ class Estimate(_Strict):
     """Its unit."""
 
 
-class Tau(_Strict):
+class Tau(Strict):
     """One time of the kinetic fit."""
 
     value: float | None
@@ -84,7 +82,7 @@ class Tau(_Strict):
     """Standard error from the bootstrap, where it was asked for."""
 
 
-class KineticsSummary(_Strict):
+class KineticsSummary(Strict):
     """The kinetic fit at one fluence."""
 
     fluence: float
@@ -95,7 +93,7 @@ class KineticsSummary(_Strict):
     """χ² per degree of freedom."""
 
 
-class AlphaSummary(_Strict):
+class AlphaSummary(Strict):
     """The mixture at one fluence."""
 
     fluence: float
@@ -106,7 +104,7 @@ class AlphaSummary(_Strict):
     """Model error: distance of the values that other DOS give; null where there is one model."""
 
 
-class PeakSummary(_Strict):
+class PeakSummary(Strict):
     """One peak at one fluence and delay."""
 
     peak: str
@@ -121,7 +119,7 @@ class PeakSummary(_Strict):
     """Height of the line."""
 
 
-class RunSummary(_Strict):
+class RunSummary(Strict):
     """One run's bookkeeping."""
 
     run: int
@@ -142,7 +140,7 @@ class RunSummary(_Strict):
     """What the audit found, one line each."""
 
 
-class Summary(_Strict):
+class Summary(Strict):
     """summary.json: the numbers a person wants first."""
 
     schema_version: int
@@ -173,7 +171,7 @@ class Summary(_Strict):
     """What a person must know before using the numbers."""
 
 
-class Pointer(_Strict):
+class Pointer(Strict):
     """latest.json: resolved once by a reader, replaced atomically by a publisher."""
 
     version: Annotated[str, Field(pattern=r"^v\d{4,}$")]

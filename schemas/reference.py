@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from schemas.config import Config
-from schemas.datasets import FRAMES, PULSES, DatasetSpec, Variable
+from schemas.datasets.spec import DatasetSpec, Variable
+from schemas.datasets.stages import FRAMES, PULSES
 from schemas.products import GROUPS, ROOT_ATTRIBUTES, SCHEMA_VERSION, Pointer, Summary
 
 __all__ = ["config_page", "product_page"]

@@ -8,11 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.strict import Strict
+from schemas.strict import Positive, Strict
 
 __all__ = ["AbsorptionSpec", "KineticsSpec", "LineSpec"]
 
-Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 FractionTable = tuple[tuple[NotNegative, Fraction], ...]

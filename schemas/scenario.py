@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from schemas.sample import AbsorptionSpec, KineticsSpec, LineSpec
-from schemas.strict import Grid, Span, Strict, grid_values
+from schemas.strict import Grid, Positive, Span, Strict, grid_values
 
 __all__ = [
     "AbsorptionSpec",
@@ -35,7 +35,6 @@ __all__ = [
 ]
 
 
-Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=0)]

@@ -7,7 +7,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["Grid", "Span", "Strict", "grid_values"]
+__all__ = ["Grid", "Positive", "Span", "Strict", "grid_values"]
+
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Strict(BaseModel):

@@ -79,7 +79,7 @@ def test_plain_zarr_reads_every_array_with_codecs_that_every_reader_has(where):
 def test_every_variable_of_a_product_is_described(where):
     for name, node in xr.open_datatree(where, engine="zarr").children.items():
         known = {*GROUPS[name].coords, *dict(GROUPS[name].expanded())}
-        assert {str(v) for v in node.to_dataset().variables} <= known, f"/{name}: describe them in schemas/datasets.py"
+        assert {str(v) for v in node.to_dataset().variables} <= known, f"/{name}: describe them in schemas/datasets"
 
 
 def test_three_lines_without_prefect(processed):

@@ -21,7 +21,7 @@ from pipeline.errors import ClusterError, ConfigError
 from pipeline.io import manifest
 from pipeline.io.euxfel import FrameSource, open_run
 from pipeline.workflow import inventory, process, reduce_run
-from schemas.compute import Compute, Slurm
+from schemas.config.compute import Compute, Slurm
 from tests.faults.stores import assert_same_stores
 
 ROOT = Path(__file__).parents[2]
@@ -178,7 +178,7 @@ def test_ctrl_c_stays_an_interruption_when_jobs_are_submitted():
     code = """
 import signal, threading
 from pipeline.compute import slurm_cluster
-from schemas.compute import Slurm
+from schemas.config.compute import Slurm
 made = []
 thread = threading.Thread(target=lambda: made.append(slurm_cluster(Slurm(interface="lo"))))
 thread.start()

@@ -8,13 +8,13 @@ import pytest
 import xarray as xr
 
 from pipeline.errors import DataError
-from pipeline.kinetics import _needs_rise, fit_all_kinetics
+from pipeline.fits.kinetics import _needs_rise, fit_all_kinetics
 from pipeline.science import forward
 from pipeline.science.spectra.resampling import Replicates
 from pipeline.simulate import load_scenario
 from pipeline.simulate.plan import build_model
 from schemas.config import Config
-from schemas.datasets import COMPONENTS, KINETICS
+from schemas.datasets.fits import COMPONENTS, KINETICS
 
 SAMPLE_RUNS = Path(__file__).parents[2] / "sample_runs"
 SCAN = np.r_[-0.3, np.arange(-0.06, 0.7, 0.04), 0.8, 1.0, 1.3, 1.7, 2.2, 3.0, 4.8, 10.0, 30.0, 60.0]

@@ -192,5 +192,5 @@ def test_no_workers_are_refused(tmp_path: Path) -> None:
 def test_two_beams_make_no_reference(tmp_path: Path) -> None:
     config = simulate_scenario(small(beams={"order": ["unpumped", "pumped"]}), tmp_path)
     loaded = schemas.reading.load_config(config)
-    assert isinstance(loaded.beams, schemas.config.AutoBeams)
+    assert isinstance(loaded.beams, schemas.config.detector.AutoBeams)
     assert loaded.beams.count == 2

@@ -1,4 +1,4 @@
-"""Spectra → peaks, kinetics and mixture: the fits of a dataset, put together as the product's groups."""
+"""Late spectra → the excited fraction of every fluence: which spectra, which models, what to say about them."""
 
 from __future__ import annotations
 
@@ -8,26 +8,13 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import CoverageError, DataError
-from pipeline.kinetics import fit_all_kinetics
 from pipeline.science.mixture.models import fit_builtin_models, fit_models
-from pipeline.science.peaks.fit import fit_peaks
-from pipeline.science.peaks.windows import difference_window
-from pipeline.science.spectra.resampling import Replicates
 from schemas.config import Config
 
-__all__ = ["MODULES", "fit_all"]
+__all__ = ["Models", "fit_mixture"]
 
 Models = Mapping[str, tuple[xr.DataArray, xr.DataArray]]
-
-MODULES = (
-    "pipeline.fits",
-    "pipeline.kinetics",
-    "pipeline.science.kinetics.*",
-    "pipeline.science.mixture.*",
-    "pipeline.science.peaks.*",
-    "pipeline.science.spectra.resampling",
-)
-"""Sources that shape the fits."""
+"""Name -> (ground, excited) DOS over energy [eV]."""
 
 TOLERANCE = 0.01
 """A measured delay counts as min_delay when it is this near below it [ps]."""
@@ -37,63 +24,31 @@ GROUND_LIMIT = 3.0
 """χ² per degree of freedom of the ground state above which the model is at fault."""
 
 
-def fit_all(
-    spectra: xr.Dataset,
-    delay_scan: xr.Dataset,
-    config: Config,
-    models: Models,
-    replicates: Replicates | None = None,
-) -> tuple[dict[str, xr.Dataset], list[str]]:
-    """Return the groups peaks, kinetics, components and mixture, and warnings about what could not be fitted.
-
-    Parameters
-    ----------
-    spectra, delay_scan
-        See `schemas.datasets`.
-    config
-        Options of the fits.
-    models
-        Name -> (ground, excited) DOS over energy [eV], the one that is reported first; empty for built-in peaks.
-    replicates
-        Differences of resampled trains, where `kinetics.bootstrap` asks for them.
-
-    Raises
-    ------
-    CoverageError
-        If a DOS that was given does not cover the window.
-    """
-    warnings: list[str] = []
-    empty = spectra.sizes["energy"] == 0
-    window = config.peaks.window
-    if window == "auto":
-        window = difference_window(spectra) if not empty else (0.0, 1.0)
-    try:
-        peaks = fit_peaks(spectra, window=window)
-    except DataError as error:
-        warnings.append(f"no peaks: {error}")
-        peaks = _no_peaks(spectra)
-    kinetics, components = fit_all_kinetics(spectra, delay_scan, config, warnings, replicates)
-    mixture = _mixture(spectra, config, models, window, warnings)
-    return {"peaks": peaks, "kinetics": kinetics, "components": components, "mixture": mixture}, warnings
-
-
-def _no_peaks(spectra: xr.Dataset) -> xr.Dataset:
-    dims = ("peak", "fluence", "delay")
-    shape = (2, spectra.sizes["fluence"], spectra.sizes["delay"])
-    names = [f"{n}{s}" for n in ("position", "amplitude", "fwhm") for s in ("", "_stderr")]
-    peaks = xr.Dataset({n: (dims, np.full(shape, np.nan)) for n in names}).assign(
-        detected=(dims, np.zeros(shape, bool))
-    )
-    return peaks.assign_coords(peak=["A", "B"], fluence=spectra["fluence"].values, delay=spectra["delay"].values)
-
-
-def _mixture(
+def fit_mixture(
     spectra: xr.Dataset,
     config: Config,
     models: Models,
     window: tuple[float, float],
     warnings: list[str],
 ) -> xr.Dataset:
+    """Return the group mixture; appends to `warnings` what a person must know about it.
+
+    Parameters
+    ----------
+    spectra
+        See `schemas.datasets.stages`.
+    config
+        Options of the fit.
+    models
+        Name -> (ground, excited) DOS over energy [eV], the one that is reported first; empty for built-in peaks.
+    window
+        Energies [eV] where the config names none for the mixture.
+
+    Raises
+    ------
+    CoverageError
+        If a DOS that was given does not cover the window.
+    """
     options = config.mixture
     at = options.window if options.window != "auto" else window
     late = spectra["delay"].values >= options.min_delay - TOLERANCE if spectra.sizes["energy"] else np.zeros(0, bool)

@@ -6,11 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from schemas.strict import Grid, Strict
+from schemas.strict import Grid, Positive, Strict
 
 __all__ = ["SEED_DELAYS", "Plan"]
 
-Positive = Annotated[float, Field(gt=0)]
 Triple = tuple[float, float, float]
 SEED_DELAYS = (-0.1, 0.0, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0, 1.8, 2.0, 4.8, 5.0, 10.0, 59.8)
 """Delays [ps] of the published spectra."""

@@ -1,4 +1,4 @@
-"""Spectra and delay scans → kinetics of every fluence and the components of the whole cube."""
+"""Spectra and delay scans → kinetics of every fluence and components of the cube: which traces, which forms, what to say."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from pipeline.science.kinetics.traces import (
     simpler_form,
 )
 from pipeline.science.spectra.resampling import Replicates
-from schemas.config import Config, Measured
+from schemas.config import Config
+from schemas.config.fits import Measured
 
 __all__ = ["SEED", "fit_all_kinetics"]
 
@@ -41,7 +42,7 @@ def fit_all_kinetics(
     Parameters
     ----------
     spectra, delay_scan
-        See `schemas.datasets`.
+        See `schemas.datasets.stages`.
     config
         Options of the fits.
     replicates

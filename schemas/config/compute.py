@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from schemas.strict import Strict
 
 __all__ = ["Compute", "Slurm"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-class Slurm(_Strict):
+class Slurm(Strict):
     """Jobs of a SLURM cluster; every job is one worker process with a thread per core."""
 
     queue: str | None = None
@@ -28,11 +26,11 @@ class Slurm(_Strict):
     """Memory of a job; a block in work takes 0.2 GiB per core, the program 0.5 GiB."""
     interface: str | None = None
     """Network interface over which workers and scheduler talk, e.g. ib0; workers that never connect lack the right one."""
-    directives: list[str] = []
+    directives: list[str] = Field(default=[])
     """Further #SBATCH lines, e.g. --constraint=V100."""
-    skip_directives: list[str] = []
+    skip_directives: list[str] = Field(default=[])
     """#SBATCH lines that the cluster refuses, by a part of them, e.g. --mem where nodes are given whole."""
-    prologue: list[str] = []
+    prologue: list[str] = Field(default=[])
     """Shell lines before the worker starts, e.g. module load or source .../activate."""
     log_directory: str | None = None
     """Where jobs print to; `logs` in the output folder unless given."""
@@ -42,7 +40,7 @@ class Slurm(_Strict):
     """Python on the nodes; the one that runs this unless given."""
 
 
-class Compute(_Strict):
+class Compute(Strict):
     """Where the heavy stages run; never changes a number."""
 
     cluster: str = "threads"

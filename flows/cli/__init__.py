@@ -1,0 +1,66 @@
+"""The `trxas` command: a thin door. Every verb parses, calls one function and prints; heavy imports wait until needed.
+
+A module per family of verbs; `options` has what they share.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from cyclopts import App, CycloptsError
+
+from flows.cli import processing, products, raw, trying, unattended
+from pipeline.errors import TrxasError
+
+__all__ = ["app", "main"]
+
+app = App(
+    name="trxas",
+    help="From raw European XFEL detector frames of a pump-probe absorption experiment to physics.",
+    help_format="plaintext",
+    version_flags=["--version"],
+)
+
+for _verb in (
+    *(trying.demo, trying.simulate, trying.plan, trying.doctor),
+    *(raw.inspect, raw.init),
+    *(processing.process, processing.reprocess),
+    *(unattended.watch, unattended.deploy),
+    *(products.show, products.validate, products.export, products.dashboard),
+):
+    app.command(_verb)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command and exit: 0 done, 1 data or product at fault, 2 usage or config error."""
+    arguments = _common_last(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        _fail(" ".join(str(error).split()), 2)
+    except TrxasError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; the next run goes on from here", 130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:
+        logging.getLogger("trxas").debug("traceback", exc_info=True)
+        text = str(error).splitlines()[0] if str(error) else ""
+        _fail(f"unexpected {type(error).__name__}: {text} (--log-level DEBUG shows where; this is a fault of trxas)", 1)
+    sys.exit(0)
+
+
+def _common_last(arguments: list[str]) -> list[str]:
+    """Move the common options behind the verb, where the parser knows them: they may be written before it too."""
+    first = 0
+    while first < len(arguments) and arguments[first].startswith(("--log-level", "--no-progress", "--progress")):
+        first += 2 if arguments[first] == "--log-level" else 1
+    return arguments[first:] + arguments[:first] if first < len(arguments) else arguments
+
+
+def _fail(message: str, code: int) -> None:
+    for line in message.splitlines() or [""]:
+        print(f"trxas: {line}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,134 @@
+"""What came out: `show`, `validate`, `export`, `dashboard`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from flows.cli.options import COMMON, Common, Json, ProductName
+from pipeline.errors import ConfigError, ProductError
+
+__all__ = ["dashboard", "export", "print_summary", "show", "validate"]
+
+
+def show(
+    product: ProductName,
+    other: str | None = None,
+    *,
+    against: str | None = None,
+    as_json: Json = False,
+    common: Common = COMMON,
+) -> None:
+    """Print the summary of a product, or what changed between two versions: config, code, inputs, numbers and arrays.
+
+    Parameters
+    ----------
+    other
+        A second one: what changed from the first to this.
+    against
+        The same the other way round: what changed from this one to PRODUCT. A bare name (v0001) is a version beside PRODUCT.
+    """
+    common.start()
+    if other is not None and against is not None:
+        raise ConfigError("--against: two products are named already")
+    if other is not None or against is not None:
+        _print_comparison(*((against, product) if other is None else (product, other)), as_json=as_json)
+        return
+    from pipeline.io import publish
+
+    version = publish.resolve(product)
+    if as_json:
+        print(json.dumps(publish.read_summary(version), indent=1, ensure_ascii=False))
+    else:
+        print_summary(str(version))
+
+
+def validate(product: ProductName, *, common: Common = COMMON) -> None:
+    """Check a product against its schema; exit 1 and one line per fault."""
+    common.start()
+    from pipeline.io import publish
+
+    version = publish.resolve(product)
+    faults = publish.check(version)
+    if faults:
+        raise ProductError("\n".join(faults))
+    print(f"{version}: valid{publish.age(version)}")
+
+
+def export(
+    product: ProductName,
+    *,
+    format_name: Annotated[Literal["nexus", "xdi", "csv"], Parameter(name="--format")],
+    out: Path | None = None,
+    common: Common = COMMON,
+) -> None:
+    """Write a product for other programs.
+
+    Parameters
+    ----------
+    format_name
+        nexus, xdi or csv.
+    out
+        Folder for the files; `export` in the current folder unless given.
+    """
+    common.start()
+    from pipeline.io import publish, store
+    from pipeline.io.export import export as write
+
+    tree = store.open_tree(publish.resolve(product) / "product.zarr")
+    for path in write(tree, format_name, out or Path("export")):
+        print(path)
+
+
+def dashboard(out: Path, *, port: int = 8080, host: str = "127.0.0.1", common: Common = COMMON) -> None:
+    """Serve the products of an output folder to a browser: linked views, quality, provenance; follows new versions.
+
+    Parameters
+    ----------
+    out
+        Output folder.
+    port
+        Port to listen on; 0 takes a free one.
+    host
+        Address to listen on. Anybody who can reach it can read the products.
+    """
+    common.start()
+    from pipeline.dashboard.server import make_server
+
+    if not out.is_dir():
+        raise ConfigError(f"{out} is not a folder")
+    try:
+        server = make_server(out, port, host=host)
+    except OSError as error:
+        raise ConfigError(f"--host {host} --port {port}: {error.strerror}; choose another") from None
+    server.start()
+    print(f"http://{host}:{server.port}", flush=True)
+    try:
+        server.io_loop.start()
+    except KeyboardInterrupt:
+        server.stop()
+
+
+def print_summary(where: str) -> None:
+    """Print the summary of a product, and where it and its figures are."""
+    from pipeline.io import publish
+    from pipeline.summary import summary_text
+
+    version = publish.resolve(where)
+    try:
+        print(summary_text(publish.read_summary(version)))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ProductError(
+            f"{version}: summary.json lacks {error}; `trxas validate` lists every fault, processing again writes it anew"
+        ) from None
+    print(f"product  {version / 'product.zarr'}{publish.age(version)}\nfigures  {version / 'figures'}")
+
+
+def _print_comparison(old: str | None, new: str | None, *, as_json: bool) -> None:
+    from pipeline.comparing import compare_versions, comparison_text
+
+    compared = compare_versions(str(old), str(new))
+    print(json.dumps(compared, indent=1, ensure_ascii=False) if as_json else comparison_text(compared))

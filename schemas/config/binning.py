@@ -1,0 +1,85 @@
+"""From labels to bins: the `delay`, `energy` and `burst` parts of a config."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from schemas.strict import Positive, Strict
+
+__all__ = ["BinGrid", "BinWidth", "Burst", "Delay", "Energy"]
+
+Edges = Annotated[list[float], Field(min_length=2)]
+
+
+def _increasing(values: list[float]) -> list[float]:
+    if any(b <= a for a, b in pairwise(values)):
+        raise ValueError("bin edges must increase")
+    return values
+
+
+class BinWidth(Strict):
+    """Bins of equal width."""
+
+    width: Positive
+    """Width of a bin; one bin is centred on zero."""
+
+
+class BinGrid(Strict):
+    """Bins centred on start, start + step, …, stop."""
+
+    start: float
+    """First bin centre."""
+    stop: float
+    """Last bin centre (included)."""
+    step: Positive
+    """Distance between centres."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> BinGrid:
+        if self.stop <= self.start:
+            raise ValueError(f"stop ({self.stop:g}) must be above start ({self.start:g})")
+        return self
+
+
+class Delay(Strict):
+    """From the delay stage to the pump-probe delay: sign · (stage − t0) · 2/c − trigger + arrival."""
+
+    t0: float = 0.0
+    """Stage position at time zero, in the stage's own unit (mm, or ps where the stage reports ps)."""
+    sign: Literal[1, -1] = 1
+    """+1 where a larger stage position means that the pump comes earlier (delay grows)."""
+    bin: Edges | BinWidth | Literal["auto"] = "auto"
+    """Bin edges [ps], a width [ps], or auto: one bin per stage position where the stage steps."""
+    use_arrival: bool = True
+    """Add the arrival-time monitor's value per pulse where the profile names one and the run holds it."""
+
+    @field_validator("bin")
+    @classmethod
+    def _edges(cls, value: Any) -> Any:
+        return _increasing(value) if isinstance(value, list) else value
+
+
+class Energy(Strict):
+    """How photon energies are binned."""
+
+    bins: Edges | BinGrid | Literal["auto"] = "auto"
+    """Bin edges [eV], a grid of centres [eV], or auto: the monochromator's steps, or equal bins for a sweep."""
+
+    @field_validator("bins")
+    @classmethod
+    def _edges(cls, value: Any) -> Any:
+        return _increasing(value) if isinstance(value, list) else value
+
+
+class Burst(Strict):
+    """The difference along the pulses of a train."""
+
+    resolve: bool = False
+    """Add /burst_spectra and /burst_delay_scan to the product: delta_xas by pulse index. Off by default: every bin then
+    holds a pulse or two per train, and the drift test in /quality looks for a change along the burst in any case."""
+    groups: Annotated[int, Field(ge=2)] | Literal["auto"] = "auto"
+    """Number of groups of neighbouring pulses; auto: every pulse index by itself, fewer groups only where the result
+    would have more than four million bins."""

@@ -1,0 +1,130 @@
+"""The datasets of the stages, in the order in which data flow: frames, pulses, spectra and delay scans."""
+
+from __future__ import annotations
+
+from schemas.datasets.spec import DatasetSpec, Variable
+
+__all__ = [
+    "BURST_DELAY_SCAN",
+    "BURST_SPECTRA",
+    "DELAY",
+    "DELAY_SCAN",
+    "ENERGY",
+    "FLUENCE",
+    "FRAMES",
+    "PULSES",
+    "SPECTRA",
+]
+
+_TRAIN = {"train_id": Variable(("train",), "1", "train id", "int")}
+_LABELS = {
+    **_TRAIN,
+    "pulse_id": Variable(("pulse",), "1", "pulse id of the machine", "int"),
+    "cell_id": Variable(("train", "pulse"), "1", "memory cell of the detector", "int"),
+    "present": Variable(("train", "pulse"), "1", "the frame was recorded", "bool"),
+    "energy": Variable(("train",), "eV", "photon energy"),
+    "delay_stage": Variable(("train",), "*", "position of the delay stage, in its own unit", required=False),
+    "delay": Variable(("train", "pulse"), "ps", "pump-probe delay, positive: pump first"),
+}
+
+FRAMES = DatasetSpec(
+    "frames",
+    "Raw detector frames of one run, as recorded, cropped to the beams or whole.",
+    {
+        **_LABELS,
+        "y": Variable(("y",), "1", "row of the module", "int"),
+        "x": Variable(("x",), "1", "column of the module", "int"),
+    },
+    {"frames": Variable(("train", "pulse", "y", "x"), "ADU", "raw detector frame", "int")},
+)
+
+PULSES = DatasetSpec(
+    "pulses",
+    "Photons per pulse and beam of one run.",
+    {
+        **_LABELS,
+        "beam": Variable(("beam",), "1", "beam", "str"),
+        "fluence": Variable((), "mJ/cm^2", "pump fluence"),
+    },
+    {
+        "photons": Variable(("train", "pulse", "beam"), "1", "photons in the beam", stderr=True),
+        "n_saturated": Variable(("train", "pulse", "beam"), "1", "saturated pixels in the beam", "int"),
+        "intensity": Variable(("train", "pulse"), "uJ", "pulse energy before the sample", required=False),
+        "arrival": Variable(("train", "pulse"), "ps", "arrival time of the X-ray pulse", required=False),
+        "dark_frame": Variable(("train", "pulse"), "1", "frame without an X-ray pulse", "bool"),
+    },
+)
+
+
+def _difference(dims: tuple[str, ...]) -> dict[str, Variable]:
+    return {
+        "od_unpumped": Variable(
+            dims, "1", "optical density of the unpumped sample, −ln(I_unpumped / I_reference)", stderr=True
+        ),
+        "od_pumped": Variable(dims, "1", "optical density of the pumped sample, od_unpumped + delta_xas", stderr=True),
+        "delta_xas": Variable(dims, "1", "change of optical density, pumped − unpumped", stderr=True),
+        "delta_xas_stderr_shot": Variable(dims, "1", "standard error of delta_xas from photon and read noise alone"),
+        "n_pulses": Variable(dims, "1", "pulses in the bin", "int"),
+        "photons_pumped": Variable(dims, "1", "photons through the pumped sample"),
+        "photons_unpumped": Variable(dims, "1", "photons through the unpumped sample"),
+        "n_trains": Variable(dims, "1", "trains with pulses in the bin", "int", required=False),
+        **_constant(()),
+    }
+
+
+def _constant(dims: tuple[str, ...]) -> dict[str, Variable]:
+    """The constant of the difference; its error is part of every error of delta_xas and the same in all bins."""
+    return {
+        "flat_field_constant": Variable(
+            dims,
+            "1",
+            "constant of delta_xas, ln(I_pumped / I_unpumped) without pump; its error squared is the covariance of "
+            "delta_xas between any two bins",
+            stderr=True,
+        )
+    }
+
+
+FLUENCE = Variable(("fluence",), "mJ/cm^2", "pump fluence")
+DELAY = Variable(("delay",), "ps", "pump-probe delay, positive: pump first")
+ENERGY = Variable(("energy",), "eV", "photon energy, mean of the bin's pulses")
+
+SPECTRA = DatasetSpec(
+    "spectra",
+    "Spectra of the pumped and the unpumped sample and their difference.",
+    {"fluence": FLUENCE, "delay": DELAY, "energy": ENERGY},
+    _difference(("fluence", "delay", "energy")),
+)
+
+DELAY_SCAN = DatasetSpec(
+    "delay_scan",
+    "The same against delay at fixed photon energy.",
+    {
+        "fluence": Variable(("scan",), "mJ/cm^2", "pump fluence of the scan"),
+        "energy": Variable(("scan",), "eV", "photon energy of the scan"),
+        "delay": DELAY,
+    },
+    _difference(("scan", "delay")),
+)
+
+_BURST = {
+    "pulse": Variable(("pulse",), "1", "index of the pulse in its train, mean of its group"),
+    "first_pulse": Variable(("pulse",), "1", "first index of the group", "int"),
+    "last_pulse": Variable(("pulse",), "1", "last index of the group", "int"),
+}
+
+
+def _by_pulse(spec: DatasetSpec, dims: tuple[str, ...]) -> DatasetSpec:
+    names = ("delta_xas", "delta_xas_stderr_shot", "n_pulses")
+    found = {n: v for n, v in _difference(dims).items() if n in names}
+    return DatasetSpec(
+        f"burst_{spec.name}",
+        f"The difference of /{spec.name} by pulse index, on the same bins; made where burst.resolve is set. Groups of "
+        "pulses share their trains.",
+        {**_BURST, **spec.coords},
+        found | _constant(("pulse",)),
+    )
+
+
+BURST_SPECTRA = _by_pulse(SPECTRA, ("pulse", "fluence", "delay", "energy"))
+BURST_DELAY_SCAN = _by_pulse(DELAY_SCAN, ("pulse", "scan", "delay"))
