@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from flows import settings
@@ -19,6 +20,10 @@ from pipeline.simulate import load_scenario, simulate_scenario
 from schemas.scenario import Scenario
 from tests.command import trxas
 from tests.shared import made_once
+
+# a loaded machine is no fault of the code
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 SAMPLE_RUNS = Path(__file__).parents[1] / "sample_runs"
 

@@ -134,8 +134,8 @@ def _make(folder: Path, number: int, what: str) -> Path | None:
         draft.unlink()
     numbers = _numbers(folder)
     if numbers[-1] > number:
-        # its number was free only because later owners tidied up
-        path.unlink()
+        # its number was free only because later owners tidied up; they may have tidied this one too
+        path.unlink(missing_ok=True)
         return None
     for lower in numbers[:-1]:
         with suppress(FileNotFoundError):

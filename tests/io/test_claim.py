@@ -97,3 +97,12 @@ def test_a_number_that_was_passed_over_is_not_taken(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["000009"]
     assert claim._make(tmp_path, 10, "next") == tmp_path / "000010"
     assert [p.name for p in tmp_path.iterdir()] == ["000010"]
+
+
+def test_a_late_claim_that_its_successor_has_tidied_up_is_given_up(tmp_path, monkeypatch):
+    def tidied(folder):
+        (folder / "000007").unlink()
+        return [9]
+
+    monkeypatch.setattr(claim, "_numbers", tidied)
+    assert claim._make(tmp_path, 7, "late") is None
