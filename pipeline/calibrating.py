@@ -1,9 +1,15 @@
-"""From a dark run and a flat-field run to the calibration of a dataset: which frames are read, and in which order."""
+"""From a dark run and a flat-field run to the calibration of a dataset: which frames are read, and in which order.
+
+The dark run is read whole, however long it is, so its sums are entered in a ledger as they grow, and stay there until the
+calibration is made; so does the mean image. Sums are whole numbers: it makes no difference where they are taken up again.
+What else is read of the flat-field run is a few thousand frames, whatever its length, and is read again.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -11,14 +17,18 @@ import xarray as xr
 from pipeline import ingest
 from pipeline.errors import ConfigError, DataError
 from pipeline.io.euxfel import Run, open_run
+from pipeline.io.ledger import Ledger, Sparing
 from pipeline.io.tables import read_nonlinearity
 from pipeline.job import Job
+from pipeline.provenance import digest
 from pipeline.science.detector.beams import beam_dataset, find_beams
 from pipeline.science.detector.calibration import build_calibration
-from pipeline.science.detector.dark import dark_calibration, dark_sums
+from pipeline.science.detector.dark import DarkSums, dark_calibration, dark_sums
 from schemas.config.detector import Beams
 
-__all__ = ["make_calibration", "nonlinearity_of"]
+__all__ = ["Ledgers", "make_calibration", "nonlinearity_of"]
+
+log = logging.getLogger("trxas")
 
 FLAT_FRAMES = 4000
 """Flat-field frames used for calibration: photon transfer and beam ratios are known to 0.1 % from these."""
@@ -28,8 +38,29 @@ IMAGE_FRAMES = 2000
 Progress = Callable[[str, int, int], None]
 
 
+class Ledgers(NamedTuple):
+    """Where a killed calibration goes on; what is in them depends on no option of the config."""
+
+    dark: Ledger
+    image: Ledger
+
+    @classmethod
+    def of(cls, job: Job, dark: str, lit: str, code: str) -> Ledgers:
+        """Return the ledgers beside the stores of the two runs, for the identities of their files and of the code."""
+        return cls(
+            Ledger(job.run_dir(job.config.runs.dark) / "blocks", digest([dark, code])),
+            Ledger(job.run_dir(job.reduced_runs[0]) / "image", digest([dark, lit, code])),
+        )
+
+    def remove(self) -> None:
+        """Forget what belongs to these runs; what others have begun stays."""
+        for ledger in self:
+            if ledger.is_open:
+                ledger.remove()
+
+
 def make_calibration(
-    job: Job, nonlinearity: Any, *, progress: Progress | None = None
+    job: Job, nonlinearity: Any, *, ledgers: Ledgers | None = None, progress: Progress | None = None
 ) -> tuple[xr.Dataset, xr.DataArray]:
     """Return the calibration of a dataset and the mean image on which the beams were found.
 
@@ -39,6 +70,8 @@ def make_calibration(
         The dataset.
     nonlinearity
         See `nonlinearity_of`.
+    ledgers
+        Where sums are entered, and taken from if they are there.
 
     Raises
     ------
@@ -51,8 +84,8 @@ def make_calibration(
         raise DataError(
             f"runs {runs.dark} and {run.number} are not both raw or both corrected; take them from one folder"
         )
-    dark = _dark(job, progress)
-    image = _mean_image(run, dark, progress)
+    dark = _dark(job, None if ledgers is None else ledgers.dark, progress)
+    image = _mean_image(run, dark, None if ledgers is None else ledgers.image, progress)
     beams = _beams(job, image, dark, run.number)
     flat = None
     if runs.flat_field is not None:
@@ -85,36 +118,71 @@ def _open(job: Job, number: int) -> Run:
     return open_run(job.raw_run(number), job.instrument)
 
 
-def _dark(job: Job, progress: Progress | None) -> xr.Dataset:
+def _dark(job: Job, ledger: Ledger | None, progress: Progress | None) -> xr.Dataset:
     run = _open(job, job.config.runs.dark)
     cells = np.unique(run.index.cell_id[run.index.present])
-    sums = None
-    trains = list(range(len(run.index.train_id)))
-    for done, (block, cell) in enumerate(ingest.dark_blocks(run, trains)):
+    trains = len(run.index.train_id)
+    done, sums = (0, None) if ledger is None else _entered(ledger)
+    sparing = Sparing(2 * 4 * len(cells) * int(np.prod(run.index.frame_shape)))
+    for train, block, cell in ingest.dark_blocks(run, range(done, trains)):
+        # a train may come in several blocks: it is done when the next one begins
+        if ledger is not None and sums is not None and train > done and sparing.due:
+            sparing.enter(ledger, train, _arrays(sums))
+        done = train
         sums = dark_sums(block, np.searchsorted(cells, cell), len(cells), out=sums)
-        _tell(progress, f"dark run {run.number}", done + 1, len(trains))
+        _tell(progress, f"dark run {run.number}", train + 1, trains)
     if sums is None:
         raise DataError(f"run {run.number}: the dark run holds no frames; choose another dark run")
+    if ledger is not None and done < trains:
+        sparing.enter(ledger, trains, _arrays(sums))
     return dark_calibration(sums, cell_id=cells)
 
 
-def _mean_image(run: Run, dark: xr.Dataset, progress: Progress | None) -> xr.DataArray:
+def _entered(ledger: Ledger) -> tuple[int, DarkSums | None]:
+    """Return how many trains are in the sums of a ledger, and these."""
+    if not ledger.is_open:
+        ledger.begin()
+    finished = ledger.finished()
+    if not finished:
+        return 0, None
+    trains = max(finished)
+    log.info("%s: the sums over %d trains were there", ledger.folder.parent.name, trains)
+    return trains, DarkSums(**finished[trains][0])
+
+
+def _arrays(sums: DarkSums) -> dict[str, np.ndarray]:
+    return {"count": sums.count, "total": sums.total, "total_sq": sums.total_sq}
+
+
+def _mean_image(run: Run, dark: xr.Dataset, ledger: Ledger | None, progress: Progress | None) -> xr.DataArray:
     """Return the mean dark-subtracted image of frames spread over a run, X-ray pulses only."""
+    if ledger is not None and not ledger.is_open:
+        ledger.begin()
+    finished = {} if ledger is None else ledger.finished()
+    if finished:
+        mean = finished[0][0]["mean"]
+    else:
+        mean = _averaged(run, dark, progress)
+        if ledger is not None:
+            ledger.add(0, {"mean": mean})
+    attrs = {"units": "ADU", "long_name": "mean dark-subtracted image"}
+    return xr.DataArray(mean, dims=("y", "x"), coords={"y": dark["y"], "x": dark["x"]}, attrs=attrs)
+
+
+def _averaged(run: Run, dark: xr.Dataset, progress: Progress | None) -> np.ndarray:
     cells = dark["cell_id"].values
     lit = ~run.labels["dark_frame"].values
     trains = ingest.spread_trains(run, IMAGE_FRAMES)
     sums = None
-    for done, train in enumerate(trains):
-        for block, cell in ingest.dark_blocks(run, [train]):
-            shown = np.isin(cell, cells) & np.isin(cell, run.index.cell_id[train][lit[train]])
-            sums = dark_sums(block[shown], np.searchsorted(cells, cell[shown]), len(cells), out=sums)
-        _tell(progress, f"image of run {run.number}", done + 1, len(trains))
+    for train, block, cell in ingest.dark_blocks(run, trains):
+        shown = np.isin(cell, cells) & np.isin(cell, run.index.cell_id[train][lit[train]])
+        sums = dark_sums(block[shown], np.searchsorted(cells, cell[shown]), len(cells), out=sums)
+        _tell(progress, f"image of run {run.number}", trains.index(train) + 1, len(trains))
     if sums is None or not sums.count.any():
         raise DataError(f"run {run.number}: no frame shares a memory cell with the dark run; record another dark run")
     offset = np.einsum("c,cyx->yx", sums.count.astype(np.float64), np.nan_to_num(dark["dark_mean"].values))
-    mean = (sums.total.sum(axis=0, dtype=np.float64) - offset) / sums.count.sum()
-    attrs = {"units": "ADU", "long_name": "mean dark-subtracted image"}
-    return xr.DataArray(mean, dims=("y", "x"), coords={"y": dark["y"], "x": dark["x"]}, attrs=attrs)
+    mean: np.ndarray = (sums.total.sum(axis=0, dtype=np.float64) - offset) / sums.count.sum()
+    return mean
 
 
 def _beams(job: Job, image: xr.DataArray, dark: xr.Dataset, run: int) -> xr.Dataset:

@@ -7,7 +7,7 @@ block size × workers whatever the length of the run, and a block's result does 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,16 @@ from pipeline.io.ledger import Ledger, Result
 from pipeline.science.detector.reduce import Reducer, prepare
 from schemas.config.compute import Compute
 
-__all__ = ["Crop", "Progress", "crop_to_beams", "reduce_raw", "reduce_stored", "sample_frames", "spread_trains"]
+__all__ = [
+    "Crop",
+    "Progress",
+    "crop_to_beams",
+    "dark_blocks",
+    "reduce_raw",
+    "reduce_stored",
+    "sample_frames",
+    "spread_trains",
+]
 
 Progress = Callable[[int, int], None]
 """Called with what was done and what there is to do, in frames."""
@@ -241,11 +250,11 @@ def _as_pulses(labels: xr.Dataset, results: list[Result]) -> xr.Dataset:
     return pulses
 
 
-def dark_blocks(run: Run, trains: list[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield whole raw frames and their memory cells, train by train."""
+def dark_blocks(run: Run, trains: Iterable[int]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yield the position of a train, whole raw frames of it and their memory cells, train by train."""
     index = run.index
     with FrameSource(run.number, index) as source:
         for train in trains:
             for block, t, pulse in source.blocks(slice(train, train + 1), rows=slice(0, index.frame_shape[0])):
                 real = not_blank(block)
-                yield block[real] if not real.all() else block, index.cell_id[t, pulse][real]
+                yield train, block[real] if not real.all() else block, index.cell_id[t, pulse][real]

@@ -100,7 +100,7 @@ def _mean_image(run: Run) -> np.ndarray:
     """Return the mean of frames spread over a run [ADU]."""
     total, n = np.zeros(run.index.frame_shape), 0
     for train in spread_trains(run, 200):
-        for block, _ in dark_blocks(run, [train]):
+        for _, block, _ in dark_blocks(run, [train]):
             total += block.sum(axis=0, dtype=np.int64)
             n += len(block)
     return total / max(n, 1)

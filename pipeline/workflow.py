@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline import fits, ingest
-from pipeline.calibrating import make_calibration, nonlinearity_of
+from pipeline.calibrating import Ledgers, make_calibration, nonlinearity_of
 from pipeline.compute import Workers
 from pipeline.errors import ConfigError, DataError
 from pipeline.fits.kinetics import SEED
@@ -70,7 +70,14 @@ _CODE = {
         "pipeline.io.exdf",
         "pipeline.io.store",
     ),
-    "calibration": ("pipeline.calibrating", "pipeline.science.detector.*"),
+    "calibration": (
+        "pipeline.calibrating",
+        "pipeline.ingest",
+        "pipeline.io.euxfel",
+        "pipeline.io.frame_index",
+        "pipeline.io.exdf",
+        "pipeline.science.detector.*",
+    ),
     "pulses": (
         "pipeline.ingest",
         "pipeline.blocks",
@@ -171,26 +178,28 @@ def calibrate(job: Job, inputs: dict[int, Identity], *, progress: Progress | Non
     Without a flat-field run the beams are sought in the first scan, and the gain must be given.
     """
     dark, lit = job.config.runs.dark, job.reduced_runs[0]
-    made_from = [inputs[dark].settle(), inputs[lit].settle()]
+    dark_key, lit_key = inputs[dark].settle(), inputs[lit].settle()
     if job.config.detector.calibration != "auto":
         return _made_before(job, job.config.detector.calibration)
     nonlinearity = nonlinearity_of(job)
+    code = code_hash(_CODE["calibration"])
     key = digest(
         {
-            "inputs": made_from,
+            "inputs": [dark_key, lit_key],
             "options": job.options("detector", "beams"),
             "table": None if isinstance(nonlinearity, str) else nonlinearity.tolist(),
-            "code": code_hash(_CODE["calibration"]),
+            "code": code,
         }
     )
-    folder = job.calibrations / key
+    folder, ledgers = job.calibrations / key, Ledgers.of(job, dark_key, lit_key, code)
     if not manifest.is_current(folder, "calibration", key, "calibration.zarr"):
-        calibration, image = make_calibration(job, nonlinearity, progress=progress)
+        calibration, image = make_calibration(job, nonlinearity, ledgers=ledgers, progress=progress)
         store.write_dataset(folder / "calibration.zarr", calibration)
         store.write_dataset(folder / "image.zarr", image.rename("image").to_dataset())
         draw_beams(image, calibration, job.roles, folder / "beams.png")
         manifest.record(folder, "calibration", key, dark=dark, flat_field=lit)
     manifest.record(job.stage_dir, "calibration", key)
+    ledgers.remove()
     return key
 
 
@@ -226,10 +235,13 @@ def reduce_run(
     crop = _crop(job, calibration)
     frames_key = digest({"inputs": inputs.settle(), "crop": str(crop), "code": code_hash(_CODE["frames"])})
     key = digest({"frames": frames_key, "calibration": calibration_key, "code": code_hash(_CODE["pulses"])})
+    ledger = Ledger(folder / "blocks", key)
     if manifest.is_current(folder, "pulses", key, "pulses.zarr"):
+        if ledger.is_open:
+            # killed between the record and this
+            ledger.remove()
         return False
     show = None if progress is None else lambda done, total: progress(f"run {number}", done, total)
-    ledger = Ledger(folder / "blocks", key)
     stored = crop is not None and manifest.is_current(folder, "frames", frames_key, "frames.zarr", "pulses.zarr")
     with nullcontext(workers) if workers is not None else workers_of(job) as where:
         if stored:

@@ -1,8 +1,11 @@
-"""The ledger of a run being reduced: one small file per finished block of trains, so that a killed run goes on.
+"""The ledger of a run in work: one file per finished block of trains, so that a killed run goes on.
 
 The folder stands beside the run's stores and is gone when the run is finished. An entry is written aside and renamed after
 the block's chunk of the cube is in its place, by whoever worked on the block: what has an entry is done, what has none is
 done again, which gives the same bytes. Entries of other inputs, options or code carry another key and do not count.
+
+Sums over a whole run (a dark run: per memory cell and pixel, far more than a block of its frames) are not entered block by
+block but as they stand after so many trains, the former ones removed; `Sparing` says when that is worth its time.
 """
 
 from __future__ import annotations
@@ -11,16 +14,21 @@ import hashlib
 import io
 import json
 import shutil
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from pipeline.errors import DataError
 from pipeline.provenance import write_json
 
-__all__ = ["Ledger", "Result"]
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+__all__ = ["Ledger", "Result", "Sparing"]
 
 Result = dict[str, np.ndarray]
 """What a block gives: arrays by name, trains first."""
@@ -28,6 +36,12 @@ Result = dict[str, np.ndarray]
 _HEAD = "ledger.json"
 _KEY, _SIZE = "key", "chunk_bytes"
 _CHECK_BYTES = 16
+_PIECE = 2**22
+
+SHARE = 0.05
+"""Part of the time that may go into entries of sums."""
+FIRST_GUESS = 0.5e9
+"""Bytes per second at which an entry is thought to be written before one was."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +85,17 @@ class Ledger:
         partial = self.folder / f".{uuid.uuid4().hex}.partial"
         entry = {**result, _KEY: np.array(self.key), _SIZE: np.array(chunk_bytes)}
         try:
-            partial.write_bytes(_packed(entry))
+            _write(partial, entry)
             partial.replace(self.folder / f"{number:06d}.npz")
         except FileNotFoundError:
             raise self.taken_over() from None
+
+    def replace(self, number: int, result: Result) -> None:
+        """Enter what stands for the first `number` blocks together; entries for fewer go."""
+        self.add(number, result)
+        for path in self.folder.glob("[0-9]*.npz"):
+            if int(path.stem) < number:
+                path.unlink(missing_ok=True)
 
     def taken_over(self) -> DataError:
         """Return the error of a worker whose ledger is gone."""
@@ -95,25 +116,68 @@ class Ledger:
         return found
 
 
-def _packed(arrays: Result) -> bytes:
-    content = io.BytesIO()
-    np.savez(content, allow_pickle=False, **arrays)
-    return content.getvalue() + _checksum(content.getvalue())
+class Sparing:
+    """Tells when sums should be entered again, so that writing them takes no more than a small part of the time.
+
+    Parameters
+    ----------
+    size
+        Size of an entry [bytes].
+    """
+
+    def __init__(self, size: int):
+        self._cost = size / FIRST_GUESS
+        self._last = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether enough was done since the last entry."""
+        return time.monotonic() - self._last >= self._cost / SHARE
+
+    def enter(self, ledger: Ledger, number: int, result: Result) -> None:
+        """Enter sums, and learn what that costs."""
+        begun = time.monotonic()
+        ledger.replace(number, result)
+        self._last = time.monotonic()
+        self._cost = self._last - begun
+
+
+class _Hashed(io.RawIOBase):
+    """A file that hashes what is written to it; entries may be too large to be packed in memory."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.state = hashlib.blake2b(digest_size=_CHECK_BYTES)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: ReadableBuffer) -> int:
+        self.state.update(data)
+        return self._file.write(data)
+
+
+def _write(path: Path, arrays: Result) -> None:
+    """Write arrays, and behind them the hash of the whole: the sums in the container do not cover how long arrays are."""
+    with path.open("wb") as file:
+        hashed = _Hashed(file)
+        np.savez(hashed, allow_pickle=False, **arrays)
+        file.write(hashed.state.digest())
 
 
 def _unpacked(path: Path) -> Result | None:
     """Return the arrays of a file, or None if it is not there as it was written."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            left = path.stat().st_size - _CHECK_BYTES
+            state = hashlib.blake2b(digest_size=_CHECK_BYTES)
+            while left > 0 and (piece := file.read(min(left, _PIECE))):
+                state.update(piece)
+                left -= len(piece)
+            if left or file.read() != state.digest():
+                return None
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as stored:
+                return {name: stored[name] for name in stored.files}
     except OSError:
         return None
-    content, checksum = content[:-_CHECK_BYTES], content[-_CHECK_BYTES:]
-    if checksum != _checksum(content):
-        return None
-    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
-
-
-def _checksum(content: bytes) -> bytes:
-    # of the whole: the sums inside the container do not cover how long its arrays are
-    return hashlib.blake2b(content, digest_size=_CHECK_BYTES).digest()
