@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pipeline.science.kinetics.fit import Problem, build_problem, refine, solve
+from pipeline.science.kinetics.fit import refine, solve
 from pipeline.science.kinetics.intervals import (
     bootstrap_parameters,
     covariance,
@@ -31,6 +31,7 @@ from pipeline.science.kinetics.intervals import (
     profile_intervals,
 )
 from pipeline.science.kinetics.model import kinetic_lmfit_model, kinetic_trace
+from pipeline.science.kinetics.problem import Problem, build_problem
 from pipeline.science.kinetics.shared import fit_kinetics
 from tests.science.kinetic_truth import DENSE, OPPOSITE, SAME, TAUS, simulate
 

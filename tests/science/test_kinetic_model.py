@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.science.kinetics._basis import KineticData, fill_basis
-from pipeline.science.kinetics.fit import build_problem
 from pipeline.science.kinetics.model import (
     amplitude_products,
     convolved_exponential,
@@ -17,6 +16,7 @@ from pipeline.science.kinetics.model import (
     kinetic_lmfit_model,
     kinetic_trace,
 )
+from pipeline.science.kinetics.problem import build_problem
 from tests.science.kinetic_truth import DENSE, OPPOSITE, TAUS
 
 A = (0.9, 1.3, 0.4)

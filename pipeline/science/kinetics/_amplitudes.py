@@ -12,15 +12,22 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["product_jacobian", "products", "quartic_global", "quartic_newton", "solve_ridged"]
+__all__ = [
+    "factorise_ridged",
+    "product_jacobian",
+    "products",
+    "quartic_global",
+    "quartic_newton",
+    "solve_factorised",
+    "solve_ridged",
+]
 
 FloatArray = NDArray[np.float64]
 
 
 @njit(cache=True, error_model="numpy")
-def _solve(matrix: FloatArray, vector: FloatArray, n: int, out: FloatArray) -> bool:
-    """Cholesky solution of the leading n x n block; False if it is not positive definite."""
-    factor = np.empty((n, n))
+def _factorise(matrix: FloatArray, n: int, factor: FloatArray) -> bool:
+    """Cholesky factor of the leading n x n block; False if it is not positive definite."""
     for i in range(n):
         for j in range(i + 1):
             s = matrix[i, j]
@@ -32,6 +39,12 @@ def _solve(matrix: FloatArray, vector: FloatArray, n: int, out: FloatArray) -> b
                 factor[i, i] = math.sqrt(s)
             else:
                 factor[i, j] = s / factor[j, j]
+    return True
+
+
+@njit(cache=True, error_model="numpy")
+def solve_factorised(factor: FloatArray, vector: FloatArray, n: int, out: FloatArray) -> None:
+    """Solution by the factor from `factorise_ridged`."""
     for i in range(n):
         s = vector[i]
         for k in range(i):
@@ -42,21 +55,42 @@ def _solve(matrix: FloatArray, vector: FloatArray, n: int, out: FloatArray) -> b
         for k in range(i + 1, n):
             s -= factor[k, i] * out[k]
         out[i] = s / factor[i, i]
+
+
+@njit(cache=True, error_model="numpy")
+def _solve(matrix: FloatArray, vector: FloatArray, n: int, out: FloatArray) -> bool:
+    """Solution of the leading n x n block; False if it is not positive definite."""
+    factor = np.empty((n, n))
+    if not _factorise(matrix, n, factor):
+        return False
+    solve_factorised(factor, vector, n, out)
     return True
 
 
 @njit(cache=True, error_model="numpy")
-def solve_ridged(matrix: FloatArray, vector: FloatArray, n: int, out: FloatArray) -> None:
-    """As `_solve`, with the smallest relative diagonal shift that makes it solvable."""
+def factorise_ridged(matrix: FloatArray, n: int, factor: FloatArray) -> None:
+    """Cholesky factor with the smallest relative diagonal shift for which there is one."""
+    if _factorise(matrix, n, factor):
+        return
     scale = 0.0
     for i in range(n):
         scale = max(scale, matrix[i, i])
-    shift = 0.0
+    shift = max(1e-14 * scale, 1e-300)
     work = matrix.copy()
-    while not _solve(work, vector, n, out):
-        shift = max(10.0 * shift, 1e-14 * scale, 1e-300)
+    while True:
         for i in range(n):
             work[i, i] = matrix[i, i] + shift
+        if _factorise(work, n, factor):
+            return
+        shift *= 10.0
+
+
+@njit(cache=True, error_model="numpy")
+def solve_ridged(matrix: FloatArray, vector: FloatArray, n: int, out: FloatArray) -> None:
+    """Solution of the leading n x n block, with the smallest relative diagonal shift that makes it solvable."""
+    factor = np.empty((n, n))
+    factorise_ridged(matrix, n, factor)
+    solve_factorised(factor, vector, n, out)
 
 
 @njit(cache=True, error_model="numpy")

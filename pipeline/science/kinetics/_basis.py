@@ -35,77 +35,96 @@ class KineticData(NamedTuple):
     allowed_sign: NDArray[np.int64]  # (trace,): +1, -1, or 0 for "try both"
 
 
-_DEGREE = 40
-_SCALE = 3.75
+_PIECES, _DEGREE = 64, 6
+_SCALE = 4.0
 
 
-def _chebyshev_of_erfcx() -> FloatArray:
-    """(1 + 2 z) erfcx(z) over y = (z - 3.75) / (z + 3.75), which maps z = 0 .. inf to -1 .. 1."""
-    nodes = np.cos(np.pi * (np.arange(_DEGREE) + 0.5) / _DEGREE)
-    z = _SCALE * (1.0 + nodes) / (1.0 - nodes)
-    series = np.polynomial.chebyshev.chebfit(nodes, (1.0 + 2.0 * z) * erfcx(z), _DEGREE - 1)
-    return np.ascontiguousarray(series[:32])
+def _pieces_of_erfcx() -> FloatArray:
+    """Polynomials (piece, power) of (1 + 2 z) erfcx(z) over u = 4 / (z + 4), which maps z = 0 .. inf to 1 .. 0."""
+    nodes = np.cos(np.pi * (np.arange(_DEGREE + 1) + 0.5) / (_DEGREE + 1))
+    u = (np.arange(_PIECES)[:, None] + 0.5 + 0.5 * nodes) / _PIECES
+    z = _SCALE / u - _SCALE
+    fitted = np.polynomial.polynomial.polyfit(nodes, ((1.0 + 2.0 * z) * erfcx(z)).T, _DEGREE)
+    return np.ascontiguousarray(fitted.T)
 
 
-_CHEBYSHEV = _chebyshev_of_erfcx()
+_ERFCX = _pieces_of_erfcx()
+_LARGEST_EXPONENT = 500.0
 
 
 @njit(cache=True, error_model="numpy")
 def _erfcx(z: float) -> float:
     """exp(z^2) erfc(z) for z >= 0, relative error below 1e-14."""
-    y = (z - _SCALE) / (z + _SCALE)
-    b0, b1 = 0.0, 0.0
-    for i in range(_CHEBYSHEV.size - 1, 0, -1):
-        b0, b1 = 2.0 * y * b0 - b1 + _CHEBYSHEV[i], b0
-    return (y * b0 - b1 + _CHEBYSHEV[0]) / (1.0 + 2.0 * z)
+    u = _PIECES * (_SCALE / (z + _SCALE))
+    piece = min(int(u), _PIECES - 1)
+    t = 2.0 * (u - piece) - 1.0
+    value = _ERFCX[piece, _DEGREE]
+    for power in range(_DEGREE - 1, -1, -1):
+        value = value * t + _ERFCX[piece, power]
+    return value / (1.0 + 2.0 * z)
+
+
+@njit(cache=True, error_model="numpy")
+def _convolved(k: float, sigma: float, x: FloatArray, bell: FloatArray, decay: FloatArray, out: FloatArray) -> None:
+    """Exponential of rate k convolved with a Gaussian; `decay` is e^{-k x} where x > 0, `bell` e^{-x^2 / 2 sigma^2}."""
+    if not sigma > 0.0:
+        for i in range(x.size):
+            out[i] = decay[i] if x[i] >= 0.0 else 0.0
+        return
+    late = 0.5 * k * k * sigma * sigma
+    factor = math.exp(min(late, _LARGEST_EXPONENT))
+    a, b = k * sigma * math.sqrt(0.5), math.sqrt(0.5) / sigma
+    for i in range(x.size):
+        z = a - b * x[i]
+        if z > 0.0:
+            out[i] = 0.5 * bell[i] * _erfcx(z) if bell[i] > 0.0 else 0.0
+            continue
+        # erfc(z) = 2 - exp(-z^2) erfcx(-z), and exp(-z^2) e^{late - k x} is the bell
+        e = factor * decay[i] if late < _LARGEST_EXPONENT else math.exp(late - k * x[i])
+        out[i] = e - 0.5 * bell[i] * _erfcx(-z) if z > -6.0 else e
 
 
 @njit(cache=True, error_model="numpy")
 def fill_basis(theta: FloatArray, data: KineticData, phi: FloatArray, d_phi: FloatArray, derivatives: bool) -> None:
     """Fill the basis columns and their derivatives with respect to theta."""
-    n_tau = theta.size - 2
+    n_tau, n = theta.size - 2, data.delay.size
     sigma = theta[1]
     phi[:] = 0.0
     if derivatives:
         d_phi[:] = 0.0
-    n = data.delay.size
     x = data.delay - theta[0]
-    gauss = np.zeros(n)
-    bell = np.zeros(n)
-    if sigma > 0.0:
-        for i in range(n):
-            u = x[i] / sigma
-            if abs(u) < 9.0:
-                bell[i] = math.exp(-0.5 * u * u)
-                gauss[i] = bell[i] / (sigma * math.sqrt(2.0 * math.pi))
     rates = np.exp(-theta[2:])
+    bell, gauss, single = np.zeros(n), np.zeros(n), np.ones((n_tau, n))
+    for i in range(n):
+        if sigma > 0.0 and abs(x[i]) < 9.0 * sigma:
+            u = x[i] / sigma
+            bell[i] = math.exp(-0.5 * u * u)
+            gauss[i] = bell[i] / (sigma * math.sqrt(2.0 * math.pi))
+        if x[i] > 0.0:
+            for j in range(n_tau):
+                single[j, i] = math.exp(-rates[j] * x[i])
+    decay, e = np.empty(n), np.empty(n)
     for m in range(data.column.size):
         k = 0.0
+        decay[:] = 1.0
         for j in range(n_tau):
             k += data.counts[m, j] * rates[j]
+            for _ in range(int(data.counts[m, j])):
+                for i in range(n):
+                    decay[i] *= single[j, i]
+        _convolved(k, sigma, x, bell, decay, e)
         w, c = data.row_weight[m], data.column[m]
-        late = 0.5 * k * k * sigma * sigma
         for i in range(n):
-            if x[i] < -9.0 * sigma:
-                continue
-            if sigma > 0.0:
-                z = (k * sigma - x[i] / sigma) * math.sqrt(0.5)
-                if z < -6.0:
-                    e = math.exp(late - k * x[i])
-                elif z < 0.0:
-                    e = 0.5 * math.exp(late - k * x[i]) * math.erfc(z)
-                elif bell[i] > 0.0:
-                    e = 0.5 * bell[i] * _erfcx(z)
-                else:
-                    e = 0.0
-            else:
-                e = math.exp(-k * x[i])
-            phi[c, i] += w * e
-            if derivatives:
-                g = gauss[i]
-                d_phi[0, c, i] += w * (k * e - g)
-                if sigma > 0.0:
-                    d_phi[1, c, i] += w * (sigma * k * (k * e - g) - x[i] * g / sigma)
-                d_rate = w * ((k * sigma * sigma - x[i]) * e - sigma * sigma * g)
-                for j in range(n_tau):
-                    d_phi[2 + j, c, i] -= data.counts[m, j] * rates[j] * d_rate
+            phi[c, i] += w * e[i]
+        if not derivatives:
+            continue
+        for i in range(n):
+            d_phi[0, c, i] += w * (k * e[i] - gauss[i])
+        if sigma > 0.0:
+            for i in range(n):
+                d_phi[1, c, i] += w * (sigma * k * (k * e[i] - gauss[i]) - x[i] * gauss[i] / sigma)
+        for j in range(n_tau):
+            f = w * data.counts[m, j] * rates[j]
+            if f != 0.0:
+                for i in range(n):
+                    d_phi[2 + j, c, i] -= f * ((k * sigma * sigma - x[i]) * e[i] - sigma * sigma * gauss[i])

@@ -15,10 +15,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.science.kinetics._amplitudes import (
+    factorise_ridged,
     product_jacobian,
     products,
     quartic_global,
     quartic_newton,
+    solve_factorised,
     solve_ridged,
 )
 from pipeline.science.kinetics._basis import KineticData, fill_basis
@@ -33,20 +35,24 @@ _SWITCH_TIMES = 5
 
 
 @njit(cache=True, error_model="numpy", fastmath=_FAST)
-def _moments(e: int, phi: FloatArray, data: KineticData, moment: FloatArray, b: FloatArray) -> None:
+def _moments(e: int, phi: FloatArray, data: KineticData, moment: FloatArray, b: FloatArray, work: FloatArray) -> None:
     n = data.delay.size
-    weighted = np.empty(n)
     for c in range(b.size):
         s = 0.0
         for i in range(n):
-            weighted[i] = phi[c, i] * data.weight[e, i] * data.weight[e, i]
-            s += weighted[i] * data.signal[e, i]
+            work[i] = phi[c, i] * data.weight[e, i] * data.weight[e, i]
+            s += work[i] * data.signal[e, i]
         b[c] = s
-        for d in range(c + 1):
-            s = 0.0
+        for d in range(0, c + 1, 3):
+            d1, d2 = min(d + 1, c), min(d + 2, c)
+            s, s1, s2 = 0.0, 0.0, 0.0
             for i in range(n):
-                s += weighted[i] * phi[d, i]
+                s += work[i] * phi[d, i]
+                s1 += work[i] * phi[d1, i]
+                s2 += work[i] * phi[d2, i]
             moment[c, d] = moment[d, c] = s
+            moment[c, d1] = moment[d1, c] = s1
+            moment[c, d2] = moment[d2, c] = s2
         moment[c, c] += data.ridge[c]
 
 
@@ -54,12 +60,14 @@ def _moments(e: int, phi: FloatArray, data: KineticData, moment: FloatArray, b: 
 def _trace_cost(e: int, sign: int, q: FloatArray, phi: FloatArray, data: KineticData, residual: FloatArray) -> float:
     cost = 0.0
     for i in range(data.delay.size):
-        y = 0.0
-        for c in range(q.size):
-            y += q[c] * phi[c, i]
-        r = data.weight[e, i] * (data.signal[e, i] - sign * y)
-        residual[i] = r
-        cost += r * r
+        residual[i] = data.signal[e, i]
+    for c in range(q.size):
+        f = sign * q[c]
+        for i in range(data.delay.size):
+            residual[i] -= f * phi[c, i]
+    for i in range(data.delay.size):
+        residual[i] *= data.weight[e, i]
+        cost += residual[i] * residual[i]
     for c in range(q.size):
         cost += data.ridge[c] * q[c] * q[c]
     return cost
@@ -92,15 +100,17 @@ def _project(
     """Best amplitudes of every trace at theta, in place, from the ones given or (thorough) from all starts; the cost."""
     n_col = phi.shape[0]
     moment, b, q = np.empty((n_col, n_col)), np.empty(n_col), np.empty(n_col)
+    factor, work = np.empty((n_col, n_col)), np.empty(data.delay.size)
     cost = 0.0
     for p in range(theta.size):
         pull = (theta[p] - data.prior[0, p]) * data.prior[1, p]
         cost += pull * pull
     decay = _decays(theta)
     for e in range(amplitudes.shape[0]):
-        _moments(e, phi, data, moment, b)
+        _moments(e, phi, data, moment, b, work)
         if data.power == 1:
-            solve_ridged(moment, b, n_col, q)
+            factorise_ridged(moment, n_col, factor)
+            solve_factorised(factor, b, n_col, q)
             amplitudes[e] = q
         else:
             f = quartic_newton(moment, signs[e] * b, amplitudes[e])
@@ -132,12 +142,16 @@ def _trace_normal(
     rows: FloatArray,
     block: FloatArray,
 ) -> None:
-    """Normal matrix of one trace over (theta, A, residual): rows are the weighted derivatives."""
+    """Normal matrix of one trace over (theta, A, residual): rows are the weighted derivatives.
+
+    What A and the residual have in common stays zero.
+    """
     n, n_par, n_col, n_term = data.delay.size, d_phi.shape[0], q.size, jac.shape[0]
     for p in range(n_par):
+        first = sign * q[0]
         for i in range(n):
-            rows[p, i] = 0.0
-        for c in range(n_col):
+            rows[p, i] = first * d_phi[p, 0, i]
+        for c in range(1, n_col):
             f = sign * q[c]
             for i in range(n):
                 rows[p, i] += f * d_phi[p, c, i]
@@ -156,11 +170,18 @@ def _trace_normal(
     for i in range(n):
         rows[size, i] = residual[e, i]
     for p in range(size + 1):
-        for r in range(p + 1):
-            s = 0.0
+        # the overlaps of A with the residual are not needed
+        last = p if p < size else n_par - 1
+        for r in range(0, last + 1, 3):
+            r1, r2 = min(r + 1, last), min(r + 2, last)
+            s, s1, s2 = 0.0, 0.0, 0.0
             for i in range(n):
                 s += rows[p, i] * rows[r, i]
+                s1 += rows[p, i] * rows[r1, i]
+                s2 += rows[p, i] * rows[r2, i]
             block[p, r] = block[r, p] = s
+            block[p, r1] = block[r1, p] = s1
+            block[p, r2] = block[r2, p] = s2
     for k in range(n_term):
         for m in range(n_term):
             for c in range(n_col):
@@ -190,20 +211,24 @@ def normal_matrix(
         gradient[p] = -(theta[p] - data.prior[0, p]) * w2
     q, jac = np.empty(n_col), np.empty((n_term, n_col))
     rows = np.empty((n_par + n_term + 1, data.delay.size))
-    block = np.empty((n_par + n_term + 1, n_par + n_term + 1))
+    block = np.zeros((n_par + n_term + 1, n_par + n_term + 1))
     right, solution = np.empty(n_term), np.empty(n_term)
+    inner, factor = np.empty((n_term, n_term)), np.empty((n_term, n_term))
     for e in range(amplitudes.shape[0]):
         products(amplitudes[e], data.power, q)
         product_jacobian(amplitudes[e], data.power, jac)
         _trace_normal(e, signs[e], q, jac, phi, d_phi, residual, data, rows, block)
         if e < trace_blocks.shape[0]:
             trace_blocks[e] = block
-        inner = block[n_par : n_par + n_term, n_par : n_par + n_term].copy()
+        for k in range(n_term):
+            for m in range(n_term):
+                inner[k, m] = block[n_par + k, n_par + m]
+        factorise_ridged(inner, n_term, factor)
         for p in range(n_par):
             gradient[p] += block[p, n_par + n_term]
             for k in range(n_term):
                 right[k] = block[p, n_par + k]
-            solve_ridged(inner, right, n_term, solution)
+            solve_factorised(factor, right, n_term, solution)
             for r in range(n_par):
                 s = block[p, r]
                 for k in range(n_term):
@@ -237,6 +262,8 @@ def minimise(
     work, right, step = np.empty((n_par, n_par)), np.empty(n_par), np.empty(n_par)
     fill_basis(theta, data, phi, d_phi, False)
     cost = _project(theta, amplitudes, signs, data, phi, residual, thorough)
+    # linear amplitudes have one solution, however they are started
+    thorough = thorough and data.power == 2
     damping = 1e-3
     for _ in range(max_iterations):
         normal_matrix(theta, amplitudes, signs, data, phi, d_phi, residual, hessian, gradient, no_blocks)
@@ -265,14 +292,17 @@ def minimise(
                 p = index[i]
                 trial[p] = min(max(theta[p] + shrink * step[i], data.bounds[0, p]), data.bounds[1, p])
                 predicted += step[i] * right[i]
-            if predicted < tolerance:
+            # less than the rounding of the cost cannot be seen
+            if predicted < max(tolerance, 1e-15 * cost):
                 break
             trial_amplitudes, trial_signs = amplitudes.copy(), signs.copy()
             fill_basis(trial, data, phi, d_phi, False)
             trial_cost = _project(trial, trial_amplitudes, trial_signs, data, phi, trial_residual, False)
             if trial_cost < cost:
                 moved = True
-                damping = max(damping * 0.1, 1e-9)
+                # a step that gains little overshoots: the true curvature is larger than that of the normal matrix
+                gain = (cost - trial_cost) / predicted
+                damping = max(damping * (0.1 if gain > 0.5 else 10.0), 1e-9 if gain > 0.5 else 1e-4)
                 theta[:] = trial
                 amplitudes[:] = trial_amplitudes
                 signs[:] = trial_signs

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from pipeline.science.kinetics.fit import Setting, build_problem, solve
+from pipeline.science.kinetics.fit import solve
 from pipeline.science.kinetics.intervals import chi_square
+from pipeline.science.kinetics.problem import Setting, build_problem
 
 __all__ = ["compare_models"]
 

@@ -19,7 +19,8 @@ from scipy.stats import chi2 as chi2_distribution
 from scipy.stats import f as f_distribution
 
 from pipeline.science.kinetics._kernel import normal_matrix, trace_model
-from pipeline.science.kinetics.fit import Problem, Solution, canonical, refine
+from pipeline.science.kinetics.fit import Solution, canonical, refine
+from pipeline.science.kinetics.problem import Problem
 
 __all__ = [
     "Covariance",

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from pipeline.science.kinetics._kernel import trace_model
-from pipeline.science.kinetics.fit import Problem, Solution, canonical, refine
+from pipeline.science.kinetics.fit import Solution, canonical, refine
 from pipeline.science.kinetics.intervals import Covariance
 from pipeline.science.kinetics.model import amplitude_products, decay_names
+from pipeline.science.kinetics.problem import Problem
 from pipeline.science.kinetics.traces import MISFIT
 
 __all__ = ["bootstrap_summary", "decay_spectra", "numbers_from_fit", "systematic_shifts", "verdicts", "without_prior"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.science.kinetics.compare import compare_models
-from pipeline.science.kinetics.fit import Problem, Solution, build_problem, model_traces, polish, refine, solve
+from pipeline.science.kinetics.fit import Solution, model_traces, polish, refine, solve
 from pipeline.science.kinetics.intervals import (
     Covariance,
     bootstrap_parameters,
@@ -24,6 +24,7 @@ from pipeline.science.kinetics.intervals import (
     refit_replicates,
     stderr_from_interval,
 )
+from pipeline.science.kinetics.problem import Problem, build_problem
 from pipeline.science.kinetics.report import (
     bootstrap_summary,
     decay_spectra,

@@ -1,0 +1,54 @@
+"""The search on few traces that stand for all: same minimum as a search on all of them, from any start."""
+
+import numpy as np
+import pytest
+
+from pipeline.science.kinetics.fit import polish, refine, solve
+from pipeline.science.kinetics.problem import build_problem
+from pipeline.science.kinetics.starts import abridged, screened, with_time_zero
+from tests.science.kinetic_truth import DENSE, OPPOSITE, SAME, simulate
+
+rng = np.random.default_rng(5)
+WEIGHTS = {
+    "equal": np.ones((20, 100)),
+    "alike": np.exp(rng.uniform(-1, 1, (20, 1)) + rng.uniform(-0.12, 0.12, (20, 100))),
+    "unlike": np.exp(rng.uniform(-1, 1, (20, 100))),
+}
+
+
+def problem_of(amplitudes, snr, errors, seed=0, power=1):
+    clean = simulate(amplitudes, snr=1e9, power=power, n_traces=20)["delta_xas"].values
+    sigma = 0.01 / snr * errors
+    signal = clean + sigma * np.random.default_rng(seed).standard_normal(clean.shape)
+    return build_problem(DENSE, signal, sigma, power=power, irf_sigma=0.05)
+
+
+@pytest.mark.parametrize("amplitudes", [OPPOSITE, SAME])
+@pytest.mark.parametrize("snr", [10, 60])
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_the_minimum_is_that_of_a_search_on_all_traces(amplitudes, snr, weights):
+    for seed in range(4):
+        problem = problem_of(amplitudes, snr, WEIGHTS[weights], seed)
+        few, stands_for_all = abridged(problem)
+        assert len(few.data.signal) == 6
+        assert stands_for_all == (weights != "unlike")
+        everything = with_time_zero(problem, problem.data)
+        reached = [refine(everything, start, thorough=True) for start in screened(everything)]
+        lowest = polish(everything, min(reached, key=lambda m: m.cost))
+        found = solve(problem)[0]
+        assert found.cost <= lowest.cost * (1 + 1e-12)
+        np.testing.assert_allclose(found.theta, lowest.theta, atol=1e-5)
+        again = solve(problem, start=(0.02, 3.0, 0.1))[0]
+        np.testing.assert_array_equal(again.theta, found.theta)
+        np.testing.assert_array_equal(again.amplitudes, found.amplitudes)
+
+
+def test_traces_are_not_combined_where_they_may_not_be():
+    """The squared form is not linear in its amplitudes, and a missing point has no value to combine."""
+    assert not abridged(problem_of(OPPOSITE, 50, WEIGHTS["equal"], power=2))[1]
+    problem = problem_of(OPPOSITE, 50, WEIGHTS["equal"])
+    weight = problem.data.weight.copy()
+    weight[3, 7] = 0.0
+    assert not abridged(problem._replace(data=problem.data._replace(weight=weight)))[1]
+    weight[3] = 0.0
+    assert abridged(problem._replace(data=problem.data._replace(weight=weight)))[1]
