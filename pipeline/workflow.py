@@ -22,7 +22,7 @@ from pipeline.calibrating import Ledgers, make_calibration, nonlinearity_of
 from pipeline.compute import Workers
 from pipeline.errors import ConfigError, DataError
 from pipeline.fits.kinetics import SEED
-from pipeline.io import dos_files, manifest, publish, store
+from pipeline.io import dos_files, leftovers, manifest, publish, store
 from pipeline.io.euxfel import Run, open_run
 from pipeline.io.ledger import Ledger
 from pipeline.io.places import Place
@@ -405,6 +405,7 @@ def publish_product(job: Job) -> Place:
     # what was published where: the same stages may serve a folder and a bucket
     entry = "product" if job.target is None else f"product at {job.target}"
     latest = publish.latest(job.product_dir)
+    leftovers.sweep(job.product_dir)
     if (
         latest is not None
         and manifest.is_current(job.stage_dir, entry, key)

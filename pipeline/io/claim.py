@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BusyError, ConfigError, may_pass
+from pipeline.io import owners
 
 __all__ = ["claimed"]
 
@@ -125,7 +126,7 @@ def _highest(folder: Path) -> tuple[int, dict[str, Any] | None]:
 def _make(folder: Path, number: int, what: str) -> Path | None:
     """Make a claim; None where another was quicker."""
     path, draft = folder / _name(number), folder / f".{_name(number)}.{os.getpid()}.{socket.gethostname()}"
-    draft.write_text(json.dumps(_me() | {"what": what, "ended": False}), encoding="utf-8")
+    draft.write_text(json.dumps(owners.me() | {"what": what, "ended": False}), encoding="utf-8")
     try:
         path.hardlink_to(draft)
     except FileExistsError:
@@ -143,38 +144,10 @@ def _make(folder: Path, number: int, what: str) -> Path | None:
     return path
 
 
-def _me() -> dict[str, Any]:
-    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return {"pid": os.getpid(), "started": _started(os.getpid()), "host": _host(), "since": since}
-
-
-def _host() -> str:
-    """Return the name of this machine since it was booted: processes of an earlier boot are dead."""
-    try:
-        return f"{socket.gethostname()} {Path('/proc/sys/kernel/random/boot_id').read_text().strip()[:8]}"
-    except OSError:
-        return socket.gethostname()
-
-
-def _started(pid: int) -> str | None:
-    """Return when a process started, in ticks since boot; None where it is not alive or that is not told."""
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (OSError, ValueError):
-        return None
-    return None if state in "ZX" else fields[18]
-
-
 def _alive(path: Path, owner: dict[str, Any]) -> bool:
-    if owner["host"] == _host():
-        if owner["started"] is not None:
-            return _started(owner["pid"]) == owner["started"]
-        with suppress(OSError):
-            os.kill(owner["pid"], 0)
-            return True
-        return False
-    if owner["host"].partition(" ")[0] == socket.gethostname():
-        return False
+    known = owners.lives(owner)
+    if known is not None:
+        return known
     try:
         return time.time() - path.stat().st_mtime < LOST
     except FileNotFoundError:

@@ -3,12 +3,13 @@
 Readers resolve `latest.json` once and open the version's folder; nobody sees half a product. On a file system a version
 appears by a rename. An object store has none: there a publisher first makes a number its own (`_claim`), puts the objects
 under it, `summary.json` last, and only then the pointer, which is one object and one request.
+
+What killed publishers left half done is removed by the next ones, once it is certain that its owner is dead.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 import shutil
@@ -22,7 +23,7 @@ import xarray as xr
 from pydantic import ValidationError
 
 from pipeline.errors import ProductError
-from pipeline.io import store
+from pipeline.io import leftovers, owners, store
 from pipeline.io.places import Place, Remote, place
 from pipeline.provenance import tree_hash, write_json
 from schemas.products import SCHEMA_VERSION, Pointer, Summary, product_faults, schema_version, summary_faults
@@ -30,7 +31,6 @@ from schemas.products import SCHEMA_VERSION, Pointer, Summary, product_faults, s
 __all__ = ["age", "check", "datasets", "latest", "publish", "read_summary", "resolve", "versions"]
 
 _VERSION = re.compile(r"v(\d{4,})")
-_CLAIM = "claim-"
 PATIENCE = 50
 """Attempts to make a number one's own; publishers that meet step back for a random time, so two are few."""
 
@@ -169,8 +169,9 @@ def publish(
     if aside is None:
         raise ValueError("publishing to a URL needs a local work folder")
     aside.mkdir(parents=True, exist_ok=True)
+    leftovers.sweep(aside)
     stamp = {"product_hash": tree_hash(tree), "created": datetime.now(UTC).isoformat(timespec="seconds")}
-    partial = aside / f".partial-{os.getpid()}-{secrets.token_hex(4)}"
+    partial = leftovers.new_partial(aside)
     try:
         tree = tree.copy()
         tree.attrs = {**tree.attrs, **stamp}
@@ -233,8 +234,8 @@ def _claim(folder: Remote) -> tuple[Remote, Remote]:
     """
     for attempt in range(PATIENCE):
         version = folder / _next(folder)
-        mark = version / f"{_CLAIM}{secrets.token_hex(8)}"
-        mark.write_text(datetime.now(UTC).isoformat())
+        mark = version / f"{leftovers.CLAIM}{secrets.token_hex(8)}"
+        mark.write_text(json.dumps(owners.me()))
         if [p.name for p in version.iterdir()] == [mark.name]:
             return version, mark
         mark.remove()
@@ -246,12 +247,15 @@ def _claim(folder: Remote) -> tuple[Remote, Remote]:
 
 def _upload(folder: Remote, partial: Path, content: dict[str, object]) -> Remote:
     """Put a finished folder under a number of its own; its summary comes last and makes it a version."""
+    leftovers.sweep_versions(p for p in folder.iterdir() if _number(p) and not _is_finished(p))
     version, mark = _claim(folder)
     _write_summary(partial, content, version.name)
     files = {p.relative_to(partial).as_posix(): p for p in sorted(partial.rglob("*")) if p.is_file()}
     last = files.pop("summary.json")
     # where this ends half way the mark stays: the number is not taken again, and without summary it is no version
     version.upload(files)
+    if leftovers.given_up(version):
+        raise ProductError(f"{version}: took so long that others gave it up; process again")
     version.upload({last.name: last})
     mark.remove()
     return version

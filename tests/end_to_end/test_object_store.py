@@ -12,8 +12,8 @@ from moto.server import ThreadedMotoServer
 
 from flows.cli import main
 from pipeline import open_product
-from pipeline.errors import ConfigError
-from pipeline.io import publish
+from pipeline.errors import ConfigError, ProductError
+from pipeline.io import leftovers, owners, publish
 from pipeline.io.places import Remote
 from pipeline.job import load_job
 from pipeline.workflow import process
@@ -158,15 +158,36 @@ def test_a_version_that_was_never_finished_is_nobodys(ready, tmp_path):
     folder = Remote("memory://broken/products/tiny")
     first = publish.publish(folder, tree, summary, draw=draw_nothing, work=tmp_path)
     # killed while it put its objects: a mark and a part of the product, no summary
-    (folder / "v0002" / "claim-dead").write_text("")
+    dead = owners.me() | {"started": "1"}
+    (folder / "v0002" / "claim-dead").write_text(json.dumps(dead))
     (folder / "v0002" / "product.zarr" / "zarr.json").write_text("{}")
     assert [v.name for v in publish.versions(folder)] == ["v0001"]
     assert publish.resolve("memory://broken").name == first.name
     second = publish.publish(folder, tree, summary, draw=draw_nothing, work=tmp_path)
     assert second.name == "v0003"
+    assert {p.name for p in (folder / "v0002").iterdir()} == {"abandoned", "claim-dead"}
     assert publish.resolve("memory://broken/products/tiny/latest.json").name == "v0003"
     assert open_product("memory://broken").summary["version"] == "v0003"
     folder.remove()
+
+
+def test_a_publisher_that_was_taken_for_dead_publishes_nothing(ready, tmp_path, monkeypatch):
+    folder = Remote("memory://slow/products/tiny")
+    upload = Remote.upload
+
+    def slowly(version, files):
+        upload(version, files)
+        # meanwhile another machine takes it for dead
+        with monkeypatch.context() as patch:
+            patch.setattr(owners, "lives", lambda _: False)
+            leftovers.sweep_versions([version])
+
+    monkeypatch.setattr(Remote, "upload", slowly)
+    with pytest.raises(ProductError, match="others gave it up; process again"):
+        publish.publish(folder, *ready, draw=draw_nothing, work=tmp_path)
+    assert publish.latest(folder) is None
+    assert publish.versions(folder) == []
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_pointer_never_goes_back(ready, tmp_path):

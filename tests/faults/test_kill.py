@@ -83,3 +83,4 @@ def test_killed_twenty_times_the_product_is_the_same_and_finished_blocks_are_not
     assert killed >= KILLS - 3
     assert killed_while_reducing >= 3
     assert_same_stores(undisturbed, job.out)
+    assert not list(job.product_dir.glob(".partial*"))

@@ -1,0 +1,82 @@
+"""Who made a file or folder, and whether that process still lives: what the dead left behind may be tidied up.
+
+A process is known by its host since boot, its number and its starting time, so that another one with the same number is
+not taken for it. Of a process on another host nothing can be known but how old its last sign is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+__all__ = ["boot_of", "is_label_of_dead", "label", "lives", "me"]
+
+FORGOTTEN = 24 * 3600.0
+"""Seconds after which what a process on another host left behind counts as abandoned: publishing takes minutes."""
+
+
+def me() -> dict[str, Any]:
+    """Return what identifies this process, and the time."""
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return {"pid": os.getpid(), "started": _started(os.getpid()), "host": boot_of(), "since": since}
+
+
+def lives(owner: dict[str, Any]) -> bool | None:
+    """Return whether a process that said `me()` lives; None if it is on another host."""
+    if owner["host"] == boot_of():
+        if owner["started"] is not None:
+            return _started(owner["pid"]) == owner["started"]
+        with suppress(OSError):
+            os.kill(owner["pid"], 0)
+            return True
+        return False
+    return False if owner["host"].partition(" ")[0] == socket.gethostname() else None
+
+
+def label() -> str:
+    """Return a name part that tells whose a file or folder is."""
+    mine = me()
+    return f"{_short(mine['host'])}-{mine['pid']}-{mine['started'] or 0}"
+
+
+def is_label_of_dead(text: str, age: float) -> bool:
+    """Return whether the process that gave this `label()` is dead, or nothing is known of it for long.
+
+    Parameters
+    ----------
+    text
+        The label, with anything behind it.
+    age
+        Seconds since what it names was changed.
+    """
+    host, *numbers = text.split("-")[:3]
+    if host != _short(boot_of()) or len(numbers) < 2 or not all(n.isdigit() for n in numbers):
+        return age > FORGOTTEN
+    pid, started = numbers
+    return not lives({"host": boot_of(), "pid": int(pid), "started": started if started != "0" else None})
+
+
+def boot_of() -> str:
+    """Return the name of this machine since it was booted: processes of an earlier boot are dead."""
+    try:
+        return f"{socket.gethostname()} {Path('/proc/sys/kernel/random/boot_id').read_text().strip()[:8]}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _short(host: str) -> str:
+    return hashlib.blake2b(host.encode(), digest_size=4).hexdigest()
+
+
+def _started(pid: int) -> str | None:
+    """Return when a process started, in ticks since boot; None where it is not alive or that is not told."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return None
+    return None if state in "ZX" else fields[18]
