@@ -15,6 +15,7 @@ from pydantic import Field
 from flows import settings, tasks
 from flows.limits import one_at_a_time
 from flows.states import called, completed, failed
+from pipeline.comparing import other_settings
 from pipeline.errors import DataError, TrxasError
 from pipeline.io import publish
 from pipeline.io.claim import claimed
@@ -106,7 +107,7 @@ def _stages(job: Job, restart: str | None, waiting: dict[int, str]) -> Any:
     tasks.task_fit(job)
     version = tasks.task_publish(job)
     tasks.task_show(version, former)
-    return completed(str(version), job.failed)
+    return completed(str(version), job.failed, other_settings(former, version))
 
 
 def _take_stock(job: Job) -> tuple[Job, dict[int, Identity]]:

@@ -28,10 +28,11 @@ def called(verb: str, dataset: str) -> Iterator[None]:
         yield
 
 
-def completed(version: str, left_out: Mapping[int, str]) -> Any:
+def completed(version: str, left_out: Mapping[int, str], remark: str = "") -> Any:
     """Return the final state of a flow that published; it names the runs that were left out."""
-    lost = "; ".join(f"run {run} is left out: {reason}" for run, reason in left_out.items())
-    return Completed(message=f"{Path(version).name}" + (f"; {lost}" if lost else ""), data=version)
+    lost = [f"run {run} is left out: {reason}" for run, reason in left_out.items()]
+    parts = [Path(version).name, *lost, *([remark] if remark else [])]
+    return Completed(message="; ".join(parts), data=version)
 
 
 def failed(error: TrxasError) -> Any:

@@ -17,11 +17,12 @@ import xarray as xr
 from pipeline.io import publish, store
 from pipeline.io.places import Place, place
 
-__all__ = ["compare", "compare_versions", "comparison_text"]
+__all__ = ["compare", "compare_versions", "comparison_text", "other_settings"]
 
 SAME_PLACE = 0.1
 """Points of two grids that differ by less than this part of a step are the same point."""
 ABOUT = ("dataset", "created", "code_version", "code_hash", "schema_version", "product_hash", "calibration")
+NO_SETTINGS = ("runs", "raw", "compute", "watch")
 _VERSION = re.compile(r"v\d{4,}")
 
 
@@ -39,6 +40,30 @@ def compare_versions(old: str, new: str) -> dict[str, Any]:
     for side, version in (("old", first), ("new", second)):
         compared[side] = {"where": str(version), **compared[side]}
     return compared
+
+
+def other_settings(former: Place | None, version: Place) -> str:
+    """Return one line that names the settings in which a version differs from the one before it; empty where there are none.
+
+    Which runs are in it, and where it was computed, are no settings.
+    """
+    if former is None or former == version:
+        return ""
+    configs = [_flat(_config(v)) for v in (former, version)]
+    changed = [row for row in _changes(*configs) if row["key"].partition(".")[0].partition("[")[0] not in NO_SETTINGS]
+    if not changed:
+        return ""
+    shown = [f"{row['key']} {_word(row['old'])} → {_word(row['new'])}" for row in changed[:4]]
+    more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
+    return f"other settings than {former.name}: {', '.join(shown)}{more}"
+
+
+def _config(version: Place) -> dict[str, Any]:
+    try:
+        head = json.loads((version / "product.zarr" / "zarr.json").read_text(encoding="utf-8"))
+        return dict(json.loads(head["attributes"]["config"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _beside(name: str, other: str) -> Place:

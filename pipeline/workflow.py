@@ -441,10 +441,18 @@ def publish_product(job: Job) -> Place:
     return version
 
 
+def _was_processed(job: Job) -> bool:
+    return any(manifest.read(f) for f in (job.stage_dir, *map(job.run_dir, job.reduced_runs)))
+
+
 def restart_from(job: Job, stage: str) -> None:
     """Forget a stage and what follows, so that the next `process` runs it again."""
     if stage not in STAGES:
         raise ConfigError(f"--from {stage}: not one of {', '.join(STAGES)}")
+    if not _was_processed(job):
+        log.warning(
+            "%s: nothing was processed there, so everything runs from raw data (--out: another folder)", job.out
+        )
     later = STAGES[STAGES.index(stage) :]
     per_run = [s for s in ("frames", "pulses") if s in later]
     for number in job.reduced_runs:

@@ -1,6 +1,7 @@
 """From raw runs to the product through the real command, the real flow and real files, against the simulated truth."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -134,8 +135,6 @@ def test_processes_and_a_scheduler_over_tcp_give_the_same_product(processed, tin
 
 
 def test_pulses_from_the_cube_are_those_from_raw(processed, tiny, tmp_path):
-    import shutil
-
     from pipeline.workflow import restart_from
 
     out = tmp_path / "out"
@@ -152,9 +151,21 @@ def test_pulses_from_the_cube_are_those_from_raw(processed, tiny, tmp_path):
     assert tree.attrs["product_hash"] == product_of(processed[0])[1].attrs["product_hash"]
 
 
-def test_a_calibration_made_before_is_applied_by_reference(processed, tiny, tmp_path):
-    import shutil
+def test_reprocessing_where_nothing_was_processed_is_said(processed, tiny, tmp_path, caplog):
+    from pipeline.workflow import restart_from
 
+    restart_from(load_job(tiny.out / "config.yaml", tmp_path / "fresh"), "fits")
+    assert [r.getMessage() for r in caplog.records] == [
+        f"{tmp_path / 'fresh'}: nothing was processed there, so everything runs from raw data (--out: another folder)"
+    ]
+    caplog.clear()
+    out = tmp_path / "out"
+    shutil.copytree(processed[0], out)
+    restart_from(load_job(tiny.out / "config.yaml", out), "fits")
+    assert not caplog.records
+
+
+def test_a_calibration_made_before_is_applied_by_reference(processed, tiny, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(processed[0], out)
     made = next((out / "calibration").iterdir()).name

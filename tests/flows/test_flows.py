@@ -119,7 +119,8 @@ def test_reprocess_makes_another_version_from_typed_parameters(api, ran, broken)
     state = reprocess(str(broken), "fits", [*LESS, "kinetics.power=1"], str(ran[0]), return_state=True)
     run, mine = of_run(api, state)
     assert run.name == "reprocess-fits-tiny"
-    assert run.state.message.startswith("v0002")
+    assert run.state.message.startswith("v0002; run 5 is left out: ")
+    assert run.state.message.endswith("other settings than v0001: kinetics.power 2 → 1")
     assert run.parameters["stage"] == "fits"
     # pulses were current: nothing heavy was told
     assert not [a for a in api.read_artifacts(**mine) if a.type == "progress"]
@@ -241,6 +242,8 @@ def test_a_watcher_publishes_what_is_complete_and_again_when_more_is(api, incomi
     logs = LogFilter(flow_run_id={"any_": [second.state_details.flow_run_id]})
     told = until(lambda: [log.message for log in api.read_logs(logs)], lambda ls: "run 6: complete" in ls)
     assert len([line for line in told if line.startswith("run 4: ") and "is left out" not in line]) == 1
+    # only runs have changed, no settings
+    assert "other settings" not in second.message
     # the broken run is not told again, nor tried again
     assert watch(config, None, SETTLED, return_state=True).name == "Unchanged"
 
