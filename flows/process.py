@@ -31,7 +31,8 @@ Stage = Literal["frames", "pulses", "spectra", "fits"]
 Change = Annotated[
     str,
     Field(
-        pattern=r"^[a-z_]+(\.[A-Za-z0-9_]+)*\s*=.+$",
+        # no brackets: Prefect takes them for markup when it says what does not match
+        pattern=r"^\w+(\.\w+)*\s*=.+$",
         description="key=value of the config; the value is YAML",
         examples=["kinetics.power=1", "delay.t0=120.02"],
     ),

@@ -2,12 +2,14 @@
 
 import ast
 import inspect
+import re
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
 from prefect.flows import Flow
 from prefect.tasks import Task
+from rich.text import Text
 
 from flows import process, tasks, watch
 from pipeline import workflow
@@ -94,3 +96,13 @@ def test_every_parameter_of_a_flow_is_described_and_typed_for_the_ui(one):
     for name, schema in properties.items():
         assert schema["description"], name
         assert {"type", "anyOf", "enum", "allOf", "$ref"} & set(schema), name
+
+
+def test_what_prefect_says_of_a_change_that_is_none_is_readable():
+    """It prints the pattern as text with markup, which would swallow what stands in brackets."""
+    pattern = process.process.parameters.properties["changes"]["items"]["pattern"]
+    assert Text.from_markup(pattern).plain == pattern
+    for good in ("kinetics.power=1", "delay.t0 = 120.02", "runs.energy_scans=[{run: 3, fluence: 8.0}]"):
+        assert re.search(pattern, good)
+    for wrong in ("kinetics power", "kinetics.power", "=1", ".power=1"):
+        assert not re.search(pattern, wrong)
