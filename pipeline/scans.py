@@ -16,7 +16,7 @@ from pipeline.science.pulses.timing import delay_spread
 from pipeline.science.quality.agreement import FIGURES, compare_runs
 from pipeline.science.quality.backlash import backlash
 from pipeline.science.quality.burst import pulse_groups, resolved
-from pipeline.science.quality.runs import EARLY, profile_of_burst, run_quality
+from pipeline.science.quality.runs import BLUR, EARLY, SETTLED, profile_of_burst, run_quality
 from pipeline.science.spectra.binning import snap_to_steps
 from pipeline.science.spectra.difference import TrainNoise
 from pipeline.science.spectra.resampling import Replicates, resampled_differences
@@ -269,7 +269,7 @@ def _quality(
             **axes.get(number, dict.fromkeys(AXES, np.nan)),
         }
         rows.append(row)
-        profiles.append(profile_of_burst(run, cell))
+        profiles.append(profile_of_burst(run, cell, along="delay" if kind == "delay_scan" else "energy"))
     data: dict[str, Any] = {name: ("run", np.array([row[name] for row in rows])) for name in rows[0]}
     n_pulses = max(run.sizes["pulse"] for run in runs.values())
     for k, name in enumerate(("burst_profile", "burst_profile_stderr")):
@@ -280,10 +280,6 @@ def _quality(
 
 
 AXES = ("backlash", "backlash_stderr", "delay_spread")
-BLUR = 0.03
-"""Spread of delays [ps] from which a spectrum in the rise of the signal is blurred: half a usual instrument response."""
-SETTLED = 0.5
-"""Delay [ps] from which the signal changes too slowly for that to matter."""
 
 
 def _delay_edges(scans: dict[int, xr.Dataset], delay_bins: Any) -> dict[int, np.ndarray]:
@@ -301,8 +297,9 @@ def _axes(
     spread = delay_spread(run, delay_edges)
     if spread > BLUR and EARLY < float(np.nanmedian(run["delay"])) < SETTLED:
         warnings.append(
-            f"run {number}: its pulses differ in delay by {1e3 * spread:.0f} fs rms within a bin, which blurs spectra"
-            " near time zero; delay.bin as edges or a width separates them, where their arrival times are recorded"
+            f"run {number}: its pulses differ in delay by {1e3 * spread:.0f} fs rms within a bin, which near time zero blurs"
+            " spectra, and distorts them where energies hold few trains; delay.bin as edges or a width separates them,"
+            " where their arrival times are recorded"
         )
     value, error = np.nan, np.nan
     if np.isfinite(run["energy"].values).any():

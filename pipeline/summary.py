@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import chi2
 
+from pipeline.science.quality.runs import BLUR, EARLY, SETTLED
 from schemas.config import Config
 from schemas.config.runs import DelayScanRun
 from schemas.products import SCHEMA_VERSION
@@ -22,6 +23,8 @@ SIGMAS = 5.0
 """Deviations of so many standard errors are a warning."""
 DELAYS_AGREE = 0.02
 """A run belongs to a spectrum whose delay is this near [ps]."""
+PEAK_PARAMETERS = 7
+"""Parameters of two free lines and a constant."""
 
 
 def summarise(
@@ -190,7 +193,55 @@ def _fit_warnings(tree: xr.DataTree) -> list[str]:
             found.append(
                 f"kinetics at {fluence:g} mJ/cm²: the errors of the data look too large (χ²/dof {float(fit['redchi']):.2f})"
             )
-    return [*found, *_constants_under_peaks(tree)]
+    return [*found, *_disturbed_spectra(tree), *_constants_under_peaks(tree)]
+
+
+def _disturbed_spectra(tree: xr.DataTree) -> list[str]:
+    """Name the spectra that lines do not describe within their errors, by how much these were enlarged, and why."""
+    peaks, quality = tree["peaks"].to_dataset(), tree["quality"].to_dataset()
+    if "stderr_scale" not in peaks:
+        return []
+    found = []
+    for fluence in peaks["fluence"].values.tolist():
+        for delay in peaks["delay"].values.tolist():
+            one = peaks[["redchi", "stderr_scale", "n_bins"]].sel(fluence=fluence, delay=delay)
+            redchi, scale = float(one["redchi"]), float(one["stderr_scale"])
+            freedom = max(int(one["n_bins"]) - PEAK_PARAMETERS, 1)
+            if not (scale > 1.0 and chi2.sf(redchi * freedom, freedom) < CHANCE):
+                continue
+            near = _measured_at(quality, fluence, delay)
+            text = (
+                f"peaks at {fluence:g} mJ/cm², {delay:.3g} ps ({_names(near)}): delta_xas scatters about lines A and B far beyond "
+                f"delta_xas_stderr (χ²/dof {redchi:.1f}); the errors of the lines are enlarged ({scale:.1f} times), those of "
+                "delta_xas are too small"
+            )
+            spread = float(near["delay_spread"].max()) if "delay_spread" in near and near.sizes["run"] else np.nan
+            if EARLY < delay < SETTLED and spread > BLUR:
+                text += f". Its pulses arrive at times {1e3 * spread:.0f} fs rms apart while the signal changes"
+            elif EARLY < delay < SETTLED:
+                text += (
+                    ". So near time zero trains that arrive at different times do this (jitter that was not recorded), as do a"
+                    " pump that fluctuates and lines of another shape; take several trains per energy"
+                )
+            else:
+                text += (
+                    ". Noise of whole trains that the flat field does not have (the pump), or lines of another shape"
+                )
+            found.append(text)
+    return found
+
+
+def _measured_at(quality: xr.Dataset, fluence: float, delay: float) -> xr.Dataset:
+    """Return the rows of the runs that belong to a spectrum."""
+    apart = abs(quality["run_delay"] - delay)
+    # the mean delay of few trains that jitter is not quite the stage's
+    spread = quality["delay_spread"].fillna(0.0) if "delay_spread" in quality else xr.zeros_like(apart)
+    near = (quality["run_fluence"] == fluence) & (apart < np.maximum(spread, DELAYS_AGREE))
+    return quality.isel(run=np.flatnonzero(near.values))
+
+
+def _names(quality: xr.Dataset) -> str:
+    return ", ".join(f"run {n}" for n in quality["run"].values.tolist()) or "several runs"
 
 
 def _constants_under_peaks(tree: xr.DataTree) -> list[str]:
@@ -206,10 +257,8 @@ def _constants_under_peaks(tree: xr.DataTree) -> list[str]:
             # the error of the flat-field constant is in all bins alike
             error = float(np.hypot(error, common))
             if abs(value) > SIGMAS * error > 0:
-                near = (quality["run_fluence"] == fluence) & (abs(quality["run_delay"] - delay) < DELAYS_AGREE)
-                runs = ", ".join(f"run {n}" for n in quality["run"].values[near.values].tolist())
                 found.append(
-                    f"{runs}: delta_xas at {fluence:g} mJ/cm², {delay:.3g} ps stands on a constant of {1e3 * value:.2f} ± "
+                    f"{_names(_measured_at(quality, fluence, delay))}: delta_xas at {fluence:g} mJ/cm², {delay:.3g} ps stands on a constant of {1e3 * value:.2f} ± "
                     f"{1e3 * error:.2f} mOD: a step of the normalisation, or a change that peaks A and B do not describe"
                 )
     return found

@@ -28,7 +28,10 @@ PEAKS = DatasetSpec(
         "shift": _optional(_PEAK[1:], "eV", "shift of A against its position at the latest delay", stderr=True),
         "separation": _optional(_PEAK[1:], "eV", "distance of B from A, B − A", stderr=True),
         "offset": _optional(_PEAK[1:], "OD", "constant under the lines, 0: not asked for", stderr=True),
-        "redchi": _optional(_PEAK[1:], "1", "χ² per degree of freedom of the chosen lines"),
+        "redchi": _optional(_PEAK[1:], "1", "χ² per degree of freedom of the chosen lines, errors as in delta_xas"),
+        "stderr_scale": _optional(
+            _PEAK[1:], "1", "factor on all errors of these lines, √redchi where that is no chance, else 1"
+        ),
         "n_bins": _optional(_PEAK[1:], "1", "energies used", "int"),
     },
 )

@@ -39,7 +39,8 @@ def config(tmp_path_factory):
 
 def test_backlash_and_jitter_are_in_quality_and_a_warning(config, tmp_path):
     version = process(load_job(config, tmp_path / "out", ["frames.keep=none"]))
-    quality = xr.open_datatree(version / "product.zarr")["quality"].to_dataset()
+    tree = xr.open_datatree(version / "product.zarr")
+    quality = tree["quality"].to_dataset()
     warnings = json.loads((version / "summary.json").read_text())["warnings"]
     value, error = quality["backlash"], quality["backlash_stderr"]
     assert float(value.sel(run=4)) == pytest.approx(0.1, abs=4 * float(error.sel(run=4)))
@@ -54,6 +55,16 @@ def test_backlash_and_jitter_are_in_quality_and_a_warning(config, tmp_path):
     said = [w for w in warnings if "delay.bin" in w]
     assert len(said) == 1
     assert said[0].startswith("run 3: ")
+
+    # one train per energy, each at a time of its own: no line shape, and errors that say so
+    peaks = tree["peaks"].to_dataset()
+    shaken, steady = (peaks.sel(delay=at, method="nearest") for at in (0.05, 4.8))
+    assert float(shaken["stderr_scale"].max()) > 2
+    assert float(steady["stderr_scale"].max()) < 2
+    said = [w for w in warnings if w.startswith("peaks at 32 mJ/cm²")]
+    assert len(said) == 1
+    assert "(run 3)" in said[0]
+    assert "fs rms apart" in said[0]
 
     job = load_job(config, tmp_path / "out", ["frames.keep=none", "delay.bin={width: 0.05}"])
     label(job)

@@ -49,6 +49,58 @@ def test_without_a_difference_there_is_no_build_up_and_no_drift():
     assert max(abs(f["drift"]) / f["drift_stderr"] for f in found) < 4
 
 
+def rising(rng, *, jitter=0.0, slope=0.0, build_up=0.0, seen=True):
+    """Return a delay scan through the rise of the signal, whose pulses arrive at different times."""
+    stage = np.repeat(np.arange(-0.3, 0.8, 0.05), 3)
+    run = make_pulses(rng, np.full(len(stage), 528.2), n_pulses=PULSES, photons=1e5)
+    along = np.linspace(-0.5, 0.5, PULSES)
+    arrival = rng.normal(0, jitter, (len(stage), PULSES)) + slope * along
+    delay = stage[:, None] + arrival
+    rise = 0.1 / (1 + np.exp(-(delay - 0.1) / 0.04)) * (1 + build_up * along)
+    run["photons"].values[..., 0] *= np.exp(-rise)
+    return run.assign(arrival=(("train", "pulse"), arrival)).assign_coords(
+        delay=(("train", "pulse"), delay if seen else stage[:, None] + 0 * arrival), nominal_delay=("train", stage)
+    )
+
+
+@pytest.mark.parametrize(
+    ("seen", "options"),
+    [
+        (True, {"jitter": 0.08}),
+        (False, {"jitter": 0.08}),
+        (True, {"jitter": 0.02, "slope": 0.1}),
+        (True, {"jitter": 0.08, "build_up": 0.3}),
+    ],
+)
+def test_pulses_at_different_delays_are_no_build_up_and_do_not_hide_one(seen, options):
+    """Arrival times used, or recorded and left out; a burst that gets later from pulse to pulse."""
+    pull, profile = [], []
+    for seed in range(25):
+        run = rising(np.random.default_rng([27, seed]), seen=seen, **options)
+        cell = quality_cells(run, kind="delay_scan")
+        found = run_quality(run, cell, along="delay")
+        pull.append((found["build_up"] - options.get("build_up", 0.0)) / found["build_up_stderr"])
+        value, error = profile_of_burst(run, cell, along="delay")
+        profile.append(value / error)
+    assert abs(np.mean(pull)) < 4 / np.sqrt(25) + (0.5 if "slope" in options else 0.0)
+    assert 0.6 < np.std(pull) < 1.45
+    if "build_up" in options:
+        assert found["build_up"] > 5 * found["build_up_stderr"]
+    else:
+        assert np.mean(np.square(profile)) == pytest.approx(1.0, abs=0.3)
+
+
+def test_a_spectrum_whose_burst_gets_later_is_not_said_to_build_up():
+    """Arrival time and pulse index go together: nobody can tell later from stronger."""
+    rng = np.random.default_rng(28)
+    run = scan(rng, photons=1e5)
+    arrival = np.broadcast_to(0.1 * np.linspace(-0.5, 0.5, PULSES), run["code"].shape)
+    growth = 2.0 * arrival * true_delta(run["energy"].values)[:, None]
+    run["photons"].values[..., 0] *= np.exp(-growth)
+    assert figures(run)["build_up"] > 3 * figures(run)["build_up_stderr"]
+    assert np.isnan(figures(run.assign(arrival=(("train", "pulse"), arrival)))["build_up"])
+
+
 def test_the_profile_follows_the_drift():
     z = []
     for seed in range(20):

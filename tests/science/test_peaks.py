@@ -201,3 +201,40 @@ def test_faults():
         fit_peaks(data, window=(700.0, 720.0))
     with pytest.raises(DataError, match="do not increase"):
         fit_peaks(data.isel(energy=slice(None, None, -1)))
+
+
+def disturbed(spectra: xr.Dataset, rng: np.random.Generator, share: float) -> xr.Dataset:
+    """Return spectra of which every second was taken with a signal that changed from energy to energy by this share."""
+    factor = 1 + share * rng.standard_normal(spectra["delta_xas"].shape)
+    factor[:, 1::2] = 1.0
+    return spectra.assign(delta_xas=spectra["delta_xas"] * factor)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.3])
+def test_a_signal_that_changes_from_energy_to_energy_lengthens_the_errors_of_its_peaks_alone(share):
+    rng = np.random.default_rng(31)
+    lines = {"a": (528.1, 0.9, 5e-2), "b": (529.2, 0.9, -5e-2)}
+    clean = simulate(rng, lines, shape=(1, 60), energy=np.arange(526.6, 531.01, 0.2), sigma=1e-3)
+    found, before = fit_peaks(disturbed(clean, rng, share)), fit_peaks(clean)
+    bad, good = found.isel(delay=slice(0, None, 2)), found.isel(delay=slice(1, None, 2))
+    assert float(bad["redchi"].median()) > 2
+    assert (bad["stderr_scale"] > 1).mean() > 0.9
+    for peak, truth in (("A", 528.1), ("B", 529.2)):
+        # a line that scatters by as much as its height is no line
+        assert bad["detected"].sel(peak=peak).mean() > 0.85
+        pull = pulls(bad.isel(delay=bad["detected"].sel(peak=peak).values[0]), "position", peak, truth)
+        assert np.abs(pull).max() < 4
+        assert 0.7 < pull.std() < 1.5
+    assert (good["stderr_scale"] == 1).mean() > 0.9
+    assert_calibrated(pulls(good, "position", "A", 528.1))
+    # they learn their common width from fewer spectra, no more
+    same = good["position_stderr"] / before["position_stderr"].isel(delay=slice(1, None, 2))
+    assert 1.0 < float(same.median()) < 1.3
+
+
+def test_errors_of_spectra_that_lines_describe_stay_as_they_are():
+    peaks = fit_peaks(simulate(np.random.default_rng(32), SEED, shape=(1, 200)))
+    enlarged = peaks["stderr_scale"].values > 1
+    # one in a hundred by chance
+    assert enlarged.sum() <= 7
+    assert (peaks["redchi"].values[0][enlarged[0]] > 1.3).all()

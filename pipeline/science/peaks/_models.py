@@ -5,13 +5,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.science.peaks._kernel import LineFit, LineModel, aicc, fit_line_model, normal_equations
+from pipeline.science.peaks._kernel import LineFit, LineModel, aicc, fit_line_model, gaussian, normal_equations
 
-__all__ = ["Candidate", "Lines", "best_candidate"]
+__all__ = ["N_FREEST", "Candidate", "Lines", "best_candidate", "freest_lines"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int_]
 _SIGNS = (+1, -1)
+_FREEST = LineModel(_SIGNS, False, True)
+N_FREEST = _FREEST.n_parameters
+"""Parameters of `freest_lines` per spectrum."""
 _MIN_HEIGHT = 3.0  # in sigma; merging lines reach a large delta chi2 with undetermined heights: not two lines
 
 
@@ -81,6 +84,15 @@ def best_candidate(
                 evidence = _summed_aicc(lines, n_bins) + 2.0 * n_common
                 candidates.append(Candidate(evidence, lines, widths, offset))
     return min(candidates, key=lambda candidate: candidate.evidence)
+
+
+def freest_lines(energy: Floats, values: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Fit both lines with widths of their own and a constant to each spectrum; return the lines (spectrum, line, energy) and the constant."""
+    spectra = _Spectra(energy, values, weights)
+    shared = spectra.fit(LineModel(_SIGNS, True, True)).fit.theta
+    theta = spectra.fit(_FREEST, np.insert(shared, 2, shared[:, 2], axis=1)).fit.theta
+    position, log_fwhm, height = (theta[:, k : k + 2, None] for k in (0, 2, 4))
+    return height * gaussian(energy, position, np.exp(log_fwhm)), theta[:, 6]
 
 
 def _shows_both(pair: LineFit, simpler: list[LineFit], min_delta_chi2: float) -> NDArray[np.bool_]:

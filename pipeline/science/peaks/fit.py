@@ -6,6 +6,8 @@ Nothing about an edge is built in: A is the positive line and B the negative one
 How many widths are needed (one for all spectra, one per line, one or two per spectrum) and whether there is a constant is one decision for the whole data
 set, taken by the summed AICc of all spectra: a choice per spectrum would add its own scatter to the positions. Lines closer than about their width are
 nearly degenerate with that width, so a width that all spectra share is worth a factor of several in the position errors.
+
+A spectrum from which lines differ by more than its errors allow carries a disturbance that these errors do not know; see `_disturbed`, which enlarges them.
 """
 
 import numpy as np
@@ -13,10 +15,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, DataError
+from pipeline.science.peaks._disturbed import MISFIT, chi2_of, scale_by_itself, scale_by_lines
 from pipeline.science.peaks._kernel import gaussian
 from pipeline.science.peaks._models import Lines, best_candidate
 
-__all__ = ["evaluate_peaks", "fit_peaks", "mean_separation"]
+__all__ = ["MISFIT", "evaluate_peaks", "fit_peaks", "mean_separation"]
 
 Floats = NDArray[np.float64]
 _MIN_BINS = 7  # the smallest number of bins that over-determines two lines of one width
@@ -27,7 +30,8 @@ def fit_peaks(
 ) -> xr.Dataset:
     """Fit the positive line A and the negative line B of ΔXAS at every fluence and delay.
 
-    Errors come from `delta_xas_stderr` alone and are not rescaled by the goodness of fit, which is reported in `redchi`.
+    Errors come from `delta_xas_stderr`; for a spectrum that lines do not describe (χ² less probable than `MISFIT`) these are enlarged first, so that they
+    do. `stderr_scale` says by how much, everywhere else it is 1. `redchi` is χ²/dof with the errors as they were given.
 
     Parameters
     ----------
@@ -45,9 +49,9 @@ def fit_peaks(
         dims peak ("A", "B"), fluence, delay: `position` [eV], `amplitude` [OD], `fwhm` [eV], each with `_stderr`; `detected`.
         dims fluence, delay: `separation` = position B - position A with `_stderr` (covariance of the two used); `shift` = position of A minus its position
         at the latest delay of that fluence where A was detected, with `_stderr` (0 there by definition; elsewhere the common error of the reference is
-        included, so shifts at one fluence are correlated); `offset` with `_stderr` (0 unless the data asked for one); `redchi`; `n_bins`.
-        A line without evidence is `detected` False and NaN everywhere, errors included. attrs `widths` (common,
-        common per line, shared, free) and `constant_offset` hold the choice of model.
+        included, so shifts at one fluence are correlated); `offset` with `_stderr` (0 unless the data asked for one); `redchi`; `stderr_scale`;
+        `n_bins`. A line without evidence is `detected` False and NaN everywhere, errors included. attrs `widths` (common,
+        common per line, shared, free) and `constant_offset` hold the choice of model, `errors` how they were found.
 
     Raises
     ------
@@ -67,15 +71,29 @@ def fit_peaks(
     n_bins = usable.sum(axis=1)
     weights[n_bins < _MIN_BINS] = 0.0
     counted = np.where(n_bins < _MIN_BINS, 0, n_bins)
-    best = best_candidate(energy, np.where(usable, values, 0.0), weights, counted, min_delta_chi2=min_delta_chi2)
+    values = np.where(usable, values, 0.0)
+    scale = scale_by_itself(energy, values, weights, counted)
+    best = best_candidate(energy, values, weights / scale**2, counted, min_delta_chi2=min_delta_chi2)
+    disturbed = (scale > 1.0).any(axis=1)
+    if disturbed.any():
+        scale = scale_by_lines(best.lines, scale, energy, values, weights, counted)
+        best = best_candidate(energy, values, weights / scale**2, counted, min_delta_chi2=min_delta_chi2)
     coords = {"fluence": data["fluence"], "delay": data["delay"]}
     result = _assemble(best.lines, n_bins, shape, coords)
+    as_given = chi2_of(best.lines, energy, values, weights)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        result["redchi"] *= np.where(disturbed, as_given / best.lines.chi2, 1.0).reshape(shape)
+    factor = np.where(n_bins < _MIN_BINS, np.nan, np.sqrt(np.sum(scale**2 * usable, axis=1) / np.maximum(n_bins, 1)))
+    text = {"units": "1", "long_name": "rms factor on the errors of delta_xas in the fit"}
+    result["stderr_scale"] = (("fluence", "delay"), factor.reshape(shape), text)
     result.attrs = {
         "model": "two Gaussian lines of opposite sign",
         "window": [float(window[0]), float(window[1])],
         "widths": best.widths,
         "constant_offset": int(best.offset),
         "min_delta_chi2": float(min_delta_chi2),
+        "errors": "from delta_xas_stderr, enlarged (stderr_scale) where lines do not describe the spectrum: χ² less "
+        f"probable than {MISFIT:g}",
     }
     return result
 
@@ -139,8 +157,8 @@ def _assemble(
     out["detected"] = np.isfinite(out["position"])
     out["detected"].attrs = {"units": "1", "long_name": "the data show this line"}
     freedom = n_bins - lines.n_parameters
-    redchi = np.where((n_bins >= _MIN_BINS) & (freedom > 0), lines.chi2 / np.where(freedom > 0, freedom, 1), np.nan)
     missing = n_bins < _MIN_BINS
+    redchi = np.where(missing | (freedom <= 0), np.nan, lines.chi2 / np.where(freedom > 0, freedom, 1))
     maps = {
         "offset": (np.where(missing, np.nan, lines.offset), "OD", "constant under the lines (0: not asked for)"),
         "offset_stderr": (
@@ -148,7 +166,7 @@ def _assemble(
             "OD",
             "error of the constant (0: not fitted)",
         ),
-        "redchi": (redchi, "1", "chi2 per degree of freedom of the chosen lines"),
+        "redchi": (redchi, "1", "chi2 per degree of freedom of the chosen lines, with the errors of delta_xas"),
         "n_bins": (n_bins, "1", "energies used"),
     }
     for name, (values, units, text) in maps.items():

@@ -17,7 +17,7 @@ import xarray as xr
 from pipeline.errors import DataError
 from pipeline.science.spectra.binning import assign
 
-__all__ = ["PS_PER_MM", "delay_spread", "pulse_delay"]
+__all__ = ["PS_PER_MM", "delay_spread", "known_delay", "pulse_delay"]
 
 SPEED_OF_LIGHT_MM_PER_PS = 0.299792458
 PS_PER_MM = 2.0 / SPEED_OF_LIGHT_MM_PER_PS
@@ -70,6 +70,18 @@ def pulse_delay(
     return xr.DataArray(delay, dims=("train", "pulse"), attrs=attrs)
 
 
+def known_delay(pulses: xr.Dataset) -> np.ndarray:
+    """Return the delay of every pulse (train, pulse) [ps] with its arrival time, used or not, where that was recorded."""
+    delay: np.ndarray = pulses["delay"].transpose("train", "pulse").values
+    if "arrival" not in pulses:
+        return delay
+    nominal = np.broadcast_to(pulses["nominal_delay"].values[:, None], delay.shape)
+    there = np.isfinite(delay)
+    if not (delay[there] == nominal[there]).all():
+        return delay
+    return np.asarray(delay + np.nan_to_num(pulses["arrival"].transpose("train", "pulse").values))
+
+
 def delay_spread(pulses: xr.Dataset, edges: np.ndarray) -> float:
     """Return the rms of the delays [ps] of a run's pulses about the mean of their delay bin: what blurs a step in time.
 
@@ -86,10 +98,7 @@ def delay_spread(pulses: xr.Dataset, edges: np.ndarray) -> float:
     used = index >= 0
     if not used.any():
         return float("nan")
-    true = delay[used]
-    nominal = np.broadcast_to(pulses["nominal_delay"].values[:, None], delay.shape)[used]
-    if "arrival" in pulses and (true == nominal).all():
-        true = true + np.nan_to_num(pulses["arrival"].transpose("train", "pulse").values[used])
+    true = known_delay(pulses)[used]
     group = index[used]
     mean = np.bincount(group, true) / np.maximum(np.bincount(group), 1)
     return float(np.sqrt(np.mean((true - mean[group]) ** 2)))

@@ -7,14 +7,19 @@ import xarray as xr
 from scipy.stats import chi2
 
 from pipeline.science.pulses.selection import REASONS
-from pipeline.science.quality.burst import about_mean, burst_drift, burst_profile
+from pipeline.science.pulses.timing import known_delay
+from pipeline.science.quality.burst import about_mean, burst_drift, burst_profile, effects_of_delay
 from pipeline.science.spectra.accumulate import accumulate, mean_coordinate
 from pipeline.science.spectra.difference import Along, TrainNoise, estimate_ratio
 
-__all__ = ["profile_of_burst", "run_quality"]
+__all__ = ["BLUR", "EARLY", "SETTLED", "profile_of_burst", "run_quality"]
 
 EARLY = -0.25
 """Delays [ps] before any response: a few widths of the instrument before time zero."""
+SETTLED = 0.5
+"""Delay [ps] from which the signal changes too slowly for the arrival of pulses to matter."""
+BLUR = 0.03
+"""Spread of delays [ps] from which a spectrum in the rise of the signal is blurred: half a usual instrument response."""
 
 
 def run_quality(
@@ -81,12 +86,14 @@ def run_quality(
         result["null_chi2_early"], result["null_p_early"] = _before_time_zero(
             pulses, cell, constant, along=along, train_noise=train_noise
         )
-    return result | burst_drift(ratio, variance, _pulse_index(cell, used), group, cell[used])
+    effects = effects_of_delay(ratio, variance, cell[used], known_delay(pulses)[used], along=along)
+    return result | burst_drift(ratio, variance, _pulse_index(cell, used), group, cell[used], effects)
 
 
-def profile_of_burst(pulses: xr.Dataset, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def profile_of_burst(pulses: xr.Dataset, cell: np.ndarray, *, along: Along = "energy") -> tuple[np.ndarray, np.ndarray]:
     """Return the mean deviation of delta_xas at each pulse index from its train's mean, and its standard error.
 
+    What pulses of a train differ by because they lie in different bins, or at different delays inside one, is taken off.
     Parameters are those of `run_quality`; NaN where an index has no pulse.
     """
     used = cell >= 0
@@ -95,7 +102,9 @@ def profile_of_burst(pulses: xr.Dataset, cell: np.ndarray) -> tuple[np.ndarray, 
     beams = [str(b) for b in pulses["beam"].values]
     photons, stderr = (pulses[n].values[used] for n in ("photons", "photons_stderr"))
     ratio, variance = _log_ratio(photons, stderr, beams.index("pumped"), beams.index("unpumped"))
-    return burst_profile(ratio, variance, _pulse_index(cell, used), _groups(cell, used), cell.shape[1])
+    group, index = _groups(cell, used), _pulse_index(cell, used)
+    effects = effects_of_delay(ratio, variance, cell[used], known_delay(pulses)[used], along=along)
+    return burst_profile(ratio, variance, index, group, cell.shape[1], cell[used], effects)
 
 
 def _pulse_index(cell: np.ndarray, used: np.ndarray) -> np.ndarray:
