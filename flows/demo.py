@@ -31,7 +31,7 @@ def run_simulation(name: str, out: Path, seed: int | None, *, progress: bool) ->
     scenario = load_scenario(scenario_path(name))
     workers = len(os.sched_getaffinity(0))
     with bars.shown(progress):
-        simulate_scenario(
+        bars.timed(lambda *_, **__: "simulate", simulate_scenario)(
             scenario, out, seed=seed, workers=workers, progress=lambda done, total: bars.tell("simulate", done, total)
         )
     return out

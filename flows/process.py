@@ -21,6 +21,7 @@ from pipeline.io import publish
 from pipeline.io.claim import claimed
 from pipeline.job import Job, load_job
 from pipeline.provenance import Identity
+from pipeline.sources import check_sources
 from pipeline.workflow import restart_from, workers_of
 
 __all__ = ["Change", "Stage", "process", "reprocess"]
@@ -112,6 +113,7 @@ def _stages(job: Job, restart: str | None, waiting: dict[int, str]) -> Any:
 
 
 def _take_stock(job: Job) -> tuple[Job, dict[int, Identity]]:
+    check_sources(job)
     started = {}
     for run in job.all_runs:
         with tags(f"run:{run}"):

@@ -13,6 +13,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
 from flows import artifacts, settings
+from flows.progress import timed
 from pipeline import watcher, workflow
 from pipeline.compute import Workers
 from pipeline.errors import may_pass
@@ -52,6 +53,10 @@ _OPTIONS: dict[str, Any] = {
 _TIMED: dict[str, Any] = {**_OPTIONS, "timeout_seconds": settings.timeout()}
 
 
+_calibrate = timed(lambda job, inputs, **_: "calibration", workflow.calibrate)
+_reduce_run = timed(lambda job, run, inputs, **_: f"run {run}", workflow.reduce_run)
+
+
 @task(name="inventory", task_run_name="inventory-r{run:04d}", tags=["inventory"], **_OPTIONS)
 def task_inventory(job: Job, run: int) -> Identity:
     """Audit a run, and begin to hash its files in the background."""
@@ -62,7 +67,7 @@ def task_inventory(job: Job, run: int) -> Identity:
 def task_calibrate(job: Job, inputs: dict[int, Identity]) -> str:
     """Make the calibration."""
     with artifacts.progress_artifact(job.config.dataset, "calibrate", "calibration") as report:
-        return workflow.calibrate(job, inputs, progress=report)
+        return _calibrate(job, inputs, progress=report)
 
 
 @task(name="reduce", task_run_name="reduce-r{run:04d}", tags=["reduce"], **_TIMED)
@@ -70,7 +75,7 @@ def task_reduce_run(job: Job, run: int, inputs: Identity, workers: Workers) -> b
     """Reduce a run to frames cube and pulses."""
     name, text = job.config.dataset, f"run {run}: frames to pulses"
     with artifacts.progress_artifact(name, f"reduce-r{run:04d}", text) as report:
-        done = workflow.reduce_run(job, run, inputs, workers=workers, progress=report)
+        done = _reduce_run(job, run, inputs, workers=workers, progress=report)
     log.info("run %d: %s", run, "reduced to pulses" if done else "pulses are current")
     return done
 
@@ -81,10 +86,15 @@ def task_show(version: Place, former: Place | None) -> None:
     artifacts.show_product(version, figures=version != former)
 
 
-task_label = task(name="label", tags=["label"], **_OPTIONS)(workflow.label)
-task_bin_spectra = task(name="spectra", tags=["spectra"], **_TIMED)(workflow.bin_spectra)
-task_fit = task(name="fits", tags=["fits"], **_TIMED)(workflow.fit)
-task_publish = task(name="publish", tags=["publish"], **_OPTIONS)(workflow.publish_product)
+_label = timed(lambda job: "delays and fluences", workflow.label)
+_bin_spectra = timed(lambda job: "spectra and delay scans", workflow.bin_spectra)
+_fit = timed(lambda job: "fits", workflow.fit)
+_publish = timed(lambda job: "product", workflow.publish_product)
+
+task_label = task(name="label", tags=["label"], **_OPTIONS)(_label)
+task_bin_spectra = task(name="spectra", tags=["spectra"], **_TIMED)(_bin_spectra)
+task_fit = task(name="fits", tags=["fits"], **_TIMED)(_fit)
+task_publish = task(name="publish", tags=["publish"], **_OPTIONS)(_publish)
 
 task_look = task(name="look", tags=["watch"], **_OPTIONS)(watcher.look_now)
 task_remember = task(name="remember", tags=["watch"], **_OPTIONS)(watcher.remember)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from pipeline.io.places import Place, place
 
 __all__ = ["compare", "compare_versions", "comparison_text", "other_settings"]
 
+MOST = 15
+"""Changes that a person reads before losing the thread."""
 SAME_PLACE = 0.1
 """Points of two grids that differ by less than this part of a step are the same point."""
 ABOUT = ("dataset", "created", "code_version", "code_hash", "schema_version", "product_hash", "calibration")
@@ -88,6 +90,9 @@ def compare(old: xr.DataTree, new: xr.DataTree) -> dict[str, Any]:
         points in common and in all, max_difference, max_sigmas, same.
     """
     configs = [_flat(json.loads(t.attrs.get("config", "{}"))) for t in (old, new)]
+    profiles = [t.attrs.get("instrument", {}).get("roles") for t in (old, new)]
+    if None not in profiles:
+        configs = [c | _flat(p, "profile") for c, p in zip(configs, profiles, strict=True)]
     return {
         "old": {k: old.attrs.get(k) for k in ABOUT},
         "new": {k: new.attrs.get(k) for k in ABOUT},
@@ -278,8 +283,11 @@ def _plain(value: Any) -> float | None:
 # --- text ------------------------------------------------------------------------------------------------------------
 
 
-def comparison_text(compared: Mapping[str, Any]) -> str:
-    """Return a comparison as text for a terminal; what did not change is one line."""
+def comparison_text(compared: Mapping[str, Any], *, most: int | None = MOST) -> str:
+    """Return a comparison as text for a terminal; what did not change is one line.
+
+    Of numbers and of arrays the `most` largest changes are shown, the largest first; None: all.
+    """
     lines = []
     for side in ("old", "new"):
         about = compared[side]
@@ -297,11 +305,32 @@ def comparison_text(compared: Mapping[str, Any]) -> str:
     lines += [f"  {what} {name}" for what, names in inputs.items() for name in names]
     moved = [r for r in compared["numbers"] if r["difference"] != 0]
     lines.append("numbers" if moved else "numbers  no change")
-    lines += [f"  {_number_line(r)}" for r in moved]
+    lines += _largest_first(moved, lambda r: _size(r["sigmas"]), _number_line, most)
     different = [r for r in compared["arrays"] if not r["same"]]
     lines.append("arrays" if different else "arrays  no change")
-    lines += [f"  {_array_line(r)}" for r in different]
+    lines += _largest_first(different, _array_size, _array_line, most)
     return "\n".join(lines)
+
+
+def _largest_first(
+    rows: list[Mapping[str, Any]],
+    size: Callable[[Mapping[str, Any]], float],
+    line: Callable[[Mapping[str, Any]], str],
+    most: int | None,
+) -> list[str]:
+    ordered = sorted(rows, key=size, reverse=True)
+    shown = ordered if most is None or len(ordered) <= most + 1 else ordered[:most]
+    more = len(ordered) - len(shown)
+    return [f"  {line(r)}" for r in shown] + ([f"  and {more} more, smaller ones; --all shows them"] if more else [])
+
+
+def _size(sigmas: float | None) -> float:
+    return -1.0 if sigmas is None else abs(sigmas)
+
+
+def _array_size(row: Mapping[str, Any]) -> float:
+    """Return how much an array changed, in standard errors; one that only one product has comes before all others."""
+    return np.inf if "only" in row or "dims" in row else _size(row["max_sigmas"])
 
 
 def _word(value: Any) -> str:

@@ -102,6 +102,11 @@ class Job:
         return threads_of(self.config.compute)
 
     @property
+    def profile(self) -> dict[str, Any]:
+        """What the instrument profile says, the config's overrides applied: not its name, for a file may be edited."""
+        return self.instrument.model_dump(mode="json", exclude={"name", "title"})
+
+    @property
     def roles(self) -> list[str]:
         """Usual roles of the patches from low to high x (explicit regions: in that order)."""
         beams = self.config.beams

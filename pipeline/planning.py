@@ -159,10 +159,21 @@ def plan_of_config(config: Config) -> dict[str, Any]:
         },
         coords={"delay": delay},
     )
-    given = "plan" in config.model_fields_set
     case = {"fluence": None, "energies": []} | _case(response, points, plan, None, per_train=plan.pulses_per_train)
-    basis = "plan section of the config" if given else "defaults of the plan section (the seed experiment)"
-    return {"source": f"config {config.dataset}", "basis": basis, "note": "", "cases": [case]}
+    return {"source": f"config {config.dataset}", "basis": _basis(plan), "note": "", "cases": [case]}
+
+
+def _basis(plan: Plan) -> str:
+    """Tell which numbers of a plan are the person's and which are those of the published experiment."""
+    own = ("delays", "trains", "pulses_per_train", "photons", "noise_ratio", "signal", "taus", "amplitudes")
+    given = [n for n in own if getattr(plan, n) != getattr(Plan(), n)]
+    if not given:
+        return (
+            "NOT YOUR NUMBERS: delays, shots, noise, signal and times are those of the published experiment; write your own "
+            "in the `plan` section of the config, or process a delay scan"
+        )
+    rest = [n for n in own if n not in given]
+    return f"plan section of the config ({', '.join(given)})" + (f"; {', '.join(rest)} as published" if rest else "")
 
 
 def _known(option: float | Measured | str, default: float) -> tuple[float, float]:

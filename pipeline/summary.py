@@ -49,6 +49,9 @@ def summarise(
     return {
         "schema_version": SCHEMA_VERSION,
         "dataset": config.dataset,
+        "instrument": {n: tree.attrs["instrument"][n] for n in ("name", "hash")}
+        if "instrument" in tree.attrs
+        else None,
         "kinetics": _kinetics(tree["kinetics"].to_dataset()),
         "alpha": [
             {
@@ -266,7 +269,10 @@ def _constants_under_peaks(tree: xr.DataTree) -> list[str]:
 
 def summary_text(summary: Mapping[str, Any]) -> str:
     """Return a summary as text for a terminal."""
-    lines = [f"{summary['dataset']}  {summary.get('version', '')}  {summary.get('created', '')}", ""]
+    lines = [f"{summary['dataset']}  {summary.get('version', '')}  {summary.get('created', '')}"]
+    if instrument := summary.get("instrument"):
+        lines.append(f"instrument profile {instrument['name']}, content {instrument['hash'][:8]}")
+    lines.append("")
     for fit in summary.get("kinetics", []):
         if all(p["value"] is None for p in fit["parameters"].values()):
             lines.append(f"kinetics at {fit['fluence']:g} mJ/cm²: no fit, no delay scan")

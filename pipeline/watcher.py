@@ -8,10 +8,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.drafting import classify
 from pipeline.io import raw_folder
 from pipeline.job import Job
 from pipeline.provenance import write_json
-from pipeline.survey import classify
 from pipeline.watching import Look, Memory, Processed, Seen, look
 
 __all__ = ["glance", "look_now", "remember"]

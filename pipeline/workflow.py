@@ -33,6 +33,7 @@ from pipeline.provenance import FileHashes, Identity, code_hash, code_version, d
 from pipeline.scans import bin_scans, resample_scans
 from pipeline.science.detector.reduce import subtract_intra_train_dark
 from pipeline.science.pulses.roles import assign_roles
+from pipeline.sources import check_sources
 from pipeline.summary import summarise
 from schemas.config.fits import DosColumn
 from schemas.datasets.stages import PULSES
@@ -113,6 +114,7 @@ def process(job: Job, *, progress: Progress | None = None) -> Place:
     TrxasError
         With one line that names the run, the source, the value and the way out.
     """
+    check_sources(job)
     inputs = {}
     for run in job.all_runs:
         try:
@@ -138,8 +140,9 @@ def process(job: Job, *, progress: Progress | None = None) -> Place:
 def inventory(job: Job, number: int) -> Identity:
     """Audit a run, and begin to hash the files of it that matter here; unchanged files are not read again."""
     run = _open(job, number)
+    # the summary shows it too, beside what became of the run
     for line in run.audit:
-        log.warning("run %d: %s", number, line)
+        log.info("run %d: %s", number, line)
     return Identity(lambda: _hash(job, run))
 
 
@@ -149,9 +152,7 @@ def _hash(job: Job, run: Run) -> str:
     wanted = {job_role.source for job_role in _roles(job)} | {run.index.source}
     files = [f for f in run.files.files if wanted & (f.control_sources | f.instrument_sources)]
     found = [hashes.of(Path(f.filename)) for f in files]
-    # what the profile says, not its name: a profile file may be edited
-    profile = job.instrument.model_dump(mode="json", exclude={"name", "title"})
-    key = digest({"files": found, "instrument": profile})
+    key = digest({"files": found, "instrument": job.profile})
     if not manifest.is_current(folder, "inventory", key):
         manifest.record(folder, "inventory", key, files=found, audit=run.audit, counts=run.counts)
     return key
@@ -423,6 +424,7 @@ def publish_product(job: Job) -> Place:
         "code_version": code_version(),
         "code_hash": code_hash(module for modules in _CODE.values() for module in modules),
         "config": job.config.model_dump_json(by_alias=True),
+        "instrument": {"name": job.instrument.name, "hash": digest(job.profile), "roles": job.profile},
         "inputs": {f"r{n:04d}": audit.get("files", []) for n, audit in audits.items()},
         "calibration": stages["calibration"]["key"],
         "environment": environment(),

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import ValidationError
 
+from schemas.keys import meant
 from schemas.strict import Strict
 
 __all__ = ["ROLES", "Instrument", "Role", "RoleOverride", "load_instrument", "profile_names"]
@@ -135,4 +136,8 @@ def load_instrument(name: str, base: Path | None = None) -> Instrument:
         raise ValueError(f"instrument: {name}: not valid YAML") from None
     except ValidationError as error:
         first = error.errors()[0]
-        raise ValueError(f"instrument: {name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        *parents, last = map(str, first["loc"])
+        text = first["msg"]
+        if first["type"] == "extra_forbidden":
+            text = f"unknown key{meant(Instrument, ''.join(f'{p}.' for p in parents), last)}"
+        raise ValueError(f"instrument: {name}: {'.'.join((*parents, last))}: {text}") from None

@@ -140,6 +140,15 @@ class RunSummary(Strict):
     """What the audit found, one line each."""
 
 
+class InstrumentSummary(Strict):
+    """The instrument profile, the config's overrides applied."""
+
+    name: str
+    """Name of the profile."""
+    hash: str
+    """Hash of what it says; the product's attribute `instrument` has the content."""
+
+
 class Summary(Strict):
     """summary.json: the numbers a person wants first."""
 
@@ -153,6 +162,8 @@ class Summary(Strict):
     """When it was published, UTC."""
     product_hash: str
     """Hash of all arrays."""
+    instrument: InstrumentSummary | None = None
+    """Where the sources were looked up; null in older products."""
     kinetics: list[KineticsSummary]
     """Kinetic fit, one entry per fluence."""
     alpha: list[AlphaSummary]

@@ -7,19 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from schemas.config import Config
+from schemas.config import Config, Sources
+from schemas.keys import meant
 
-__all__ = ["describe_error", "load_config", "override", "parse_config"]
+__all__ = ["assigned", "describe_error", "load_config", "override", "parse_config", "parse_sources"]
 
 
-def describe_error(error: ValidationError) -> str:
-    """Return one line that names the key at fault, the value and what was expected."""
+def describe_error(error: ValidationError, model: type[BaseModel], *above: str) -> str:
+    """Return one line that names the key of the model at fault, the value and what was expected.
+
+    `above` are the keys above what was validated.
+    """
     first = min(error.errors(), key=_relevance)
-    key = ".".join(str(p) for p in first["loc"] if not _is_branch(str(p)))
+    *between, last = first["loc"] or ("",)
+    parts = [*above, *(p for p in between if not _is_branch(str(p)))]
+    if first["type"] == "extra_forbidden" or not _is_branch(str(last)):
+        parts.append(last)
+    key = ".".join(map(str, parts))
     if first["type"] == "extra_forbidden":
-        return f"{key}: unknown key"
+        parents = "".join("[]" if isinstance(p, int) else f".{p}" for p in parts[:-1]).removeprefix(".")
+        return f"{key}: unknown key{meant(model, f'{parents}.' if parents else '', str(parts[-1]))}"
     if first["type"] == "missing":
         return f"{key}: missing"
     text = first["msg"].removeprefix("Value error, ")
@@ -29,7 +38,12 @@ def describe_error(error: ValidationError) -> str:
 
 def _is_branch(part: str) -> bool:
     # names of union branches, which pydantic puts into locations
-    return part in ("regions", "search", "word", "auto") or part.startswith(("list[", "function-", "constrained"))
+    words = ("regions", "search", "word", "auto", "[key]", "str", "float", "int", "bool", "")
+    return (
+        part in words
+        or part[:1].isupper()
+        or part.startswith(("list[", "tuple[", "literal[", "function-", "constrained"))
+    )
 
 
 def _relevance(item: Any) -> tuple[int, int]:
@@ -44,7 +58,15 @@ def parse_config(data: Any) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise ValueError(describe_error(error)) from None
+        raise ValueError(describe_error(error, Config)) from None
+
+
+def parse_sources(data: Any) -> Sources:
+    """Validate overrides of a profile's sources; raises ValueError with one line that names the key."""
+    try:
+        return TypeAdapter(Sources).validate_python(data)
+    except ValidationError as error:
+        raise ValueError(describe_error(error, Config, "sources")) from None
 
 
 def load_config(path: str | Path) -> Config:
@@ -66,7 +88,11 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
 
     Raises ValueError naming the key for an unknown key or a value that does not fit.
     """
-    data = config.model_dump(mode="json", by_alias=True)
+    return parse_config(assigned(config.model_dump(mode="json", by_alias=True), assignments))
+
+
+def assigned(data: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """Return nested mappings with `key=value` changes made in them; raises ValueError for what is no such change."""
     for item in assignments:
         key, equals, text = item.partition("=")
         if not equals or not key.strip():
@@ -82,4 +108,4 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
             node[last] = yaml.safe_load(text)
         except yaml.YAMLError:
             raise ValueError(f"--set {item}: {text!r} is not a YAML value") from None
-    return parse_config(data)
+    return data

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from schemas.config import Config
 from schemas.datasets.spec import DatasetSpec, Variable
 from schemas.datasets.stages import FRAMES, PULSES
+from schemas.keys import fields
 from schemas.products import GROUPS, ROOT_ATTRIBUTES, SCHEMA_VERSION, Pointer, Summary
 
 __all__ = ["config_page", "product_page"]
@@ -35,7 +36,7 @@ def config_page() -> str:
         "| key | type | default | meaning |",
         "|---|---|---|---|",
     ]
-    lines += [_row(f"`{key}`", kind, default, text) for key, kind, default, text in _keys(Config, "")]
+    lines += [_row(f"`{key}`", kind, default, text) for key, kind, default, text in _keys(Config)]
     return "\n".join(lines) + "\n"
 
 
@@ -54,7 +55,7 @@ def product_page() -> str:
     ]
     for name, spec in GROUPS.items():
         lines += ["", f"## /{name}", *_tables(spec)]
-    lines += ["", "## summary.json", "", *_model(Summary, ""), "", "## latest.json", "", *_model(Pointer, "")]
+    lines += ["", "## summary.json", "", *_model(Summary), "", "## latest.json", "", *_model(Pointer)]
     lines += ["", "# Working stores", "", "Beside the products, per run: `runs/rNNNN/frames.zarr` and `pulses.zarr`."]
     for spec in (FRAMES, PULSES):
         lines += ["", f"## {spec.name}.zarr", *_tables(spec)]
@@ -81,9 +82,9 @@ def _variable(name: str, variable: Variable) -> str:
     return _row(names, ", ".join(variable.dims) or "–", unit, variable.kind, text)
 
 
-def _model(model: type[BaseModel], key: str) -> Iterator[str]:
+def _model(model: type[BaseModel]) -> Iterator[str]:
     yield from ("| key | type | meaning |", "|---|---|---|")
-    for name, kind, _, text in _keys(model, key):
+    for name, kind, _, text in _keys(model):
         yield _row(f"`{name}`", kind, text)
 
 
@@ -94,24 +95,10 @@ def _row(*cells: str) -> str:
 # --- config ----------------------------------------------------------------------------------------------------------
 
 
-def _keys(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:
-    """Yield key, type, default and meaning of every field, those of nested models below their own."""
-    for name, field in model.model_fields.items():
-        key = f"{prefix}{field.alias or name}"
+def _keys(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield key, type, default and meaning of every field."""
+    for key, field in fields(model):
         yield key, _limits(_type(field.annotation), field.metadata), _default(field), _text(field.description)
-        for nested, suffix in _models(field.annotation, ""):
-            yield from _keys(nested, f"{key}{suffix}.")
-
-
-def _models(annotation: Any, suffix: str) -> Iterator[tuple[type[BaseModel], str]]:
-    """Yield the models that a type may hold, with what stands between its key and theirs."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation, suffix
-        return
-    origin = get_origin(annotation)
-    for argument in get_args(annotation) if origin is not Literal else ():
-        inner = suffix + ("[]" if origin is list else ".<name>" if origin is dict else "")
-        yield from _models(argument, inner)
 
 
 def _type(annotation: Any) -> str:

@@ -25,7 +25,7 @@ class Common:
     log_level: Level = "WARNING"
     "How much is logged on stderr."
     progress: bool = True
-    "Show progress bars."
+    "Show progress: bars on a terminal, a line per run and stage elsewhere."
 
     def start(self) -> None:
         """Set up logging and Prefect's environment."""

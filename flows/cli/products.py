@@ -19,6 +19,7 @@ def show(
     other: str | None = None,
     *,
     against: str | None = None,
+    everything: Annotated[bool, Parameter(name="--all", negative="")] = False,
     as_json: Json = False,
     common: Common = COMMON,
 ) -> None:
@@ -30,12 +31,20 @@ def show(
         A second one: what changed from the first to this.
     against
         The same the other way round: what changed from this one to PRODUCT. A bare name (v0001) is a version beside PRODUCT.
+    everything
+        Of two versions: every change, not the largest ones only.
     """
     common.start()
     if other is not None and against is not None:
         raise ConfigError("--against: two products are named already")
     if other is not None or against is not None:
-        _print_comparison(*((against, product) if other is None else (product, other)), as_json=as_json)
+        from pipeline.comparing import compare_versions, comparison_text
+
+        compared = compare_versions(*((str(against), product) if other is None else (product, other)))
+        if as_json:
+            print(json.dumps(compared, indent=1, ensure_ascii=False))
+        else:
+            print(comparison_text(compared, **({"most": None} if everything else {})))
         return
     from pipeline.io import publish
 
@@ -125,10 +134,3 @@ def print_summary(where: str) -> None:
             f"{version}: summary.json lacks {error}; `trxas validate` lists every fault, processing again writes it anew"
         ) from None
     print(f"product  {version / 'product.zarr'}{publish.age(version)}\nfigures  {version / 'figures'}")
-
-
-def _print_comparison(old: str | None, new: str | None, *, as_json: bool) -> None:
-    from pipeline.comparing import compare_versions, comparison_text
-
-    compared = compare_versions(str(old), str(new))
-    print(json.dumps(compared, indent=1, ensure_ascii=False) if as_json else comparison_text(compared))

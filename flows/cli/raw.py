@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.cli.options import COMMON, Common, Json, Profile
+from flows.cli.options import COMMON, Changes, Common, Json, Profile
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,9 +43,12 @@ def init(
     *,
     output: Annotated[Path, Parameter(name=["-o", "--output"])] = Path("config.yaml"),
     instrument: Profile = "scs-dssc-boz",
+    changes: Changes = [],
     common: Common = COMMON,
 ) -> None:
     """Inspect every run of a folder, classify it, and write a config to edit.
+
+    Energy and stage that the profile knows under other names are sought among what moved.
 
     Parameters
     ----------
@@ -55,14 +58,15 @@ def init(
         Config file to write; an existing one is not overwritten.
     """
     common.start()
-    from pipeline.survey import classify, config_text
+    from pipeline.drafting import check_folder, draft
 
+    check_folder(raw_dir)
     if output.exists():
-        raise ConfigError(f"{output} exists; name another file with -o")
-    if not raw_dir.is_dir():
-        raise ConfigError(f"{raw_dir} is not a folder")
-    found, overrides = classify(raw_dir, _instrument(instrument))
-    output.write_text(config_text(raw_dir.resolve(), found, overrides, instrument=instrument), encoding="utf-8")
+        raise ConfigError(f"{output} exists and is kept; write to another file with -o FILE, or remove it first")
+    if not output.parent.is_dir():
+        raise ConfigError(f"-o {output}: {output.parent} is not a folder")
+    found, text = draft(raw_dir, instrument, changes)
+    output.write_text(text, encoding="utf-8")
     for run in found:
         print(f"run {run['run']:4d}  {run['kind']}")
     print(output)

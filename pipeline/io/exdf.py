@@ -60,6 +60,19 @@ class RunFiles:
         """Yield the files that hold a source, by sequence."""
         return (f for f in self.files if source in f.control_sources or source in f.instrument_sources)
 
+    def keys(self, source: str) -> dict[str, tuple[int, ...]]:
+        """Return the keys of a source with the shape of one entry; control keys by their value, without `.value`."""
+        found: dict[str, tuple[int, ...]] = {}
+        for file in self.with_source(source):
+            control = source in file.control_sources
+            for key in sorted(file.get_keys(source)):
+                if control and not key.endswith(".value"):
+                    continue
+                dataset = file.file.get(f"{'CONTROL' if control else 'INSTRUMENT'}/{source}/{key.replace('.', '/')}")
+                if dataset is not None:
+                    found.setdefault(key.removesuffix(".value") if control else key, tuple(dataset.shape[1:]))
+        return found
+
     def sequences(self, source: str) -> set[int]:
         """Return the sequence numbers of a source's files."""
         return {int(f.sequence or 0) for f in self.with_source(source)}
@@ -152,6 +165,11 @@ def open_files(path: Path) -> RunFiles:
             problems.append(f"{name.name}: cannot be read ({str(error).splitlines()[0]})")
     run = _run_number(path, raw)
     if not files:
+        if not raw and (there := run_numbers(path)):
+            raise DataError(
+                f"{path} holds runs ({', '.join(map(str, there[:20]))}{', …' if len(there) > 20 else ''}), it is none itself; "
+                f"name one, e.g. {path / f'r{there[0]:04d}'}"
+            )
         reason = f"none of its {len(raw)} files can be read" if raw else "it holds no .h5 files"
         raise DataError(f"run {run}: {path}: {reason}")
     files.sort(key=lambda f: (int(f.sequence or 0), f.filename))

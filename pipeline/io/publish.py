@@ -31,6 +31,8 @@ from schemas.products import SCHEMA_VERSION, Pointer, Summary, product_faults, s
 __all__ = ["age", "check", "datasets", "latest", "publish", "read_summary", "resolve", "versions"]
 
 _VERSION = re.compile(r"v(\d{4,})")
+_LISTED = 8
+"""Versions that a message names, the newest ones."""
 PATIENCE = 50
 """Attempts to make a number one's own; publishers that meet step back for a random time, so two are few."""
 
@@ -97,6 +99,10 @@ def resolve(where: Place | str) -> Place:
             return only
     if there:
         raise ProductError(f"{path}: holds several datasets ({', '.join(p.name for p in there)}); name one of them")
+    if _number(path) and (others := versions(path.parent)):
+        named = ", ".join(v.name for v in others[-_LISTED:])
+        earlier = f"{len(others) - _LISTED} earlier, " if len(others) > _LISTED else ""
+        raise ProductError(f"{path}: no such version; there: {earlier}{named}")
     raise ProductError(f"{path}: no product there; run `trxas process` first")
 
 

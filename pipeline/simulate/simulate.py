@@ -40,7 +40,7 @@ def load_scenario(path: str | Path) -> Scenario:
     try:
         return Scenario.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {describe_error(error)}") from None
+        raise ConfigError(f"{path}: {describe_error(error, Scenario)}") from None
 
 
 def simulate_scenario(

@@ -19,7 +19,7 @@ from schemas.config.runs import DelayScanRun, EnergyScanRun, Fluence, Runs
 from schemas.instrument import RoleOverride
 from schemas.strict import Strict
 
-__all__ = ["Config", "to_json_schema"]
+__all__ = ["Config", "Sources", "to_json_schema"]
 
 
 class Watch(Strict):
@@ -56,6 +56,12 @@ class Proposal(Strict):
     """Proposal number, opened by extra-data."""
 
 
+Sources = dict[
+    Literal["frames", "energy", "delay_stage", "trigger", "arrival", "intensity", "bunch_pattern"],
+    RoleOverride | str | None,
+]
+
+
 class Config(Strict):
     """A dataset to process."""
 
@@ -67,10 +73,7 @@ class Config(Strict):
     """Folder of rNNNN runs, relative to the config file, or {proposal: N} at the facility."""
     instrument: str = "scs-dssc-boz"
     """Name of an instrument profile, or the path of a profile file."""
-    sources: dict[
-        Literal["frames", "energy", "delay_stage", "trigger", "arrival", "intensity", "bunch_pattern"],
-        RoleOverride | str | None,
-    ] = Field(default={})
+    sources: Sources = Field(default={})
     """Overrides of the profile, by role: {source, key, unit, …}, a source name, or null to leave a role out."""
     runs: Runs
     """Which run is what."""

@@ -1,6 +1,7 @@
 """Damaged and irregular data through the whole line: what is reported, and what the rest still gives."""
 
 import json
+import re
 import shutil
 
 import h5py
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.io import publish
 from pipeline.job import load_job
+from pipeline.sources import check_sources
 from pipeline.workflow import process
 from tests.command import trxas
 
@@ -108,6 +110,7 @@ def test_a_broken_calibration_run_ends_it_with_one_line(tiny, tmp_path):
         (["--set", "kinetics.power=3"], 2, "kinetics.power"),
         (["--set", "runs.dark=77"], 1, "run 77: no folder r0077"),
         (["--set", "sources.frames.module=4"], 1, "modules there: 15"),
+        (["--set", "sources.energy=SA3_XTD10_MONO/MDL/PHOTON_ENERG"], 2, "alike: SA3_XTD10_MONO/MDL/PHOTON_ENERGY;"),
         (["--set", "detector.nonlinearity=missing.txt"], 2, "detector.nonlinearity: no file"),
         (["--set", "energy.bins=[700,701]", "delay.bin=[900,901]"], 1, "no pulse of the energy scans falls into a bin"),
     ],
@@ -118,4 +121,27 @@ def test_errors_are_one_line_and_name_the_way_out(tiny, tmp_path, prefect_home, 
     lines = [line for line in done.stderr.splitlines() if line.startswith("trxas:")]
     assert len(lines) == 1
     assert text in lines[0]
+    assert "Warning" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_sources_that_no_scan_holds_are_refused_and_others_are_not(tiny):
+    def job(*changes):
+        return load_job(tiny.out / "config.yaml", None, changes)
+
+    check_sources(job())
+    for change, text in (
+        (
+            "sources.delay_stage.key=actualPositon",
+            "run 3: SCS_ILH_LAS/MOTOR/LT3 has no key actualPositon; it has actualPosition",
+        ),
+        ("sources.arrival=SOMEWHERE", "sources.arrival: run 3: no source SOMEWHERE in the run; none of its 7"),
+        ("sources.energy=SA3_MONO/MDL/PHOTON_ENERGY", "alike: SA3_XTD10_MONO/MDL/PHOTON_ENERGY;"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(text)):
+            check_sources(job(change))
+    # what the config gives by hand need not be recorded
+    alone = "runs={dark: 1, flat_field: 2, delay_scans: [{run: 6, fluence: 32.0, energy: 528.2}]}"
+    check_sources(job(alone, "instrument=scs-dssc-boz"))
+    with pytest.raises(ConfigError, match=r"sources\.energy: run 6"):
+        check_sources(job(alone.replace(", energy: 528.2", ""), "sources.energy=NOWHERE"))

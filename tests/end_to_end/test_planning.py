@@ -38,13 +38,13 @@ def test_a_config_from_init_can_be_planned(plan, tiny, tmp_path):
         main(["init", str(tiny.out / "raw"), "-o", str(tmp_path / "c.yaml")])
     code, out, _ = plan(tmp_path / "c.yaml")
     assert code == 0
-    assert "defaults of the plan section" in out
+    assert "NOT YOUR NUMBERS" in out
     assert "there is no product" in out
     assert all(f"tau{i} = " in out for i in (1, 2, 3))
     code, out, _ = plan(tmp_path / "c.yaml", "--json", "--set", "plan.trains=40", "plan.target=0.1")
     assert code == 0
     found = json.loads(out)
-    assert found["basis"] == "plan section of the config"
+    assert found["basis"].startswith("plan section of the config (trains); delays, ")
     assert found["cases"][0]["target"] == 0.1
     code, _, err = plan(tmp_path / "c.yaml", "--set", "plan.trains=0")
     assert (code, len(err.splitlines())) == (2, 1)

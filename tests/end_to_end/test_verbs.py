@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import xarray as xr
 import zarr
 
 from flows.cli import main
@@ -37,7 +38,11 @@ def test_show_prints_the_numbers_and_json_matches_its_schema(run, product):
     assert "α" in out
     code, out, _ = run("show", product, "--json")
     assert code == 0
-    assert Summary.model_validate_json(out).dataset == "tiny"
+    summary = Summary.model_validate_json(out)
+    assert summary.dataset == "tiny"
+    profile = xr.open_datatree(product / "product.zarr").attrs["instrument"]
+    assert (summary.instrument.name, summary.instrument.hash) == ("scs-dssc-boz", profile["hash"])
+    assert profile["roles"]["energy"]["source"] == "SA3_XTD10_MONO/MDL/PHOTON_ENERGY"
 
 
 def test_validate_names_each_fault(run, product, tmp_path):
@@ -60,11 +65,17 @@ def test_inspect_tells_what_moved(run, tiny):
     code, out, _ = run("inspect", tiny.out / "raw" / "r0003")
     assert code == 0
     assert "PHOTON_ENERGY actualEnergy: 526" in out
-    assert "LT3" not in out
+    assert not any("LT3" in line for line in out.splitlines() if "moved" in line)
+    assert "control    SCS_ILH_LAS/MOTOR/LT3: actualPosition" in out
+    assert "instrument SCS_BLU_XGM/XGM/DOOCS:output: data.intensitySa3TD [1000]" in out
     report = json.loads(run("inspect", tiny.out / "raw" / "r0006", "--json")[1])
     assert report["detector"]["frames"] == tiny.run(6)["n_frames"]
     assert list(report["moved"]) == ["SCS_ILH_LAS/MOTOR/LT3 actualPosition"]
     assert run("inspect", tiny.out / "nothing")[0] == 1
+    code, _, err = run("inspect", tiny.out / "raw")
+    assert code == 1
+    assert "holds runs (1, 2, 3, 4, 5, 6)" in err
+    assert "raw/r0001" in err
 
 
 def test_init_writes_a_config_that_can_be_processed(run, tiny, faults, tmp_path):
@@ -75,8 +86,33 @@ def test_init_writes_a_config_that_can_be_processed(run, tiny, faults, tmp_path)
     config = load_config(tmp_path / "c.yaml")
     assert (config.runs.dark, config.runs.flat_field) == (1, 2)
     assert [s.run for s in config.runs.delay_scans] == [6]
-    assert run("init", tiny.out / "raw", "-o", tmp_path / "c.yaml")[0] == 2
-    assert run("init", faults.out / "raw", "-o", tmp_path / "other.yaml")[0] in (0, 1)
+    # the folder is looked at before the file
+    assert "kept" in run("init", tiny.out / "raw", "-o", tmp_path / "c.yaml")[2]
+    assert "is not a folder" in run("init", tmp_path / "nowhere", "-o", tmp_path / "c.yaml")[2]
+    assert "itself is a run" in run("init", tiny.out / "raw" / "r0001", "-o", tmp_path / "d.yaml")[2]
+
+
+def test_init_finds_sources_of_other_names_and_takes_changes(run, faults, tmp_path):
+    """The config that the simulator wrote knows the names; `init` is told nothing."""
+    known = load_config(faults.out / "config.yaml")
+    assert run("init", faults.out / "raw", "-o", tmp_path / "c.yaml")[0] == 0
+    found = load_config(tmp_path / "c.yaml")
+    assert found.sources["energy"].source == known.sources["energy"].source
+    stage = found.sources["delay_stage"]
+    assert (stage.source, stage.key) == (known.sources["delay_stage"].source, known.sources["delay_stage"].key)
+    assert [s.run for s in found.runs.delay_scans] == [24]
+    assert known.sources["arrival"].source in (tmp_path / "c.yaml").read_text()
+    arrival = f"sources.arrival={{source: '{known.sources['arrival'].source}'}}"
+    changes = ("dataset=mine", arrival, "delay.t0=80.5", "kinetics.power=1")
+    assert run("init", faults.out / "raw", "-o", tmp_path / "d.yaml", "--set", *changes)[0] == 0
+    changed = load_config(tmp_path / "d.yaml")
+    assert changed.sources == {**found.sources, "arrival": changed.sources["arrival"]}
+    assert changed.sources["arrival"].source == known.sources["arrival"].source
+    assert (changed.dataset, changed.delay.t0, changed.kinetics.power) == ("mine", 80.5, 1)
+    assert changed.runs == found.runs
+    code, _, err = run("init", faults.out / "raw", "-o", tmp_path / "e.yaml", "--set", "sources.energy.sorce=x")
+    assert (code, err) == (2, "trxas: sources.energy.sorce: unknown key; did you mean source?\n")
+    assert not (tmp_path / "e.yaml").exists()
 
 
 @pytest.mark.parametrize(("name", "file"), [("csv", "spectra.csv"), ("xdi", "f16_t4.8ps.xdi"), ("nexus", "tiny.nxs")])
@@ -106,6 +142,9 @@ def test_show_compares_two_versions(run, product, tmp_path):
     assert {r["name"].split()[0] for r in compared["numbers"] if r["difference"]} >= {"tau1", "tau2", "tau3"}
     assert run("show", product, copied, "--against", copied)[0] == 2
     assert run("show", product, tmp_path / "nothing")[0] == 1
+    code, _, err = run("show", copied, "--against", "v0009")
+    assert code == 1
+    assert "v0009: no such version; there: v0001, v0002" in err
 
 
 def test_an_older_product_opens_and_says_its_version(run, product, tmp_path):

@@ -134,7 +134,7 @@ def test_failure_is_the_one_line_in_the_state(api, broken, tmp_path):
     state = process(str(broken), str(tmp_path), ["kinetics.powr=1"], return_state=True)
     run, _ = of_run(api, state)
     assert run.state.is_failed()
-    assert run.state.message == "kinetics.powr: unknown key"
+    assert run.state.message == "kinetics.powr: unknown key; did you mean power?"
     with pytest.raises(ConfigError, match=r"kinetics\.powr"):
         process(str(broken), str(tmp_path), ["kinetics.powr=1"])
 

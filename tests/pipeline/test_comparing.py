@@ -130,3 +130,20 @@ def test_points_match_one_to_one_and_only_where_near(old, new):
     if steps:
         assert set(old) & set(new) <= set(a[i].astype(int).tolist())
         assert np.all(np.abs(a[i] - b[j]) <= 0.1 * min(steps) + 1e-12)
+
+
+@given(st.lists(st.floats(0.1, 100), min_size=17, max_size=40))
+def test_the_largest_changes_are_shown_first_and_the_rest_is_counted(sizes):
+    compared = compare(product(), product())
+    row = {"group": "spectra", "points": 4, "points_old": 4, "points_new": 4, "unit": "1", "same": False}
+    compared["arrays"] = [
+        row | {"variable": f"v{i}", "max_difference": 1.0, "max_sigmas": s, "n_different": 4}
+        for i, s in enumerate(sizes)
+    ]
+    lines = comparison_text(compared).splitlines()
+    start = lines.index("arrays") + 1
+    shown = [line.split(":")[0] for line in lines[start:-1]]
+    ranked = [f"  /spectra/v{i}" for i in np.argsort(-np.array(sizes), kind="stable")]
+    assert shown == ranked[:15]
+    assert lines[-1] == f"  and {len(sizes) - 15} more, smaller ones; --all shows them"
+    assert len(comparison_text(compared, most=None).splitlines()) == start + len(sizes)

@@ -49,7 +49,15 @@ def test_the_contracts_example_is_valid_and_survives_a_round_trip():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"colour": 1}, "colour: unknown key"),
+        ({"colour": 1}, "colour: unknown key$"),
+        ({"kinetic": {}}, "kinetic: unknown key; did you mean kinetics\\?"),
+        ({"t0": 1}, "t0: unknown key; did you mean delay.t0\\?"),
+        ({"Delay": {"t0": 1}}, "Delay: unknown key; did you mean delay\\?"),
+        (
+            {"runs": {"dark": 1, "delay_scans": [{"run": 3, "flunce": 8}]}},
+            "runs.delay_scans.0.flunce: unknown key; did you mean fluence",
+        ),
+        ({"sources": {"energy": {"kay": "x"}}}, "sources.energy.kay: unknown key; did you mean key"),
         ({"runs": {"dark": 1}}, "list at least one run"),
         ({"runs": {"dark": 1, "energy_scans": [{"run": 1, "fluence": 8}]}}, "run 1 is both a calibration and a scan"),
         ({"runs": {"dark": 1, "energy_scans": [{"run": 3}]}}, "runs.energy_scans.0.fluence: missing"),

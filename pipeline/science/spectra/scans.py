@@ -341,7 +341,8 @@ def group_scans(runs: Sequence[xr.Dataset]) -> list[list[xr.Dataset]]:
 
 
 def _energy(run: xr.Dataset) -> float:
-    return float(np.nanmedian(run["energy"].values))
+    known = run["energy"].values[np.isfinite(run["energy"].values)]
+    return float(np.median(known)) if len(known) else np.nan
 
 
 def _cells(run: xr.Dataset, energy_bin: np.ndarray, delay_bin: np.ndarray, n_energy: int) -> np.ndarray:
