@@ -15,10 +15,18 @@ from pipeline.errors import TrxasError
 
 __all__ = ["app", "main"]
 
+
+def _version() -> str:
+    from pipeline.provenance import code_version
+
+    return code_version()
+
+
 app = App(
     name="trxas",
     help="From raw European XFEL detector frames of a pump-probe absorption experiment to physics.",
     help_format="plaintext",
+    version=_version,
     version_flags=["--version"],
 )
 

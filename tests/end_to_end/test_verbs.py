@@ -9,6 +9,7 @@ import zarr
 
 from flows.cli import main
 from pipeline.io import publish
+from pipeline.provenance import code_version
 from schemas.products import GROUPS, Summary
 from schemas.reading import load_config
 
@@ -59,6 +60,10 @@ def test_validate_names_each_fault(run, product, tmp_path):
     assert "peaks/position: units 'meV' found, 'eV' expected" in err
     assert "summary.json: dataset" in err
     assert run("validate", product)[0] == 0
+
+
+def test_the_version_is_that_of_the_products(run):
+    assert run("--version") == (0, f"{code_version()}\n", "")
 
 
 def test_inspect_tells_what_moved(run, tiny):
