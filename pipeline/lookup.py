@@ -137,7 +137,14 @@ class Interval:
     ci68: tuple[float | None, float | None]
     ci95: tuple[float | None, float | None]
     determined: bool
+    described: bool
+    """False: the model does not describe the data, and the interval would hold only if it did."""
     verdict: str
+
+    @property
+    def instead_of_value(self) -> str:
+        """What stands where the value would."""
+        return "not determined" if self.described else "the model does not fit"
 
 
 def intervals(kinetics: Sequence[Mapping[str, Any]]) -> list[Interval]:
@@ -151,5 +158,6 @@ def intervals(kinetics: Sequence[Mapping[str, Any]]) -> list[Interval]:
             known = bool(p["identifiable"]) and p["value"] is not None
             ends68, ends95 = (p["ci68"][0], p["ci68"][1]), (p["ci95"][0], p["ci95"][1])
             value, stderr = (p["value"], p["stderr"]) if known else (None, None)
-            found.append(Interval(name, fit["fluence"], value, stderr, ends68, ends95, known, p["verdict"]))
+            fits = fit.get("describes_data") is not False
+            found.append(Interval(name, fit["fluence"], value, stderr, ends68, ends95, known, fits, p["verdict"]))
     return found

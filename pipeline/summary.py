@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import chi2
 
+from pipeline.science.kinetics.intervals import describes
 from pipeline.science.quality.runs import BLUR, EARLY, SETTLED
 from schemas.config import Config
 from schemas.config.runs import DelayScanRun
@@ -98,8 +99,23 @@ def _kinetics(kinetics: xr.Dataset) -> list[dict[str, Any]]:
                 **{n: _number(one[n]) for n in ("value_without_prior", "bootstrap_stderr") if n in one},
                 "verdict": own[0] if own else ("" if np.isfinite(one["value"]) else f"{name}: no fit at this fluence"),
             }
-        result.append({"fluence": fluence, "parameters": parameters, "redchi": _number(fit["redchi"])})
+        described = _described(fit)
+        result.append(
+            {
+                "fluence": fluence,
+                "parameters": parameters,
+                "redchi": _number(fit["redchi"]),
+                "describes_data": described,
+            }
+        )
     return result
+
+
+def _described(fit: xr.Dataset) -> bool | None:
+    """Whether the model describes the data of one fluence; None where there is no fit or an older product says no χ²."""
+    if not {"chi2", "dof"} <= set(fit.data_vars) or not float(fit["dof"]) > 0:
+        return None
+    return describes(float(fit["chi2"]), float(fit["dof"]))
 
 
 def _peaks(peaks: xr.Dataset) -> list[dict[str, Any]]:
@@ -188,7 +204,7 @@ def _fit_warnings(tree: xr.DataTree) -> list[str]:
     for fluence in kinetics["fluence"].values.tolist():
         fit = kinetics.sel(fluence=fluence)
         points = float(fit["dof"]) if "dof" in fit else np.nan
-        if points > 0 and chi2.sf(float(fit["redchi"]) * points, points) < CHANCE:
+        if _described(fit) is False:
             found.append(
                 f"kinetics at {fluence:g} mJ/cm²: the model does not describe the data (χ²/dof {float(fit['redchi']):.2f})"
             )
@@ -278,7 +294,9 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             lines.append(f"kinetics at {fit['fluence']:g} mJ/cm²: no fit, no delay scan")
             continue
         lines.append(
-            f"kinetics at {fit['fluence']:g} mJ/cm²" + (f"   χ²/dof {fit['redchi']:.2f}" if fit["redchi"] else "")
+            f"kinetics at {fit['fluence']:g} mJ/cm²"
+            + (f"   χ²/dof {fit['redchi']:.2f}" if fit["redchi"] else "")
+            + ("   the model does not describe the data" if fit.get("describes_data") is False else "")
         )
         for name, p in fit["parameters"].items():
             if p["value"] is None:

@@ -91,6 +91,8 @@ class KineticsSummary(Strict):
     """By name: t_d, irf_sigma, tau1, tau2, tau3."""
     redchi: float | None
     """χ² per degree of freedom."""
+    describes_data: bool | None = None
+    """Whether chance allows this χ² (probability above 1 in 1000); false: no time is identifiable; null: no fit."""
 
 
 class AlphaSummary(Strict):

@@ -97,7 +97,7 @@ def taus(found: Sequence[Interval], redchi: Mapping[float, float | None]) -> str
         value = (
             f"<b>{plus_minus(one.value, one.stderr)} ps</b>"
             if one.determined and one.value is not None
-            else "<b class='bad'>not determined</b>"
+            else f"<b class='bad'>{one.instead_of_value}</b>"
         )
         rows.append(
             f"<tr><td>{_TAU[one.name]}</td><td>{one.fluence:g}</td><td>{value}</td>"

@@ -293,11 +293,11 @@ def interval_plot(found: Sequence[Interval], fluences: Sequence[float], style: S
     plot.xaxis[0].formatter = bk.NumeralTickFormatter(format="0.[000]")
     known = [(row, one) for row, one in zip(rows[::-1], found, strict=True) if one.value is not None]
     plot.scatter([one.value for _, one in known], [row for row, _ in known], size=8, color=style.text)
-    unknown = [row for row, one in zip(rows[::-1], found, strict=True) if not one.determined]
+    unknown = [(row, one.instead_of_value) for row, one in zip(rows[::-1], found, strict=True) if not one.determined]
     plot.text(
         [low * 1.05] * len(unknown),
-        unknown,
-        ["not determined"] * len(unknown),
+        [row for row, _ in unknown],
+        [words for _, words in unknown],
         text_color=style.series[1],
         text_font_size="11px",
         y_offset=-7,

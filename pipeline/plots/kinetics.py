@@ -115,7 +115,7 @@ def _draw_intervals(axes: Axes, found: Sequence[Interval], colours: Mapping[floa
 
 def _words(one: Interval) -> str:
     if one.value is None:
-        return "not determined"
+        return one.instead_of_value
     if not one.stderr:
         return f"{one.value:.3g} ps"
     digits = max(0, int(np.ceil(1 - np.log10(one.stderr)))) if one.stderr < 10 else 0

@@ -1,5 +1,6 @@
 """Which traces the product's kinetics are fitted to, and what is said about them."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.fits.kinetics import _needs_rise, fit_all_kinetics
+from pipeline.lookup import intervals
 from pipeline.science import forward
 from pipeline.science.spectra.resampling import Replicates
 from pipeline.simulate import load_scenario
 from pipeline.simulate.plan import build_model
+from pipeline.summary import _kinetics, summary_text
 from schemas.config import Config
 from schemas.datasets.fits import COMPONENTS, KINETICS
 
@@ -64,12 +67,28 @@ def test_energies_that_do_not_follow_the_shared_times_are_left_out_with_a_warnin
     assert (components["n_components"][0] > 1) == alone
 
 
-def test_without_a_delay_scan_the_doubt_is_in_the_verdict():
-    spectra, scan = data(shift=-0.2, noise=2e-5)
+@pytest.mark.parametrize(("shift", "noise", "doubt"), [(-0.2, 2e-5, True), (-0.2, 5e-5, True), (0.0, 5e-5, False)])
+def test_a_time_that_chi_square_contradicts_is_nowhere_shown_as_a_value(shift, noise, doubt):
+    """A line that moves makes tau2 sharp and wrong: without a delay scan nothing but the misfit tells."""
+    spectra, scan = data(shift=shift, noise=noise)
     kinetics, _, warnings = fitted(spectra, scan.isel(scan=[]))
-    assert kinetics["redchi"][0] > 2
-    assert "the form does not describe the data" in kinetics.attrs["verdicts"]
+    taus = kinetics.sel(fluence=8.0, parameter=["tau1", "tau2", "tau3"])
+    far = np.abs(taus["value"] - [0.15, 0.24, 1.5]) > 2 * taus["stderr"]
+    assert bool(far.any()) is doubt
+    assert bool((kinetics["redchi"] > 1.4).all()) is doubt
+    assert taus["identifiable"].any() == (not doubt)
     assert not any("fitted alone" in w for w in warnings)
+    verdicts = json.loads(kinetics.attrs["verdicts"])["8"]
+    assert all(("is not known: the model does not describe the data (χ²/dof" in v) is doubt for v in verdicts)
+    summary = _kinetics(kinetics)
+    assert summary[0]["describes_data"] is not doubt
+    shown = intervals(summary)
+    if doubt:
+        assert [one.value for one in shown] == [None] * 3
+        assert {one.instead_of_value for one in shown} == {"the model does not fit"}
+        text = summary_text({"dataset": "x", "kinetics": summary})
+        assert "the model does not describe the data" in text.splitlines()[2]
+        assert all("±" not in line for line in text.splitlines() if line.strip().startswith("tau"))
 
 
 def test_bootstraps_and_single_energies_on_request():

@@ -27,6 +27,7 @@ __all__ = [
     "bootstrap_parameters",
     "chi_square",
     "covariance",
+    "describes",
     "design_bound",
     "error_scale",
     "has_signal",
@@ -42,6 +43,8 @@ _NORMAL = np.sqrt(chi2_distribution.ppf(LEVELS, 1))
 _CHANCE = 1e-4
 _ACCEPTABLE = 0.05
 """Probability of chi-square below which the errors of the data are not taken at their word."""
+_MISFIT = 1e-3
+"""Probability of chi-square below which a form does not describe the data."""
 _UNKNOWN = 1e12
 """Variance of what the data do not touch, in scaled units."""
 _TOLERANCE = 0.03
@@ -65,6 +68,11 @@ def error_scale(problem: Problem, solution: Solution) -> float:
     """Factor by which the variance of the data is widened: the reduced chi-square where it is not acceptable, else 1."""
     chi2 = chi_square(problem, solution)
     return chi2 / problem.dof if chi2_distribution.sf(chi2, problem.dof) < _ACCEPTABLE else 1.0
+
+
+def describes(chi2: float, dof: float) -> bool:
+    """Whether chance allows this chi-square (probability above 1 in 1000), so that the form describes the data."""
+    return bool(chi2_distribution.sf(chi2, dof) > _MISFIT)
 
 
 def has_signal(problem: Problem, chi2: float) -> bool:

@@ -11,10 +11,9 @@ from scipy.stats import chi2
 
 from pipeline.science.kinetics._kernel import trace_model
 from pipeline.science.kinetics.fit import Solution, canonical, refine
-from pipeline.science.kinetics.intervals import Covariance
+from pipeline.science.kinetics.intervals import Covariance, describes
 from pipeline.science.kinetics.model import amplitude_products, decay_names
 from pipeline.science.kinetics.problem import Problem
-from pipeline.science.kinetics.traces import MISFIT
 
 __all__ = ["bootstrap_summary", "decay_spectra", "numbers_from_fit", "systematic_shifts", "verdicts", "without_prior"]
 
@@ -160,8 +159,8 @@ def verdicts(problem: Problem, best: Solution, result: xr.Dataset) -> list[str]:
     curve = trace_model(best.theta, best.amplitudes, best.signs, data)[strongest]
     used = data.weight[strongest] > 0
     ratio = float(np.max(np.abs(curve[used])) * np.median(data.weight[strongest][used]))
-    redchi = float(result["redchi"])
-    misfit = chi2.sf(float(result["chi2"]), float(result["dof"])) < MISFIT
+    square, dof = float(result["chi2"]), float(result["dof"])
+    described, probability = describes(square, dof), float(chi2.sf(square, dof))
     texts = []
     for p, name in enumerate(problem.names):
         if not name.startswith("tau"):
@@ -169,8 +168,14 @@ def verdicts(problem: Problem, best: Solution, result: xr.Dataset) -> list[str]:
         value, stderr = float(result["value"][p]), float(result["stderr"][p])
         low, high = result["ci95"].values[p]
         if bool(result["identifiable"][p]):
-            doubt = f"; the form does not describe the data (χ²/dof {redchi:.2f})" if misfit else ""
-            texts.append(f"{name} = {value:.3g} ps, 95 % interval {low:.3g} to {high:.3g} ps{doubt}")
+            texts.append(f"{name} = {value:.3g} ps, 95 % interval {low:.3g} to {high:.3g} ps")
+            continue
+        if not described:
+            ends = "open" if not np.isfinite(high) else f"{high:.2g}"
+            texts.append(
+                f"{name} is not known: the model does not describe the data (χ²/dof {square / dof:.2f}, probability "
+                f"{probability:.0e}); if it did, {low:.2g} to {ends} ps at 95 %"
+            )
             continue
         needed = ratio * float(result["crb"][p]) / value / _WANTED
         if np.isfinite(high) and low <= 0:

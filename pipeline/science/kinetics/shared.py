@@ -17,6 +17,7 @@ from pipeline.science.kinetics.intervals import (
     bootstrap_parameters,
     chi_square,
     covariance,
+    describes,
     design_bound,
     error_scale,
     has_signal,
@@ -204,7 +205,8 @@ def _parameters(
     # the test of the bound asks the data alone: the prior on the amplitudes closes intervals that they leave open
     identifiable[2:] &= (ends[1, 2:, 1] <= _FACTOR * ends[1, 2:, 0]) & (np.sqrt(scale) * bound[2:] <= _LARGEST_BOUND)
     identifiable[2:] &= ends[2, 2:, 1] <= _FACTOR_AT_3_SIGMA * ends[2, 2:, 0]
-    identifiable &= ~free | has_signal(problem, chi2)
+    # a wrong form gives narrow intervals too: a value that chi-square contradicts is none, however sharp
+    identifiable &= ~free | (has_signal(problem, chi2) and describes(chi2, problem.dof))
     deviations = np.sqrt(np.diag(spread.theta))
     correlation = spread.theta / np.outer(np.where(free, deviations, 1.0), np.where(free, deviations, 1.0))
     np.fill_diagonal(correlation, 1.0)
@@ -224,7 +226,7 @@ def _parameters(
             "identifiable": (
                 "parameter",
                 identifiable,
-                _attrs("1", "95 % interval closed and narrow, data alone suffice"),
+                _attrs("1", "95 % interval closed and narrow, data alone suffice, model describes them"),
             ),
             "fixed": ("parameter", ~free, _attrs("1", "parameter was given, not fitted")),
             "crb": ("parameter", bound * jacobian, _attrs("ps", "Cramer-Rao bound of the design at the fit, no prior")),

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
-from scipy.stats import chi2
+
+from pipeline.science.kinetics.intervals import describes
 
 __all__ = [
     "MIN_SPECTRA_DELAYS",
@@ -24,15 +25,13 @@ TERMS = ("A1", "A2", "A3")
 TIMES = (0.3, 1.0, 60.0)
 _PER_PARAMETER = ("value", "stderr", "crb", "systematic", "value_without_prior")
 _BOOTSTRAP = ("bootstrap_ci68", "bootstrap_ci95")
-MISFIT = 1e-3
-"""Probability of chi-square below which a form does not describe the data."""
 MIN_SPECTRA_DELAYS = 6
 """Delays a spectrum's energy needs to take part: with fewer its own amplitudes use up what it says about the times."""
 
 
 def describes_data(fit: xr.Dataset) -> bool:
     """Return whether chi-square of a fit is one that chance allows (probability above 1 in 1000)."""
-    return bool(chi2.sf(float(fit["chi2"]), float(fit["dof"])) > MISFIT)
+    return describes(float(fit["chi2"]), float(fit["dof"]))
 
 
 def prior_sentence(fluence: float, fit: xr.Dataset) -> str:
