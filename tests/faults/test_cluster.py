@@ -179,6 +179,7 @@ def test_ctrl_c_stays_an_interruption_when_jobs_are_submitted():
 import signal, threading
 from pipeline.compute import slurm_cluster
 from schemas.config.compute import Slurm
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
 made = []
 thread = threading.Thread(target=lambda: made.append(slurm_cluster(Slurm(interface="lo"))))
 thread.start()
