@@ -57,10 +57,11 @@ def _run_flow(
     # the temporary server gets ready while the rest is imported
     server.start()
     from pipeline.job import load_job
+
+    # a config that is wrong is told before a flow starts, and before what takes seconds to import
+    load_job(config, out, changes, work=work)
     from pipeline.workflow import STAGES
 
-    # a config that is wrong is told before a flow starts
-    load_job(config, out, changes, work=work)
     if stage is not None and stage not in STAGES:
         raise ConfigError(f"--from {stage}: not one of {', '.join(STAGES)}")
     from flows import progress
