@@ -16,6 +16,7 @@ settings.apply("ERROR")
 from extra_data import RunDirectory
 from extra_data.reader import DataCollection
 
+from pipeline import plots, workflow
 from pipeline.simulate import load_scenario, simulate_scenario
 from schemas.scenario import Scenario
 from tests.command import trxas
@@ -50,6 +51,22 @@ def simulated(name: str, tmp_path_factory: pytest.TempPathFactory) -> Simulated:
     scenario = load_scenario(SAMPLE_RUNS / f"{name}.yaml")
     out = made_once(tmp_path_factory, name, lambda folder: simulate_scenario(scenario, folder))
     return Simulated(scenario, out, json.loads((out / "truth.json").read_text(encoding="utf-8")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_figures():
+    """Leave the figures out of products that a test makes in its own process: they take a third of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workflow, "draw_product", lambda tree, summary, folder: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def all_figures(few_figures):
+    """Draw them all the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workflow, "draw_product", plots.draw_product)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,11 @@ from tests.science.pulse_truth import make_pulses
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "difference.md"
 BEGIN, END = "<!-- error bars: begin -->", "<!-- error bars: end -->"
-NOISE = {"photons and read noise": (0.0, 0.0), "1 % per pulse and beam": (0.01, 0.0), "0.4 % per train and beam": (0.0, 0.004)}
+NOISE = {
+    "photons and read noise": (0.0, 0.0),
+    "1 % per pulse and beam": (0.01, 0.0),
+    "0.4 % per train and beam": (0.0, 0.004),
+}
 """Name, and the relative scatter of single pulses and of whole trains beyond it."""
 TRAINS, RUNS = (1, 2, 3, 6), (1, 3)
 STEPS = np.arange(527.0, 531.0, 0.25)

@@ -100,7 +100,7 @@ def test_the_ratio_of_errors_is_in_quality_for_every_bin(several_runs):
 
 
 @pytest.fixture(scope="module")
-def heated(tmp_path_factory):
+def heated(tmp_path_factory, all_figures):
     runs = [
         energy_scan(3, 16.0, 4.8),
         {

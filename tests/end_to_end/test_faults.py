@@ -53,7 +53,7 @@ def test_what_is_missing_is_counted_by_reason(irregular, faults):
         assert int(row["dropped_dark"]) > 0
 
 
-def test_a_broken_run_costs_no_other_run_its_result(tiny, tmp_path, prefect_home):
+def test_a_broken_run_costs_no_other_run_its_result(tiny, processed, tmp_path, prefect_home):
     source = tmp_path / "broken"
     shutil.copytree(tiny.out, source)
     damaged = next((source / "raw" / "r0005").glob("*DSSC*"))
@@ -65,33 +65,32 @@ def test_a_broken_run_costs_no_other_run_its_result(tiny, tmp_path, prefect_home
     version = publish.resolve(tmp_path / "out")
     summary = json.loads((version / "summary.json").read_text())
     assert any("run 5 is left out" in w for w in summary["warnings"])
-    whole = process(load_job(tiny.out / "config.yaml", tmp_path / "whole"))
+    whole = publish.resolve(processed[0])
     left, right = (xr.open_datatree(v / "product.zarr")["spectra"].to_dataset() for v in (version, whole))
     # the sweep of run 4 and the steps of run 3 at 32 mJ/cm² do not depend on the lost run at 16
     assert left["fluence"].values.tolist() == [32.0]
     np.testing.assert_array_equal(left["n_pulses"].sel(fluence=32.0), right["n_pulses"].sel(fluence=32.0))
 
 
-@pytest.mark.parametrize(
-    ("run", "source", "reason"),
-    [
-        (5, "SA3_XTD10_MONO/MDL/PHOTON_ENERGY/actualEnergy", "no_energy"),
-        (6, "SCS_ILH_LAS/MOTOR/LT3/actualPosition", "no_delay"),
-    ],
-)
-def test_a_run_without_energy_or_stage_is_counted_and_costs_no_other(tiny, tmp_path, run, source, reason):
+def test_runs_without_energy_or_stage_are_counted_and_cost_no_other(tiny, tmp_path):
     copied = tmp_path / "copy"
     shutil.copytree(tiny.out, copied)
-    with h5py.File(next((copied / "raw" / f"r{run:04d}").glob("*DA01*")), "r+") as file:
-        file.move(f"CONTROL/{source}", f"CONTROL/{source}Lost")
+    lost = {
+        5: ("SA3_XTD10_MONO/MDL/PHOTON_ENERGY/actualEnergy", "no_energy"),
+        6: ("SCS_ILH_LAS/MOTOR/LT3/actualPosition", "no_delay"),
+    }
+    for run, (source, _) in lost.items():
+        with h5py.File(next((copied / "raw" / f"r{run:04d}").glob("*DA01*")), "r+") as file:
+            file.move(f"CONTROL/{source}", f"CONTROL/{source}Lost")
     version = process(load_job(copied / "config.yaml", tmp_path / "out"))
     tree = xr.open_datatree(version / "product.zarr", engine="zarr")
-    quality = tree["quality"].to_dataset().sel(run=run)
-    assert int(quality["pulses_used"]) == 0
-    assert int(quality[f"dropped_{reason}"]) > 300
-    assert int(tree["spectra/n_pulses"].sel(fluence=32.0).sum()) > 1000
     warnings = json.loads((version / "summary.json").read_text())["warnings"]
-    assert any(f"run {run}: no pulse is used" in w for w in warnings)
+    for run, (_, reason) in lost.items():
+        quality = tree["quality"].to_dataset().sel(run=run)
+        assert int(quality["pulses_used"]) == 0
+        assert int(quality[f"dropped_{reason}"]) > 300
+        assert any(f"run {run}: no pulse is used" in w for w in warnings)
+    assert int(tree["spectra/n_pulses"].sel(fluence=32.0).sum()) > 1000
 
 
 def test_a_broken_calibration_run_ends_it_with_one_line(tiny, tmp_path):
@@ -109,9 +108,6 @@ def test_a_broken_calibration_run_ends_it_with_one_line(tiny, tmp_path):
     [
         (["--set", "kinetics.power=3"], 2, "kinetics.power"),
         (["--set", "runs.dark=77"], 1, "run 77: no folder r0077"),
-        (["--set", "sources.frames.module=4"], 1, "modules there: 15"),
-        (["--set", "sources.energy=SA3_XTD10_MONO/MDL/PHOTON_ENERG"], 2, "alike: SA3_XTD10_MONO/MDL/PHOTON_ENERGY;"),
-        (["--set", "detector.nonlinearity=missing.txt"], 2, "detector.nonlinearity: no file"),
         (["--set", "energy.bins=[700,701]", "delay.bin=[900,901]"], 1, "no pulse of the energy scans falls into a bin"),
     ],
 )
@@ -123,6 +119,21 @@ def test_errors_are_one_line_and_name_the_way_out(tiny, tmp_path, prefect_home, 
     assert text in lines[0]
     assert "Warning" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        ("sources.frames.module=4", DataError, "modules there: 15"),
+        ("sources.energy=SA3_XTD10_MONO/MDL/PHOTON_ENERG", ConfigError, "alike: SA3_XTD10_MONO/MDL/PHOTON_ENERGY;"),
+        ("detector.nonlinearity=missing.txt", ConfigError, "detector.nonlinearity: no file"),
+    ],
+)
+def test_what_does_not_go_with_the_runs_is_told_before_a_stage_starts(tiny, tmp_path, change, error, text):
+    with pytest.raises(error, match=text) as told:
+        process(load_job(tiny.out / "config.yaml", tmp_path, [change]))
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "stages").exists()
 
 
 def test_sources_that_no_scan_holds_are_refused_and_others_are_not(tiny):

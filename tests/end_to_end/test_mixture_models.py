@@ -44,7 +44,7 @@ def experiment(processed, tiny, tmp_path_factory):
     return folder, publish.resolve(processed[0])
 
 
-def test_columns_and_alternatives_reach_product_and_summary(experiment):
+def test_columns_and_alternatives_reach_product_and_summary(experiment, all_figures):
     folder, before = experiment
     job = load_job(folder / "config.yaml")
     assert fit(job)

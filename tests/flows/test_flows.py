@@ -52,7 +52,7 @@ def broken(tiny, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def ran(api, broken, tmp_path_factory):
+def ran(api, broken, tmp_path_factory, all_figures):
     out = tmp_path_factory.mktemp("out")
     return out, process(str(broken), str(out), LESS, return_state=True)
 
