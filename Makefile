@@ -23,7 +23,7 @@ demo: $(READY)
 	$(BIN)/trxas demo --out demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+	$(BIN)/python -m pytest -n 3 --dist loadfile tests
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -111,8 +111,9 @@ def test_a_broken_calibration_run_ends_it_with_one_line(tiny, tmp_path):
         (["--set", "energy.bins=[700,701]", "delay.bin=[900,901]"], 1, "no pulse of the energy scans falls into a bin"),
     ],
 )
-def test_errors_are_one_line_and_name_the_way_out(tiny, tmp_path, prefect_home, change, code, text):
-    done = trxas("process", tiny.out / "config.yaml", "--out", tmp_path, *change, home=prefect_home)
+def test_errors_are_one_line_and_name_the_way_out(tiny, processed, tmp_path, prefect_home, change, code, text):
+    shutil.copytree(processed[0], tmp_path / "out")
+    done = trxas("process", tiny.out / "config.yaml", "--out", tmp_path / "out", *change, home=prefect_home)
     assert done.returncode == code, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("trxas:")]
     assert len(lines) == 1

@@ -110,7 +110,7 @@ def test_a_bucket_that_is_not_there_is_told_before_anything_is_computed(s3, tiny
 def test_publishers_at_once_do_not_mix_and_readers_never_see_half(s3, ready, tmp_path):
     tree, summary = ready
     folder = Remote(f"{s3}/race/products/tiny")
-    n, barrier, done = 3, threading.Barrier(4), threading.Event()
+    n, barrier, done = 2, threading.Barrier(3), threading.Event()
 
     def write(k):
         changed = tree.copy(deep=True)

@@ -14,7 +14,7 @@ def simulate(
     rng: np.random.Generator,
     lines: dict[str, tuple],
     *,
-    shape: tuple[int, int] = (1, 300),
+    shape: tuple[int, int] = (1, 200),
     sigma: float = 5e-4,
     energy: np.ndarray | None = None,
     offset: float = 0.0,
@@ -70,9 +70,9 @@ def test_errors_are_true_and_positions_unbiased(sigma, step, fwhm_b):
 
 
 def test_a_few_delays_are_enough_for_true_errors():
-    """Forty small scans: the common width is learned from eight spectra, its error is shared by all of them."""
+    """Twenty small scans: the common width is learned from eight spectra, its error is shared by all of them."""
     collected = []
-    for seed in range(40):
+    for seed in range(20):
         peaks = fit_peaks(simulate(np.random.default_rng([12, seed]), SEED, shape=(1, 8), sigma=7e-4))
         collected.append(np.stack([pulls(peaks, "position", "A", 528.2), pulls(peaks, "position", "B", 529.2)]))
     pull = np.array(collected)
@@ -82,7 +82,7 @@ def test_a_few_delays_are_enough_for_true_errors():
 
 
 def test_widths_that_change_with_delay_are_found():
-    widths = np.where(np.arange(300) % 2, 0.7, 1.1)
+    widths = np.where(np.arange(200) % 2, 0.7, 1.1)
     lines = {"a": (528.2, widths, 1e-2), "b": (529.4, widths, -1e-2)}
     peaks = fit_peaks(simulate(np.random.default_rng(13), lines, sigma=3e-4, energy=np.arange(525.0, 533.0, 0.1)))
     assert peaks.attrs["widths"] == "shared"
@@ -98,8 +98,8 @@ def test_a_constant_is_fitted_only_when_the_data_ask():
 
 
 def test_no_line_is_reported_where_there_is_none():
-    peaks = fit_peaks(simulate(np.random.default_rng(15), {}, shape=(2, 500), sigma=5e-4))
-    assert float(peaks["detected"].mean()) < 0.004
+    peaks = fit_peaks(simulate(np.random.default_rng(15), {}, shape=(2, 250), sigma=5e-4))
+    assert float(peaks["detected"].mean()) < 0.005
     for name in ("position", "amplitude", "fwhm"):
         for suffix in ("", "_stderr"):
             assert peaks[name + suffix].where(~peaks["detected"]).isnull().all()
