@@ -1,5 +1,6 @@
 # make demo   sets everything up and runs the seed experiment, simulated, from raw frames to physics
 # make test   sets everything up and runs the tests
+# make test-long  runs the tests that repeat others with more data, faults or workers
 # make check  format, lint, types, architecture
 # make bench  speed and memory as ratios
 
@@ -11,7 +12,7 @@ READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test check bench format schemas clean
+.PHONY: demo test test-long check bench format schemas clean
 
 $(READY): pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,7 +24,10 @@ demo: $(READY)
 	$(BIN)/trxas demo --out demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 3 --dist loadfile tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
+
+test-long: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m long tests
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -1,6 +1,7 @@
 """Simulated experiments, written once per session, and copies of them to damage."""
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,13 @@ def simulated(name: str, tmp_path_factory: pytest.TempPathFactory) -> Simulated:
     scenario = load_scenario(SAMPLE_RUNS / f"{name}.yaml")
     out = made_once(tmp_path_factory, name, lambda folder: simulate_scenario(scenario, folder))
     return Simulated(scenario, out, json.loads((out / "truth.json").read_text(encoding="utf-8")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled(request):
+    """Let one process compile the kernels of a fresh clone, for which all of them would need minutes at once."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        request.getfixturevalue("first_run")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,6 +13,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.io import publish
 from pipeline.job import load_job
 from pipeline.sources import check_sources
+from pipeline.summary import summary_text
 from pipeline.workflow import process
 from tests.command import trxas
 
@@ -53,17 +54,14 @@ def test_what_is_missing_is_counted_by_reason(irregular, faults):
         assert int(row["dropped_dark"]) > 0
 
 
-def test_a_broken_run_costs_no_other_run_its_result(tiny, processed, tmp_path, prefect_home):
+def test_a_broken_run_costs_no_other_run_its_result(tiny, processed, tmp_path):
     source = tmp_path / "broken"
     shutil.copytree(tiny.out, source)
     damaged = next((source / "raw" / "r0005").glob("*DSSC*"))
     damaged.write_bytes(damaged.read_bytes()[:3000])
-    done = trxas("process", source / "config.yaml", "--out", tmp_path / "out", home=prefect_home)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "run 5 is left out" in done.stdout
-    version = publish.resolve(tmp_path / "out")
+    version = process(load_job(source / "config.yaml", tmp_path / "out"))
     summary = json.loads((version / "summary.json").read_text())
+    assert "run 5 is left out" in summary_text(summary)
     assert any("run 5 is left out" in w for w in summary["warnings"])
     whole = publish.resolve(processed[0])
     left, right = (xr.open_datatree(v / "product.zarr")["spectra"].to_dataset() for v in (version, whole))
@@ -93,6 +91,12 @@ def test_runs_without_energy_or_stage_are_counted_and_cost_no_other(tiny, tmp_pa
     assert int(tree["spectra/n_pulses"].sel(fluence=32.0).sum()) > 1000
 
 
+def test_bins_that_no_pulse_falls_into_are_told(tiny, processed, tmp_path):
+    shutil.copytree(processed[0], tmp_path / "out")
+    with pytest.raises(DataError, match="no pulse of the energy scans falls into a bin"):
+        process(load_job(tiny.out / "config.yaml", tmp_path / "out", ["energy.bins=[700,701]", "delay.bin=[900,901]"]))
+
+
 def test_a_broken_calibration_run_ends_it_with_one_line(tiny, tmp_path):
     source = tmp_path / "broken"
     shutil.copytree(tiny.out, source)
@@ -108,7 +112,6 @@ def test_a_broken_calibration_run_ends_it_with_one_line(tiny, tmp_path):
     [
         (["--set", "kinetics.power=3"], 2, "kinetics.power"),
         (["--set", "runs.dark=77"], 1, "run 77: no folder r0077"),
-        (["--set", "energy.bins=[700,701]", "delay.bin=[900,901]"], 1, "no pulse of the energy scans falls into a bin"),
     ],
 )
 def test_errors_are_one_line_and_name_the_way_out(tiny, processed, tmp_path, prefect_home, change, code, text):

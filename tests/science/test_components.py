@@ -34,6 +34,7 @@ def signal(height, centre, course):
 RISE, DECAY = np.linspace(0, 1, N_DELAYS), np.exp(-np.arange(N_DELAYS) / 3)
 
 
+@pytest.mark.long
 def test_noise_alone_counts_as_a_component_as_rarely_as_promised():
     rng = np.random.default_rng(1)
     found = [int(cube_components(cube(rng))["n_components"]) for _ in range(80)]

@@ -52,7 +52,12 @@ def test_ratio_of_sums_has_the_smallest_error_of_all_at_low_counts():
 
 @pytest.mark.parametrize(
     ("excess", "jitter", "trains", "runs"),
-    [(0.0, 0.0, 3, 1), (0.0, 0.01, 3, 1), (0.004, 0.0, 1, 1), (0.004, 0.0, 4, 2)],
+    [
+        (0.0, 0.0, 3, 1),
+        pytest.param(0.0, 0.01, 3, 1, marks=pytest.mark.long),
+        (0.004, 0.0, 1, 1),
+        pytest.param(0.004, 0.0, 4, 2, marks=pytest.mark.long),
+    ],
 )
 def test_errors_are_true(excess, jitter, trains, runs):
     """Photon noise alone; noise of single pulses; noise of whole trains, in bins of one train and of many."""

@@ -99,6 +99,7 @@ def builtin() -> list[xr.Dataset]:
     return [fit_builtin_models(data(k), window=WINDOW, min_delay=MIN_DELAY) for k in range(6)]
 
 
+@pytest.mark.long
 def test_built_in_peaks_are_right_and_know_what_they_do_not_know(builtin):
     ratio = np.mean([r["alpha"].values / ALPHA for r in builtin], axis=0)
     np.testing.assert_allclose(ratio, 1.0, atol=0.015)

@@ -50,8 +50,15 @@ def assert_calibrated(pull: np.ndarray) -> None:
     assert abs(pull.std() - 1) < 4 / np.sqrt(2 * n)
 
 
-@pytest.mark.parametrize(("sigma", "step"), [(3e-4, 0.1), (1e-3, 0.2)])
-@pytest.mark.parametrize("fwhm_b", [0.9, 0.75])
+@pytest.mark.parametrize(
+    ("sigma", "step", "fwhm_b"),
+    [
+        (1e-3, 0.2, 0.75),
+        (3e-4, 0.1, 0.9),
+        pytest.param(1e-3, 0.2, 0.9, marks=pytest.mark.long),
+        pytest.param(3e-4, 0.1, 0.75, marks=pytest.mark.long),
+    ],
+)
 def test_errors_are_true_and_positions_unbiased(sigma, step, fwhm_b):
     lines = SEED | {"b": (529.2, fwhm_b, -1e-2)}
     energy = np.arange(525.0, 533.0, step)
@@ -69,10 +76,11 @@ def test_errors_are_true_and_positions_unbiased(sigma, step, fwhm_b):
     assert float(peaks["redchi"].mean()) == pytest.approx(1.0, abs=0.05)
 
 
+@pytest.mark.long
 def test_a_few_delays_are_enough_for_true_errors():
-    """Twenty small scans: the common width is learned from eight spectra, its error is shared by all of them."""
+    """Forty small scans: the common width is learned from eight spectra, its error is shared by all of them."""
     collected = []
-    for seed in range(20):
+    for seed in range(40):
         peaks = fit_peaks(simulate(np.random.default_rng([12, seed]), SEED, shape=(1, 8), sigma=7e-4))
         collected.append(np.stack([pulls(peaks, "position", "A", 528.2), pulls(peaks, "position", "B", 529.2)]))
     pull = np.array(collected)
@@ -121,6 +129,7 @@ def test_only_one_of_the_lines():
     assert_calibrated(pulls(peaks, "position", "B", 529.0))
 
 
+@pytest.mark.long
 def test_other_edge_other_order_other_distance():
     """Cu L3, the negative line below the positive one, 2.5 eV apart, unequal heights."""
     energy = np.arange(922.0, 940.0, 0.25)
