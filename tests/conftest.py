@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from tests.shared import made_once
 # a loaded machine is no fault of the code
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
+
+_LITTLE_COMPILED = re.compile(r"tests/(schemas|io|simulate|science/(?!test_(kinetic|components|design)))")
 
 SAMPLE_RUNS = Path(__file__).parents[1] / "sample_runs"
 
@@ -54,10 +57,18 @@ def simulated(name: str, tmp_path_factory: pytest.TempPathFactory) -> Simulated:
     return Simulated(scenario, out, json.loads((out / "truth.json").read_text(encoding="utf-8")))
 
 
-@pytest.fixture(scope="session", autouse=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the file that compiles, and beside it those that need little of that; what takes long is not last."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(
+            key=lambda item: "test_process.py" not in item.nodeid and 2 - bool(_LITTLE_COMPILED.match(item.nodeid))
+        )
+
+
+@pytest.fixture(scope="module", autouse=True)
 def compiled(request):
     """Let one process compile the kernels of a fresh clone, for which all of them would need minutes at once."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
+    if "PYTEST_XDIST_WORKER" in os.environ and not _LITTLE_COMPILED.match(request.node.nodeid):
         request.getfixturevalue("first_run")
 
 

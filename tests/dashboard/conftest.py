@@ -46,9 +46,9 @@ def out(published, tmp_path):
     return tmp_path / "out"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """Return headless Chromium."""
+    """Return headless Chromium; its event loop must not be there when flows run in the same process."""
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     if found is None:
         if os.environ.get("CI"):
