@@ -37,6 +37,7 @@ def config(tmp_path_factory):
     return simulate_scenario(scenario, tmp_path_factory.mktemp("axes"))
 
 
+@pytest.mark.long
 def test_backlash_and_jitter_are_in_quality_and_a_warning(config, tmp_path):
     version = process(load_job(config, tmp_path / "out", ["frames.keep=none"]))
     tree = xr.open_datatree(version / "product.zarr")

@@ -136,6 +136,10 @@ def test_the_difference_by_pulse_index_shows_the_drift(heated):
     np.testing.assert_array_equal(groups["energy"], whole["energy"])
     np.testing.assert_array_equal(groups["first_pulse"], [0, 3, 6, 9])
     np.testing.assert_array_equal(groups["n_pulses"].sum("pulse"), whole["n_pulses"])
+    together = (groups["delta_xas"] * groups["n_pulses"]).sum("pulse") / groups["n_pulses"].sum("pulse")
+    left = np.abs(together - whole["delta_xas"]) / whole["delta_xas_stderr"]
+    assert float(left.max()) < 1
+    assert float(left.mean()) < 0.25
     change = groups["delta_xas"] - whole["delta_xas"]
     weight = 1 / groups["delta_xas_stderr"] ** 2
     mean = (change * weight).sum(["fluence", "delay", "energy"]) / weight.sum(["fluence", "delay", "energy"])

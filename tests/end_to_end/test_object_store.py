@@ -135,6 +135,7 @@ def test_publishers_at_once_do_not_mix_and_readers_never_see_half(s3, ready, tmp
                 seen.append(int(version.name[1:]))
             if last:
                 return seen
+            done.wait(0.3)
 
     with ThreadPoolExecutor(n + 1) as pool:
         reader = pool.submit(read)

@@ -62,7 +62,7 @@ def test_killed_twenty_times_the_product_is_the_same_and_finished_blocks_are_not
         attempt.start()
         give_up = time.monotonic() + LONGEST
         while attempt.is_alive() and progress_of(job.out, expected)[1] < moment:
-            attempt.join(0.002)
+            attempt.join(0.02)
             assert time.monotonic() < give_up
         attempt.join(delay)
         attempt.kill()

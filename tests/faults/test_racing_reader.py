@@ -44,6 +44,8 @@ def test_a_reader_never_sees_an_error_or_a_mixture(undisturbed, tmp_path):
         number = int(version.name[1:])
         assert all(np.all(v == number) for v in values)
         seen.append(number)
+        # leave the publisher some of the machine
+        publisher.join(0.05)
     assert publisher.exitcode == 0
     assert seen == sorted(seen)
     assert len(set(seen)) >= 3

@@ -40,9 +40,9 @@ def found_in(run, bins=None):
     ("kind", "trains", "injected", "bins"),
     [
         ("steps", 1, 0.1, None),
-        ("steps", 2, 0.0, None),
-        ("sweep", 300, 0.1, None),
-        ("sweep", 100, 0.0, (526.0, 533.0, 0.2)),
+        pytest.param("steps", 2, 0.0, None, marks=pytest.mark.long),
+        pytest.param("sweep", 300, 0.1, None, marks=pytest.mark.long),
+        pytest.param("sweep", 100, 0.0, (526.0, 533.0, 0.2), marks=pytest.mark.long),
         ("sweep", 150, -0.3, (526.0, 533.0, 0.2)),
     ],
 )

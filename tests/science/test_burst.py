@@ -67,8 +67,8 @@ def rising(rng, *, jitter=0.0, slope=0.0, build_up=0.0, seen=True):
     ("seen", "options"),
     [
         (True, {"jitter": 0.08}),
-        (False, {"jitter": 0.08}),
-        (True, {"jitter": 0.02, "slope": 0.1}),
+        pytest.param(False, {"jitter": 0.08}, marks=pytest.mark.long),
+        pytest.param(True, {"jitter": 0.02, "slope": 0.1}, marks=pytest.mark.long),
         (True, {"jitter": 0.08, "build_up": 0.3}),
     ],
 )

@@ -117,7 +117,7 @@ def test_errors_of_everything_are_true():
     ("noise", "understated"),
     [
         pytest.param((1e-3, 1e-3, 4e-3), 2.0, id="the reference beam limits the ground component"),
-        pytest.param((3e-4, 4e-3, 3e-4), 0.9, id="the unpumped beam is in both steps"),
+        pytest.param((3e-4, 4e-3, 3e-4), 0.9, id="the unpumped beam is in both steps", marks=pytest.mark.long),
     ],
 )
 def test_common_errors_matter_and_are_carried(noise, understated):
