@@ -12,12 +12,15 @@ READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
+# a hundred processes import the same modules
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-long check bench format schemas clean
 
 $(READY): pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	# what is imported is compiled then; all of it would take half as long again
-	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[test]'
+	$(BIN)/python -m compileall -q schemas pipeline flows
 	touch $@
 
 demo: $(READY)

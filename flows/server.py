@@ -170,6 +170,8 @@ def stop() -> None:
 
 def _drain() -> None:
     """Send what is still waiting in this process: the last states and logs."""
+    if "prefect" not in sys.modules:
+        return
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
