@@ -34,6 +34,7 @@ from pipeline.scans import bin_scans, resample_scans
 from pipeline.science.detector.reduce import subtract_intra_train_dark
 from pipeline.science.pulses.roles import assign_roles
 from pipeline.sources import check_sources
+from pipeline.stages import CODE, STAGES
 from pipeline.summary import summarise
 from schemas.config.fits import DosColumn
 from schemas.datasets.stages import PULSES
@@ -55,55 +56,8 @@ __all__ = [
 
 log = logging.getLogger("trxas")
 
-STAGES = ("frames", "pulses", "spectra", "fits")
-"""Stages from which a dataset can be processed again."""
-
 Progress = Callable[[str, int, int], None]
 """Called with a label, what was done and what there is to do."""
-
-_CODE = {
-    "frames": (
-        "pipeline.ingest",
-        "pipeline.blocks",
-        "pipeline.io.cube",
-        "pipeline.io.euxfel",
-        "pipeline.io.frame_index",
-        "pipeline.io.exdf",
-        "pipeline.io.store",
-    ),
-    "calibration": (
-        "pipeline.calibrating",
-        "pipeline.ingest",
-        "pipeline.io.euxfel",
-        "pipeline.io.frame_index",
-        "pipeline.io.exdf",
-        "pipeline.science.detector.*",
-    ),
-    "pulses": (
-        "pipeline.ingest",
-        "pipeline.blocks",
-        "pipeline.science.detector.reduce",
-        "pipeline.science.detector._reduce*",
-    ),
-    "labels": ("pipeline.labelling", "pipeline.science.pulses.*"),
-    "spectra": (
-        "pipeline.scans",
-        "pipeline.science.spectra.*",
-        "pipeline.science.quality.*",
-        "pipeline.science.pulses.selection",
-    ),
-    "fits": fits.MODULES,
-    "product": (
-        "pipeline.summary",
-        "pipeline.plots.*",
-        "pipeline.lookup",
-        "pipeline.io.publish",
-        "pipeline.io.store",
-        "schemas.products",
-        "schemas.datasets.*",
-    ),
-}
-"""Whose sources decide whether a stage is current."""
 
 
 def process(job: Job, *, progress: Progress | None = None) -> Place:
@@ -183,7 +137,7 @@ def calibrate(job: Job, inputs: dict[int, Identity], *, progress: Progress | Non
     if job.config.detector.calibration != "auto":
         return _made_before(job, job.config.detector.calibration)
     nonlinearity = nonlinearity_of(job)
-    code = code_hash(_CODE["calibration"])
+    code = code_hash(CODE["calibration"])
     key = digest(
         {
             "inputs": [dark_key, lit_key],
@@ -234,8 +188,8 @@ def reduce_run(
     calibration_key = manifest.read(job.stage_dir)["calibration"]["key"]
     calibration = store.open_dataset(job.calibrations / calibration_key / "calibration.zarr").load()
     crop = _crop(job, calibration)
-    frames_key = digest({"inputs": inputs.settle(), "crop": str(crop), "code": code_hash(_CODE["frames"])})
-    key = digest({"frames": frames_key, "calibration": calibration_key, "code": code_hash(_CODE["pulses"])})
+    frames_key = digest({"inputs": inputs.settle(), "crop": str(crop), "code": code_hash(CODE["frames"])})
+    key = digest({"frames": frames_key, "calibration": calibration_key, "code": code_hash(CODE["pulses"])})
     ledger = Ledger(folder / "blocks", key)
     if manifest.is_current(folder, "pulses", key, "pulses.zarr"):
         if ledger.is_open:
@@ -303,7 +257,7 @@ def label(job: Job) -> bool:
         {
             "pulses": keys,
             "options": job.options("runs", "delay", "beams", "filters"),
-            "code": code_hash(_CODE["labels"]),
+            "code": code_hash(CODE["labels"]),
         }
     )
     marked = all(manifest.read(job.run_dir(n)).get("labels", {}).get("key") == key for n in job.reduced_runs)
@@ -335,7 +289,7 @@ def bin_spectra(job: Job) -> bool:
         {
             "labels": manifest.read(job.stage_dir)["labels"]["key"],
             "options": job.options("energy", "delay", "filters", "runs", "burst"),
-            "code": code_hash(_CODE["spectra"]),
+            "code": code_hash(CODE["spectra"]),
         }
     )
     if manifest.is_current(job.stage_dir, "spectra", key, "spectra.zarr"):
@@ -366,7 +320,7 @@ def fit(job: Job) -> bool:
             "spectra": manifest.read(job.stage_dir)["spectra"]["key"],
             "options": job.options("peaks", "kinetics", "mixture"),
             "dos": [hashes.of(path)["sha256"] for path in files if path.is_file()],
-            "code": code_hash(_CODE["fits"]),
+            "code": code_hash(CODE["fits"]),
         }
     )
     if manifest.is_current(job.stage_dir, "fits", key, "fits.zarr"):
@@ -400,7 +354,7 @@ def publish_product(job: Job) -> Place:
             "fits": stages["fits"]["key"],
             "config": job.options("dataset", "sample"),
             "failed": dict(job.failed),
-            "code": code_hash(_CODE["product"]),
+            "code": code_hash(CODE["product"]),
         }
     )
     # what was published where: the same stages may serve a folder and a bucket
@@ -422,7 +376,7 @@ def publish_product(job: Job) -> Place:
         "schema_version": SCHEMA_VERSION,
         "dataset": job.config.dataset,
         "code_version": code_version(),
-        "code_hash": code_hash(module for modules in _CODE.values() for module in modules),
+        "code_hash": code_hash(module for modules in CODE.values() for module in modules),
         "config": job.config.model_dump_json(by_alias=True),
         "instrument": {"name": job.instrument.name, "hash": digest(job.profile), "roles": job.profile},
         "inputs": {f"r{n:04d}": audit.get("files", []) for n, audit in audits.items()},
