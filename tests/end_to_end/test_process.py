@@ -92,8 +92,9 @@ def test_pulses_hold_the_photons_that_were_simulated(processed, tiny):
         assert mean == pytest.approx(expected, rel=0.015 + 4 * light)
 
 
-def test_a_second_run_does_nothing_and_a_changed_fit_runs_the_fits_only(processed, tiny, prefect_home):
-    out, _ = processed
+def test_a_second_run_does_nothing_and_a_changed_fit_runs_the_fits_only(processed, tiny, tmp_path, prefect_home):
+    out = tmp_path / "out"
+    shutil.copytree(processed[0], out)
     config = tiny.out / "config.yaml"
     before = {p: p.stat().st_mtime_ns for p in out.rglob("zarr.json")}
     assert process(load_job(config, out)) == publish.resolve(out)
@@ -108,10 +109,6 @@ def test_a_second_run_does_nothing_and_a_changed_fit_runs_the_fits_only(processe
     first, second = (xr.open_datatree(out / "products" / "tiny" / v / "product.zarr") for v in ("v0001", "v0002"))
     xr.testing.assert_identical(first["spectra"].to_dataset(), second["spectra"].to_dataset())
     assert not first["kinetics/value"].equals(second["kinetics/value"])
-    # later tests look at what `latest` was
-    (out / "products" / "tiny" / "latest.json").write_text(
-        json.dumps({"version": "v0001", "path": "v0001", "product_hash": "", "created": "", "schema_version": 1})
-    )
 
 
 @pytest.mark.parametrize(
