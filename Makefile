@@ -1,6 +1,6 @@
 # make demo   sets everything up and runs the seed experiment, simulated, from raw frames to physics
 # make test   sets everything up and runs the tests
-# make test-long  runs the tests that repeat others with more data, faults or workers
+# make test-long  runs those that take long and mostly repeat others with more data, faults or workers
 # make check  format, lint, types, architecture
 # make bench  speed and memory as ratios
 

@@ -13,8 +13,6 @@ from pipeline.io import ledger
 from pipeline.workflow import calibrate, inventory
 
 DARK, FLAT = 1, 2
-pytestmark = pytest.mark.long
-
 KILLS = [
     ("dark run 1", 1),
     ("dark run 1", 5),
