@@ -41,10 +41,11 @@ def run_demo(out: Path, *, progress: bool) -> str:
     """Simulate (once), process, and return the summary beside the truth."""
     if not (out / "truth.json").is_file():
         run_simulation("demo", out, None, progress=progress)
-    from flows import server
+    from flows import server, starting
 
     server.start()
-    from flows.process import process
+    with starting.importing():
+        from flows.process import process
 
     with server.running(), bars.shown(progress):
         version = Path(process(str(out / "config.yaml"), str(out / "out")))

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from flows.starting import importing
 from pipeline.errors import ConfigError, TrxasError
 
 __all__ = ["lasting", "prepare", "running", "start", "stop"]
@@ -29,13 +30,15 @@ __all__ = ["lasting", "prepare", "running", "start", "stop"]
 PATIENCE = 120.0
 """Seconds that a loaded machine may take until the server answers."""
 
-RETRY_AFTER = b"0.05"
+RETRY_AFTER = b"0.01"
 """Seconds until a client asks again that found the temporary server's database locked."""
 
-RETRIES = 100
+RETRIES = 1000
 
 _server: subprocess.Popen[bytes] | None = None
 _url = ""
+_asking: threading.Thread | None = None
+_refused: dict[str, OSError] = {}
 
 
 def lasting() -> bool:
@@ -51,7 +54,7 @@ def _configured() -> str:
 
 def start() -> None:
     """Begin to start the temporary server and return at once; nothing happens where PREFECT_API_URL names a server."""
-    global _server, _url
+    global _server, _url, _asking
     if _server is not None and _server.poll() is None:
         return
     # whether a profile or the project names a server is known when prefect is imported, which this need not wait for:
@@ -80,6 +83,8 @@ def start() -> None:
     )
     listener.close()
     atexit.register(_leave)
+    _asking = threading.Thread(target=_ask, args=(_url,), daemon=True)
+    _asking.start()
 
 
 @contextmanager
@@ -134,11 +139,19 @@ def _answers(url: str) -> None:
         ) from None
 
 
-def _wait() -> None:
+def _ask(url: str) -> None:
+    # the first request to the API itself, not to its /health, costs a fifth of a second: it passes while others import
     try:
-        with urllib.request.urlopen(f"{_url}/health", timeout=PATIENCE):  # noqa: S310 (own address)
+        with urllib.request.urlopen(f"{url}/admin/version", timeout=PATIENCE):  # noqa: S310 (own address)
             return
     except OSError as error:
+        _refused[url] = error
+
+
+def _wait() -> None:
+    if _asking is not None:
+        _asking.join()
+    if error := _refused.pop(_url, None):
         stop()
         raise TrxasError(
             f"Prefect's temporary server does not answer ({error}); is PREFECT_HOME a folder that can be written, on a "
@@ -213,13 +226,16 @@ def _asking_back_soon(app: Any) -> Any:
 
 def _serve(descriptor: int) -> None:
     """Serve on a socket until standard input ends."""
-    from prefect.settings import get_current_settings
-
+    with importing():
+        from prefect.settings import get_current_settings
     if get_current_settings().api.url:
         return
-    import prefect
-    import uvicorn
-    from prefect.server.api.server import create_app
+    with importing():
+        import prefect
+        import uvicorn
+        from prefect.server.api.server import create_app
+
+        app = _asking_back_soon(create_app())
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -233,7 +249,7 @@ def _serve(descriptor: int) -> None:
         server.should_exit = True
         threading.Timer(3.0, os._exit, (0,)).start()
 
-    server = Server(uvicorn.Config(_asking_back_soon(create_app()), log_level="critical", lifespan="on"))
+    server = Server(uvicorn.Config(app, log_level="critical", lifespan="on"))
     threading.Thread(target=leave, daemon=True).start()
     server.run(sockets=[socket.socket(fileno=descriptor)])
     os._exit(0)

@@ -52,21 +52,22 @@ def _run_flow(
     config: Path, out: str | None, work: Path | None, changes: list[str], stage: str | None, common: Common
 ) -> None:
     common.start()
-    from flows import server
+    from flows import server, starting
 
     # the temporary server gets ready while the rest is imported
     server.start()
-    from pipeline.job import load_job
+    with starting.importing():
+        from pipeline.job import load_job
 
-    # a config that is wrong is told before a flow starts, and before what takes seconds to import
-    load_job(config, out, changes, work=work)
-    from pipeline.workflow import STAGES
+        # a config that is wrong is told before a flow starts, and before what takes seconds to import
+        load_job(config, out, changes, work=work)
+        from pipeline.workflow import STAGES
 
-    if stage is not None and stage not in STAGES:
-        raise ConfigError(f"--from {stage}: not one of {', '.join(STAGES)}")
-    from flows import progress
-    from flows.process import process as flow
-    from flows.process import reprocess as flow_from
+        if stage is not None and stage not in STAGES:
+            raise ConfigError(f"--from {stage}: not one of {', '.join(STAGES)}")
+        from flows import progress
+        from flows.process import process as flow
+        from flows.process import reprocess as flow_from
 
     stores = None if work is None else str(work)
     with server.running(), progress.shown(common.progress):

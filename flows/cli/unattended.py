@@ -34,8 +34,11 @@ def watch(
         Seconds between looks.
     """
     common.start()
-    from flows import progress
-    from flows.keep_watching import keep_watching
+    from flows import starting
+
+    with starting.importing():
+        from flows import progress
+        from flows.keep_watching import keep_watching
 
     with progress.shown(common.progress):
         keep_watching(
