@@ -20,6 +20,7 @@ from unittest.mock import patch
 from dask.base import compute
 from dask.callbacks import Callback
 from dask.delayed import delayed
+from dask.threaded import get as in_threads
 
 from pipeline.errors import ClusterError, ConfigError, TrxasError
 from schemas.config.compute import Compute, Slurm
@@ -169,7 +170,8 @@ def _in_threads(
     tasks = [delayed(function, pure=False, traverse=False)(block, shared) for block in blocks]
     count = iter(range(1, len(tasks) + 1))
     with Callback(posttask=lambda *_: done(next(count, len(tasks)))):
-        return list(compute(*tasks, scheduler="threads", num_workers=n, optimize_graph=False))
+        # the function and not its name, for which dask would import all of distributed
+        return list(compute(*tasks, scheduler=in_threads, num_workers=n, optimize_graph=False))
 
 
 def _on_cluster(
