@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import logging
 import re
 import time
@@ -13,23 +14,25 @@ from contextvars import copy_context
 from typing import Any
 from uuid import UUID
 
+from PIL import Image
 from prefect.artifacts import (
     create_image_artifact,
+    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
 )
 
-from flows import progress
+from flows import progress, server
 from pipeline.io import publish
-from pipeline.io.places import Place
+from pipeline.io.places import Place, Remote
 from pipeline.summary import summary_text
 
 __all__ = ["progress_artifact", "show_product"]
 
-LARGEST_FIGURE = 300_000
-"""Bytes: larger pictures would weigh on Prefect's database; they are in the version's folder all the same."""
+COLOURS = 64
+"""Of a figure in Prefect's pages: enough for lines, bands and maps."""
 EVERY = 1.0
 """Seconds between updates of a progress artifact: each is a request."""
 
@@ -98,12 +101,22 @@ def show_product(version: Place, *, figures: bool = True) -> None:
     create_table_artifact(rows, key=f"{dataset}-quality", description="what became of every run")
     drawn = [f for f in (version / "figures").iterdir() if f.name.endswith(".png")] if figures else []
     for figure in sorted(drawn, key=lambda f: f.name):
-        content = figure.read_bytes()
-        if len(content) <= LARGEST_FIGURE:
-            # a browser does not show files of another machine: the picture itself is sent
-            picture = base64.b64encode(content).decode()
-            key = f"{dataset}-figure-{_key(figure.name.removesuffix('.png'))}"
-            create_image_artifact(f"data:image/png;base64,{picture}", key=key, description=str(figure))
+        key = f"{dataset}-figure-{_key(figure.name.removesuffix('.png'))}"
+        # a browser does not show files of another machine, so a server that people look at is sent the picture itself;
+        # the temporary one has no pages, and its database is on somebody's home directory
+        if server.lasting():
+            create_image_artifact(_picture(figure), key=key, description=str(figure))
+        else:
+            link = figure.url if isinstance(figure, Remote) else figure.absolute().as_uri()
+            create_link_artifact(link, link_text=figure.name, key=key, description=str(figure))
+
+
+def _picture(figure: Place) -> str:
+    """Return a figure as a data URL in few colours, a third of its size: Prefect's database holds each twice."""
+    small = io.BytesIO()
+    with Image.open(io.BytesIO(figure.read_bytes())) as image:
+        image.convert("RGB").quantize(COLOURS, method=Image.Quantize.FASTOCTREE).save(small, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(small.getvalue()).decode()}"
 
 
 def _cell(value: object) -> object:

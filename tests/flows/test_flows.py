@@ -1,18 +1,22 @@
 """Real flow runs against a real API: names, tags, states, logs and artifacts, as a person finds them in Prefect."""
 
+import base64
 import errno
+import io
 import json
 import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from prefect import flow
 from prefect.client.schemas.filters import FlowRunFilter, LogFilter
 from prefect.exceptions import ParameterTypeError
 from prefect.states import Failed
 
-from flows import tasks
+from flows import artifacts, server, tasks
 from flows.process import process, reprocess
 from flows.states import lasts
 from flows.watch import watch
@@ -108,11 +112,37 @@ def test_summary_quality_progress_and_figures_are_artifacts(api, ran):
     assert [row["run"] for row in table] == [2, 3, 6]
     assert {shown[f"tiny-reduce-r000{n}"].type for n in (2, 3, 6)} == {"progress"}
     assert {shown[f"tiny-reduce-r000{n}"].data for n in (2, 3, 6)} == {100.0}
-    figures = {k: a for k, a in shown.items() if a.type == "image"}
-    assert {p.stem.replace("_", "-") for p in Path(ran[1].result(), "figures").glob("*.png")} == {
-        k.removeprefix("tiny-figure-") for k in figures
-    }
-    assert all(a.data.startswith("data:image/png;base64,") for a in figures.values())
+    figures = {k: a for k, a in shown.items() if "-figure-" in k}
+    assert set(figures) == {key_of(p) for p in Path(ran[1].result(), "figures").glob("*.png")}
+    assert {a.type for a in figures.values()} == {"markdown"}
+    assert f"{ran[1].result()}/figures/spectra.png" in figures["tiny-figure-spectra"].data
+
+
+def key_of(figure):
+    return f"tiny-figure-{figure.stem.replace('_', '-')}"
+
+
+def test_a_server_with_pages_is_sent_the_figures_themselves(api, ran, monkeypatch):
+    monkeypatch.setattr(server, "lasting", lambda: True)
+    version = Path(ran[1].result())
+
+    @flow(name="shows-figures")
+    def shows():
+        artifacts.show_product(version)
+
+    _, mine = of_run(api, shows(return_state=True))
+    shown = until(lambda: {a.key: a for a in api.read_artifacts(**mine)}, lambda a: "tiny-figure-spectra" in a)
+    figures = list((version / "figures").glob("*.png"))
+    assert figures
+    for path in figures:
+        kind, _, data = shown[key_of(path)].data.partition(",")
+        assert (shown[key_of(path)].type, kind) == ("image", "data:image/png;base64")
+        content = base64.b64decode(data)
+        with Image.open(io.BytesIO(content)) as sent, Image.open(path) as drawn:
+            assert sent.size == drawn.size
+            difference = np.abs(np.asarray(sent.convert("RGB"), float) - np.asarray(drawn.convert("RGB"), float))
+            assert difference.mean() < 4
+        assert len(content) < 0.6 * path.stat().st_size
 
 
 def test_reprocess_makes_another_version_from_typed_parameters(api, ran, broken):
