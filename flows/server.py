@@ -19,6 +19,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,21 @@ def _asking_back_soon(app: Any) -> Any:
     return wrapped
 
 
+def _use_one_connection() -> None:
+    """Let Prefect's server make a database engine of one connection, as it does itself for a database in memory.
+
+    With several, one that waits for another's lock holds a mutex of SQLite. If a cursor of it is then collected as garbage
+    in the event loop, the loop stands still, the other never commits, and all wait for the lock's timeout of a minute, or
+    for ever.
+    """
+    from prefect.server.database import configurations
+    from sqlalchemy.ext.asyncio import create_async_engine
+    from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+    one = partial(create_async_engine, poolclass=AsyncAdaptedQueuePool, pool_size=1, max_overflow=0)
+    vars(configurations)["create_async_engine"] = one
+
+
 def _serve(descriptor: int) -> None:
     """Serve on a socket until standard input ends."""
     with importing():
@@ -235,6 +251,7 @@ def _serve(descriptor: int) -> None:
         import uvicorn
         from prefect.server.api.server import create_app
 
+        _use_one_connection()
         app = _asking_back_soon(create_app())
 
     class Server(uvicorn.Server):
