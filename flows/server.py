@@ -1,50 +1,125 @@
 """A temporary Prefect API for one process, started early and gone with it; where a server is configured, that one is used.
 
 Prefect would start its own, later and slower: it imports the whole server into the calling process as well, polls a port
-that it guessed, and leaves the server behind when the process is killed. This one listens on a socket that is handed
-down, so that the first request simply waits until the server is ready, and it ends when its standard input does.
+that it guessed, and leaves the server behind when the process is killed. This one (`flows.serving`) gets a socket that
+stays open here: the first request waits until the server is ready, and those that come while a killed one is replaced
+wait too.
 """
 
 from __future__ import annotations
 
 import atexit
-import fcntl
+import logging
 import os
 import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
-from typing import Any
 
-from flows.starting import importing
 from pipeline.errors import ConfigError, TrxasError
 
-__all__ = ["lasting", "prepare", "running", "start", "stop"]
+__all__ = ["lasting", "running", "start", "stop"]
+
+log = logging.getLogger("trxas")
 
 PATIENCE = 120.0
 """Seconds that a loaded machine may take until the server answers."""
 
-RETRY_AFTER = b"0.01"
-"""Seconds until a client asks again that found the temporary server's database locked."""
+REPLACEMENTS = 5
+"""Servers that take over from a killed one; where more are killed, another one would be too."""
 
-RETRIES = 1000
+_OWN = {
+    # the names are Prefect's own for its temporary server: no web pages, few services
+    "PREFECT_UI_ENABLED": "0",
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    # neither blocks nor automations are used, and looking for them imports half of what is installed
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
+    "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
+    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+}
 
-_server: subprocess.Popen[bytes] | None = None
-_url = ""
-_asking: threading.Thread | None = None
-_refused: dict[str, OSError] = {}
+
+class _Temporary:
+    """A temporary server: the process that serves now, and the address that outlives it."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/api"
+        self.lock = threading.Lock()
+        self.answered = False
+        self.left = False
+        self.over = False
+        self.fault = ""
+        self.process = self._started()
+        self.first = threading.Thread(target=self._ask, daemon=True)
+        self.first.start()
+        threading.Thread(target=self._keep, daemon=True).start()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603 (our own module)
+            [sys.executable, "-m", "flows.serving", str(self.listener.fileno())],
+            env={**os.environ, **_OWN},
+            stdin=subprocess.PIPE,
+            pass_fds=(self.listener.fileno(),),
+            # the terminal's Ctrl-C is for us; the server must outlive it to record what became of the run
+            start_new_session=True,
+        )
+
+    def _ask(self) -> None:
+        # the first request to the API itself, not to its /health, costs a fifth of a second: it passes while others import
+        try:
+            with urllib.request.urlopen(f"{self.url}/admin/version", timeout=PATIENCE):  # noqa: S310 (own address)
+                self.answered = True
+        except OSError as error:
+            self.fault = str(error)
+
+    def _keep(self) -> None:
+        """Let another one take over from a server that was killed: address and records stay, flows wait a moment."""
+        for _ in range(REPLACEMENTS):
+            self.process.wait()
+            with self.lock:
+                if self.left or not self.answered:
+                    break
+                self._let_go()
+                self.process = self._started()
+            log.warning("Prefect's temporary server was killed; another one takes over")
+        # who still waits is told
+        self.listener.close()
+        self.over = True
+
+    def leave(self) -> None:
+        """Tell the server to end when it has written what it was sent."""
+        with self.lock:
+            if self.left:
+                return
+            self.left = True
+        _drain()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+    def wait(self) -> None:
+        """Wait until the server has ended."""
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+_temporary: _Temporary | None = None
 
 
 def lasting() -> bool:
     """Return whether a Prefect server is used that others use too: one named by environment, profile or project."""
-    return _server is None and bool(_configured())
+    return _temporary is None and bool(_configured())
 
 
 def _configured() -> str:
@@ -55,37 +130,21 @@ def _configured() -> str:
 
 def start() -> None:
     """Begin to start the temporary server and return at once; nothing happens where PREFECT_API_URL names a server."""
-    global _server, _url, _asking
-    if _server is not None and _server.poll() is None:
-        return
+    global _temporary
     # whether a profile or the project names a server is known when prefect is imported, which this need not wait for:
     # then the new process ends at once
-    if os.environ.get("PREFECT_API_URL"):
-        return
-    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-    _url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
-    # the names are Prefect's own for its temporary server: no web pages, few services
-    own = {
-        "PREFECT_UI_ENABLED": "0",
-        "PREFECT__SERVER_EPHEMERAL": "1",
-        "PREFECT__SERVER_FINAL": "1",
-        # neither blocks nor automations are used, and looking for them imports half of what is installed
-        "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
-        "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
-        "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
-    }
-    _server = subprocess.Popen(  # noqa: S603 (our own module)
-        [sys.executable, "-m", "flows.server", str(listener.fileno())],
-        env={**os.environ, **own},
-        stdin=subprocess.PIPE,
-        pass_fds=(listener.fileno(),),
-        # the terminal's Ctrl-C is for us; the server must outlive it to record what became of the run
-        start_new_session=True,
-    )
-    listener.close()
-    atexit.register(_leave)
-    _asking = threading.Thread(target=_ask, args=(_url,), daemon=True)
-    _asking.start()
+    if (_temporary is None or _temporary.over) and not os.environ.get("PREFECT_API_URL"):
+        _temporary = _Temporary()
+        atexit.register(_temporary.leave)
+
+
+def stop() -> None:
+    """End the temporary server, if there is one, and wait until it has."""
+    global _temporary
+    temporary, _temporary = _temporary, None
+    if temporary is not None:
+        temporary.leave()
+        temporary.wait()
 
 
 @contextmanager
@@ -101,31 +160,44 @@ def running() -> Iterator[str]:
     TrxasError
         If the temporary server does not answer.
     """
-    if url := _configured():
+    if configured := _configured():
         stop()
-        _answers(url)
+        _answers(configured)
         yield ""
         return
     start()
-    _wait()
     from prefect.settings import (
         PREFECT_API_URL,
         PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
-        PREFECT_CLIENT_MAX_RETRIES,
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
         temporary_settings,
     )
 
+    url = _ready()
     own = {
-        PREFECT_API_URL: _url,
+        PREFECT_API_URL: url,
         # nobody looks for lost runs in a server that goes with them, and each flow would wait a second for its last beat
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
         # this server asks for no such token, and every new client would ask for one first
         PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False,
-        PREFECT_CLIENT_MAX_RETRIES: RETRIES,
     }
     with temporary_settings(own):
-        yield _url
+        yield url
+
+
+def _ready() -> str:
+    """Return the address of the temporary server when it answers."""
+    if _temporary is None:
+        raise TrxasError("PREFECT_API_URL names no server, and there is no temporary one")
+    _temporary.first.join()
+    if _temporary.answered:
+        return _temporary.url
+    fault = _temporary.fault
+    stop()
+    raise TrxasError(
+        f"Prefect's temporary server does not answer ({fault}); is PREFECT_HOME a folder that can be written, on a "
+        "local disk? `trxas doctor` tells"
+    )
 
 
 def _answers(url: str) -> None:
@@ -140,48 +212,6 @@ def _answers(url: str) -> None:
         ) from None
 
 
-def _ask(url: str) -> None:
-    # the first request to the API itself, not to its /health, costs a fifth of a second: it passes while others import
-    try:
-        with urllib.request.urlopen(f"{url}/admin/version", timeout=PATIENCE):  # noqa: S310 (own address)
-            return
-    except OSError as error:
-        _refused[url] = error
-
-
-def _wait() -> None:
-    if _asking is not None:
-        _asking.join()
-    if error := _refused.pop(_url, None):
-        stop()
-        raise TrxasError(
-            f"Prefect's temporary server does not answer ({error}); is PREFECT_HOME a folder that can be written, on a "
-            "local disk? `trxas doctor` tells"
-        ) from None
-
-
-def _leave() -> subprocess.Popen[bytes] | None:
-    """Tell the temporary server, if there is one, to end when it has written what it was sent."""
-    global _server
-    server, _server = _server, None
-    if server is not None and server.stdin is not None:
-        _drain()
-        server.stdin.close()
-    return server
-
-
-def stop() -> None:
-    """End the temporary server, if there is one, and wait until it has."""
-    server = _leave()
-    if server is None:
-        return
-    try:
-        server.wait(timeout=5)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
-
-
 def _drain() -> None:
     """Send what is still waiting in this process: the last states and logs."""
     if "prefect" not in sys.modules:
@@ -191,86 +221,3 @@ def _drain() -> None:
 
     EventsWorker.drain_all(timeout=5)
     APILogWorker.drain_all(timeout=5)
-
-
-@contextmanager
-def prepare(home: Path, version: str) -> Iterator[None]:
-    """Hold a lock while the database of a Prefect home is first made: two at once would spoil it."""
-    home.mkdir(parents=True, exist_ok=True)
-    made = home / f".trxas-database-{version}"
-    if made.exists():
-        yield
-        return
-    with (home / ".trxas-database.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-        made.touch()
-
-
-def _asking_back_soon(app: Any) -> Any:
-    """Wrap an ASGI app: who finds the database locked is told to come again soon.
-
-    SQLite refuses a transaction that began to read before another one wrote. Prefect's client then waits for two seconds
-    and more, several times in a run, unless the answer names a time.
-    """
-
-    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
-        async def answer(message: dict[str, Any]) -> None:
-            if message["type"] == "http.response.start" and message["status"] == 503:
-                message = {**message, "headers": [*message.get("headers", []), (b"retry-after", RETRY_AFTER)]}
-            await send(message)
-
-        await app(scope, receive, answer)
-
-    return wrapped
-
-
-def _use_one_connection() -> None:
-    """Let Prefect's server make a database engine of one connection, as it does itself for a database in memory.
-
-    With several, one that waits for another's lock holds a mutex of SQLite. If a cursor of it is then collected as garbage
-    in the event loop, the loop stands still, the other never commits, and all wait for the lock's timeout of a minute, or
-    for ever.
-    """
-    from prefect.server.database import configurations
-    from sqlalchemy.ext.asyncio import create_async_engine
-    from sqlalchemy.pool import AsyncAdaptedQueuePool
-
-    one = partial(create_async_engine, poolclass=AsyncAdaptedQueuePool, pool_size=1, max_overflow=0)
-    vars(configurations)["create_async_engine"] = one
-
-
-def _serve(descriptor: int) -> None:
-    """Serve on a socket until standard input ends."""
-    with importing():
-        from prefect.settings import get_current_settings
-    if get_current_settings().api.url:
-        return
-    with importing():
-        import prefect
-        import uvicorn
-        from prefect.server.api.server import create_app
-
-        _use_one_connection()
-        app = _asking_back_soon(create_app())
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            with prepare(get_current_settings().home, prefect.__version__):
-                await super().startup(sockets)
-
-    def leave() -> None:
-        sys.stdin.buffer.read()
-        # what was sent last is still being written
-        time.sleep(0.3)
-        server.should_exit = True
-        threading.Timer(3.0, os._exit, (0,)).start()
-
-    server = Server(uvicorn.Config(app, log_level="critical", lifespan="on"))
-    threading.Thread(target=leave, daemon=True).start()
-    server.run(sockets=[socket.socket(fileno=descriptor)])
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    _serve(int(sys.argv[1]))

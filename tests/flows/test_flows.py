@@ -6,10 +6,8 @@ import io
 import json
 import shutil
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -302,18 +300,3 @@ def test_a_failure_is_not_repeated_before_something_changes(api, incoming, tmp_p
     assert "\n" not in failed.message
     again = watch(str(config), str(tmp_path), other, return_state=True)
     assert again.name == "Unchanged"
-
-
-def test_requests_at_once_wait_for_each_other_and_none_is_refused(api):
-    """With several connections to its database the server refused some, and at times stood still for a minute."""
-
-    def ask(number):
-        body = {"key": f"many-{number % 3}", "type": "markdown", "data": "x" * 1000}
-        limits = {"slots": 1, "names": ["tag:many"]}
-        with httpx.Client(base_url=str(api.api_url), timeout=20) as client:
-            asked = [client.post("/artifacts/", json=body) for _ in range(10)]
-            asked += [client.post("/v2/concurrency_limits/increment-with-lease", json=limits) for _ in range(10)]
-        return {answer.status_code for answer in asked}
-
-    with ThreadPoolExecutor(8) as threads:
-        assert set().union(*threads.map(ask, range(16))) == {200, 201}

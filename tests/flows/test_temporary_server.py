@@ -1,0 +1,106 @@
+"""The temporary Prefect server: one at a time at its database, patient with other processes, replaced when it is killed."""
+
+import asyncio
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import psutil
+import pytest
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows import serving
+
+
+def test_requests_at_once_wait_for_each_other_and_none_is_refused(api):
+    """With several connections to its database the server refused some, and at times stood still for a minute."""
+
+    def ask(number):
+        body = {"key": f"many-{number % 3}", "type": "markdown", "data": "x" * 1000}
+        limits = {"slots": 1, "names": ["tag:many"]}
+        with httpx.Client(base_url=str(api.api_url), timeout=20) as client:
+            asked = [client.post("/artifacts/", json=body) for _ in range(10)]
+            asked += [client.post("/v2/concurrency_limits/increment-with-lease", json=limits) for _ in range(10)]
+        return {answer.status_code for answer in asked}
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set().union(*threads.map(ask, range(16))) == {200, 201}
+
+
+def test_a_killed_server_is_replaced_and_the_flow_goes_on(api, caplog):
+    @task(tags=["survives"], cache_policy=NO_CACHE)
+    def step(number):
+        return number
+
+    @flow(name="survives")
+    def survives():
+        first = step(1)
+        (server,) = [p for p in psutil.Process().children() if "flows.serving" in p.cmdline()]
+        server.kill()
+        return first + step(2)
+
+    state = survives(return_state=True)
+    assert state.result() == 3
+    assert "was killed; another one takes over" in caplog.text
+    assert api.read_flow_run(state.state_details.flow_run_id).state.is_completed()
+
+
+def asked(app, body=b"what was sent", **scope):
+    """Return what a client gets that posts a body."""
+    told = [
+        {"type": "http.request", "body": body[:4], "more_body": True},
+        {"type": "http.request", "body": body[4:]},
+    ]
+    answer = []
+
+    async def receive():
+        return told.pop(0)
+
+    async def send(message):
+        answer.append(message)
+
+    asyncio.run(serving.patient(app)({"type": "http", **scope}, receive, send))
+    return answer
+
+
+def locked(times, error=None):
+    """Return an app whose database is locked so many times, and the bodies that it got."""
+    bodies = []
+
+    async def app(scope, receive, send):
+        assert "path" not in scope
+        scope["path"] = "changed on the way"
+        message = await receive()
+        bodies.append(message["body"])
+        status = 503 if len(bodies) <= times else 201
+        await send({"type": "http.response.start", "status": status})
+        await send({"type": "http.response.body", "body": b"done"})
+        if status == 503 and error is not None:
+            raise error
+
+    return app, bodies
+
+
+@pytest.mark.parametrize("error", [None, sqlite3.OperationalError("database is locked")])
+def test_a_request_that_finds_the_database_locked_is_made_again_unseen(error, monkeypatch):
+    monkeypatch.setattr(serving, "PAUSE", 0.0)
+    app, bodies = locked(3, error)
+    assert [m.get("status", m.get("body")) for m in asked(app)] == [201, b"done"]
+    assert bodies == [b"what was sent"] * 4
+
+
+def test_a_database_that_stays_locked_is_told(monkeypatch):
+    monkeypatch.setattr(serving, "PAUSE", 0.0)
+    monkeypatch.setattr(serving, "ATTEMPTS", 5)
+    app, bodies = locked(100)
+    assert asked(app)[0]["status"] == 503
+    assert len(bodies) == 5
+
+
+def test_a_fault_before_any_answer_is_raised():
+    async def app(scope, receive, send):
+        raise RuntimeError("no answer")
+
+    with pytest.raises(RuntimeError, match="no answer"):
+        asked(app)
