@@ -14,6 +14,9 @@ from flows import server
 
 __all__ = ["limit_name", "one_at_a_time"]
 
+LEASE = 120.0
+"""Seconds after which others may go on when the holder was killed; long enough for a server that stands still for a minute."""
+
 
 def limit_name() -> str:
     """Return the name of this machine's limit, as it stands in Prefect's UI."""
@@ -24,8 +27,8 @@ def limit_name() -> str:
 def one_at_a_time() -> Iterator[None]:
     """Hold the machine's limit: a heavy task takes all workers and the memory it was given.
 
-    Without a lasting server there is nobody to share with. A task that was killed holds the limit until its lease ends,
-    five minutes later at most. Who wants more at once raises the limit in Prefect; it is made only where it is missing.
+    Without a lasting server there is nobody to share with. A task that was killed holds the limit until its `LEASE` ends.
+    Who wants more at once raises the limit in Prefect; it is made only where it is missing.
     """
     if not server.lasting():
         yield
@@ -36,5 +39,5 @@ def one_at_a_time() -> Iterator[None]:
         if name not in known:
             client.upsert_global_concurrency_limit_by_name(name, 1)
     # the work is worth more than the lease: a server that is away for a while does not end it
-    with concurrency(name, occupy=1, raise_on_lease_renewal_failure=False):
+    with concurrency(name, occupy=1, lease_duration=LEASE, raise_on_lease_renewal_failure=False):
         yield
