@@ -108,7 +108,8 @@ def _stages(job: Job, restart: str | None, waiting: dict[int, str]) -> Any:
     tasks.task_bin_spectra(job)
     tasks.task_fit(job)
     version = tasks.task_publish(job)
-    tasks.task_show(version, former)
+    # what cannot be shown is published all the same
+    tasks.task_show(version, former, return_state=True)
     return completed(str(version), job.failed, other_settings(former, version))
 
 

@@ -158,12 +158,13 @@ def running() -> Iterator[str]:
     ConfigError
         If nothing listens at the configured address.
     TrxasError
-        If the temporary server does not answer.
+        If the temporary server does not answer, or a server goes away for longer than Prefect asks again.
     """
     if configured := _configured():
         stop()
         _answers(configured)
-        yield ""
+        with _told(configured):
+            yield ""
         return
     start()
     from prefect.settings import (
@@ -181,8 +182,22 @@ def running() -> Iterator[str]:
         # this server asks for no such token, and every new client would ask for one first
         PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False,
     }
-    with temporary_settings(own):
+    with temporary_settings(own), _told("this process's own address"):
         yield url
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    """Tell in one line that the server went away while it was needed."""
+    from httpx import HTTPError
+
+    try:
+        yield
+    except HTTPError as error:
+        raise TrxasError(
+            f"the Prefect server at {where} went away ({str(error).splitlines()[0]}); what is finished is kept: run the "
+            "same again when it is back"
+        ) from error
 
 
 def _ready() -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import httpx
 import psutil
@@ -10,7 +11,8 @@ import pytest
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import serving
+from flows import limits, server, serving
+from pipeline.errors import TrxasError
 
 
 def test_requests_at_once_wait_for_each_other_and_none_is_refused(api):
@@ -44,6 +46,58 @@ def test_a_killed_server_is_replaced_and_the_flow_goes_on(api, caplog):
     assert state.result() == 3
     assert "was killed; another one takes over" in caplog.text
     assert api.read_flow_run(state.state_details.flow_run_id).state.is_completed()
+
+
+def test_a_server_that_goes_away_is_told_in_one_line():
+    with (
+        pytest.raises(TrxasError, match=r"^the Prefect server at there went away \(no way\); what is finished is kept"),
+        server._told("there"),
+    ):
+        raise httpx.ConnectError("no way")
+
+
+def limits_that_are_taken(monkeypatch, times):
+    """Let a server that lasts refuse the machine's limit so many times; return what is asked of it."""
+    asked = []
+
+    @contextmanager
+    def taken(name, **_):
+        asked.append(name)
+        if len(asked) <= times:
+            raise TimeoutError
+        yield
+
+    monkeypatch.setattr(server, "lasting", lambda: True)
+    monkeypatch.setattr(limits, "concurrency", taken)
+    return asked
+
+
+def test_who_waits_for_the_machine_says_so_and_how_to_free_it(api, monkeypatch, caplog):
+    asked = limits_that_are_taken(monkeypatch, times=2)
+    with limits.one_at_a_time():
+        assert asked == [limits.limit_name()] * 3
+    assert caplog.text.count(f"prefect gcl update {limits.limit_name()} --active-slots 0") == 2
+
+
+def test_a_limit_that_cannot_be_given_back_costs_no_work(api, monkeypatch, caplog):
+    @contextmanager
+    def lost(name, **_):
+        yield
+        raise httpx.ConnectError("no way")
+
+    monkeypatch.setattr(server, "lasting", lambda: True)
+    monkeypatch.setattr(limits, "concurrency", lost)
+    with limits.one_at_a_time():
+        pass
+    assert "could not be given back" in caplog.text
+
+
+def test_a_limit_that_is_held_for_ever_stops_nothing(api, monkeypatch, caplog):
+    asked = limits_that_are_taken(monkeypatch, times=10**9)
+    monkeypatch.setenv("TRXAS_TIMEOUT_HOURS", "1e-5")
+    with limits.one_at_a_time():
+        assert asked
+    assert "going on without it" in caplog.text
 
 
 def asked(app, body=b"what was sent", **scope):
