@@ -15,6 +15,7 @@ from pydantic import Field
 from flows import settings, tasks
 from flows.limits import one_at_a_time
 from flows.states import called, completed, failed
+from flows.steady import steady
 from pipeline.comparing import other_settings
 from pipeline.errors import DataError, TrxasError
 from pipeline.io import publish
@@ -102,14 +103,14 @@ def _stages(job: Job, restart: str | None, waiting: dict[int, str]) -> Any:
     former = publish.latest(job.product_dir)
     job, inputs = _take_stock(job)
     with one_at_a_time():
-        tasks.task_calibrate(job, inputs)
+        steady(tasks.task_calibrate, job, inputs)
         job = _reduce(job, inputs)
-    tasks.task_label(job)
-    tasks.task_bin_spectra(job)
-    tasks.task_fit(job)
-    version = tasks.task_publish(job)
+    steady(tasks.task_label, job)
+    steady(tasks.task_bin_spectra, job)
+    steady(tasks.task_fit, job)
+    version = steady(tasks.task_publish, job)
     # what cannot be shown is published all the same
-    tasks.task_show(version, former, return_state=True)
+    steady(tasks.task_show, version, former, return_state=True)
     return completed(str(version), job.failed, other_settings(former, version))
 
 
@@ -134,7 +135,7 @@ def _reduce(job: Job, inputs: dict[int, Identity]) -> Job:
         for run in job.reduced_runs:
             try:
                 with tags(f"run:{run}"):
-                    tasks.task_reduce_run(job, run, inputs[run], workers)
+                    steady(tasks.task_reduce_run, job, run, inputs[run], workers)
             except DataError as error:
                 job = _leave_out(job, run, error)
     return job

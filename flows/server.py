@@ -20,7 +20,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipeline.errors import ConfigError, TrxasError
+from pipeline.errors import ConfigError, TrxasError, causes
 
 __all__ = ["lasting", "running", "start", "stop"]
 
@@ -193,9 +193,14 @@ def _told(where: str) -> Iterator[None]:
 
     try:
         yield
-    except HTTPError as error:
+    except TrxasError:
+        raise
+    except Exception as error:
+        away = next((e for e in causes(error) if isinstance(e, HTTPError)), None)
+        if away is None:
+            raise
         raise TrxasError(
-            f"the Prefect server at {where} went away ({str(error).splitlines()[0]}); what is finished is kept: run the "
+            f"the Prefect server at {where} went away ({str(away).splitlines()[0]}); what is finished is kept: run the "
             "same again when it is back"
         ) from error
 

@@ -14,6 +14,8 @@ __all__ = [
     "DataError",
     "ProductError",
     "TrxasError",
+    "causes",
+    "hangs",
     "may_pass",
 ]
 
@@ -65,15 +67,16 @@ def may_pass(error: BaseException | None) -> bool:
 
     A file that is missing, forbidden or damaged stays so; a config or data that are wrong stay so.
     """
-    return any(isinstance(e, OSError) and e.errno in _PASSING for e in _chain(error))
+    return any(isinstance(e, OSError) and e.errno in _PASSING for e in causes(error))
 
 
 def hangs(error: BaseException | None) -> bool:
     """Return whether an error, or one that it came from, is that something did not answer: later it may."""
-    return any(isinstance(e, TimeoutError | ConnectionError) for e in _chain(error))
+    return any(isinstance(e, TimeoutError | ConnectionError) for e in causes(error))
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, the one that it came from, and so on."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

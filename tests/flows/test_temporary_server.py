@@ -12,6 +12,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import limits, server, serving
+from flows.steady import steady
 from pipeline.errors import TrxasError
 
 
@@ -54,6 +55,28 @@ def test_a_server_that_goes_away_is_told_in_one_line():
         server._told("there"),
     ):
         raise httpx.ConnectError("no way")
+
+
+def test_a_task_outlasts_a_server_that_is_away_for_a_while(monkeypatch, caplog):
+    waited = []
+    monkeypatch.setattr("flows.steady.time.sleep", waited.append)
+
+    def step(times, error):
+        if len(waited) < times:
+            raise RuntimeError("no slots") from error
+        return "done"
+
+    step.name = "step"
+    away = httpx.ConnectError("no way")
+    assert steady(step, 2, away) == "done"
+    assert waited == [5.0, 10.0]
+    assert caplog.text.count("step: the Prefect server does not answer") == 2
+    with pytest.raises(RuntimeError):
+        steady(step, 100, away)
+    waited.clear()
+    with pytest.raises(RuntimeError):
+        steady(step, 100, ValueError("not for a server"))
+    assert not waited
 
 
 def limits_that_are_taken(monkeypatch, times):
