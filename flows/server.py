@@ -55,6 +55,8 @@ class _Temporary:
         self.left = False
         self.over = False
         self.fault = ""
+        # of now: a replacement must find the same records, whatever is set later
+        self.environment = {**os.environ, **_OWN}
         self.process = self._started()
         self.first = threading.Thread(target=self._ask, daemon=True)
         self.first.start()
@@ -63,7 +65,7 @@ class _Temporary:
     def _started(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # noqa: S603 (our own module)
             [sys.executable, "-m", "flows.serving", str(self.listener.fileno())],
-            env={**os.environ, **_OWN},
+            env=self.environment,
             stdin=subprocess.PIPE,
             pass_fds=(self.listener.fileno(),),
             # the terminal's Ctrl-C is for us; the server must outlive it to record what became of the run

@@ -31,7 +31,10 @@ def test_requests_at_once_wait_for_each_other_and_none_is_refused(api):
         assert set().union(*threads.map(ask, range(16))) == {200, 201}
 
 
-def test_a_killed_server_is_replaced_and_the_flow_goes_on(api, caplog):
+def test_a_killed_server_is_replaced_and_the_flow_goes_on(api, caplog, monkeypatch, tmp_path):
+    # the one that takes over must look where the first one did
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+
     @task(tags=["survives"], cache_policy=NO_CACHE)
     def step(number):
         return number
