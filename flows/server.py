@@ -20,7 +20,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipeline.errors import ConfigError, TrxasError, causes
+from pipeline.errors import ConfigError, TrxasError
 
 __all__ = ["lasting", "running", "start", "stop"]
 
@@ -191,18 +191,18 @@ def running() -> Iterator[str]:
 @contextmanager
 def _told(where: str) -> Iterator[None]:
     """Tell in one line that the server went away while it was needed."""
-    from httpx import HTTPError
+    from flows.steady import away
 
     try:
         yield
     except TrxasError:
         raise
     except Exception as error:
-        away = next((e for e in causes(error) if isinstance(e, HTTPError)), None)
-        if away is None:
+        gone = away(error)
+        if gone is None:
             raise
         raise TrxasError(
-            f"the Prefect server at {where} went away ({str(away).splitlines()[0]}); what is finished is kept: run the "
+            f"the Prefect server at {where} went away ({str(gone) or type(gone).__name__}); what is finished is kept: run the "
             "same again when it is back"
         ) from error
 

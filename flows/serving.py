@@ -62,7 +62,8 @@ def patient(app: Any) -> Any:
                 # raised for those who keep a log, after it was answered
                 if not answer:
                     raise
-            if answer[0].get("status") != 503 or attempt == ATTEMPTS:
+            # nothing was answered to who has hung up
+            if not answer or answer[0].get("status") != 503 or attempt == ATTEMPTS:
                 break
             await asyncio.sleep(PAUSE)
         for message in answer:

@@ -79,6 +79,9 @@ def test_a_task_outlasts_a_server_that_is_away_for_a_while(monkeypatch, caplog):
     waited.clear()
     with pytest.raises(RuntimeError):
         steady(step, 100, ValueError("not for a server"))
+    refusal = httpx.HTTPStatusError("404", request=httpx.Request("GET", "http://x"), response=httpx.Response(404))
+    with pytest.raises(RuntimeError):
+        steady(step, 100, refusal)
     assert not waited
 
 
