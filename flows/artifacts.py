@@ -25,9 +25,9 @@ from prefect.artifacts import (
 )
 
 from flows import progress, server
-from pipeline.io import publish
-from pipeline.io.places import Place, Remote
-from pipeline.summary import summary_text
+from pipeline.results.summary import summary_text
+from pipeline.storage import versions as publish
+from pipeline.storage.places import Place, Remote
 
 __all__ = ["progress_artifact", "show_product"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from flows import progress as bars
 from pipeline.errors import ConfigError
+from pipeline.results.summary import summary_text
 from pipeline.simulate import load_scenario, simulate_scenario
-from pipeline.simulate.compare import compare, comparison_text
-from pipeline.summary import summary_text
+from pipeline.simulate.against_truth import compare, comparison_text
 
 __all__ = ["run_demo", "run_simulation", "scenario_path"]
 

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from pipeline.provenance import code_version, environment
+from pipeline.storage.hashes import code_version, environment
 
 __all__ = ["examine"]
 

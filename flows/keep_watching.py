@@ -9,10 +9,10 @@ from pathlib import Path
 from flows import server
 from flows.watch import watch
 from pipeline.errors import TrxasError
-from pipeline.io.claim import claimed
 from pipeline.job import load_job
-from pipeline.watcher import glance
-from pipeline.watching import Look
+from pipeline.storage.claim import claimed
+from pipeline.watch.decide import Look
+from pipeline.watch.look import peek
 
 __all__ = ["keep_watching"]
 
@@ -58,11 +58,11 @@ def keep_watching(
 
 def _one_look(config: str, out: str | None, changes: list[str], work: str | None, *, once: bool, tell: Tell) -> str:
     """Look, and run the flow where there is a reason; returns what to say, empty where nothing has changed."""
-    seen = _glance(config, out, changes, work)
+    seen = _peek(config, out, changes, work)
     if once and seen.settled_in:
         tell(f"files were just written: waiting {seen.settled_in:.0f} s (watch.settle)")
         time.sleep(seen.settled_in)
-        seen = _glance(config, out, changes, work)
+        seen = _peek(config, out, changes, work)
     if not seen.news and not seen.lines:
         return seen.text if once else ""
     for line in seen.lines:
@@ -75,7 +75,7 @@ def _one_look(config: str, out: str | None, changes: list[str], work: str | None
     raise error if isinstance(error, TrxasError) else TrxasError(str(state.message or state.name))
 
 
-def _glance(config: str, out: str | None, changes: list[str], work: str | None) -> Look:
+def _peek(config: str, out: str | None, changes: list[str], work: str | None) -> Look:
     job = load_job(Path(config), out, changes, work=work)
     with claimed(job.out, "watch"):
-        return glance(job, time.time())
+        return peek(job, time.time())

@@ -14,15 +14,15 @@ from pydantic import Field
 
 from flows import settings, tasks
 from flows.limits import one_at_a_time
-from flows.states import called, completed, failed
+from flows.states import completed, failed, named_flow_run
 from flows.steady import steady
-from pipeline.comparing import other_settings
 from pipeline.errors import DataError, TrxasError
-from pipeline.io import publish
-from pipeline.io.claim import claimed
 from pipeline.job import Job, load_job
-from pipeline.provenance import Identity
-from pipeline.sources import check_sources
+from pipeline.results.compare import other_settings
+from pipeline.stages.inventory import check_sources
+from pipeline.storage import versions as publish
+from pipeline.storage.claim import claimed
+from pipeline.storage.hashes import Identity
 from pipeline.workflow import restart_from, workers_of
 
 __all__ = ["Change", "Stage", "process", "reprocess"]
@@ -64,7 +64,7 @@ def process(
     """
     try:
         job = load_job(Path(config), out, changes, work=work)
-        with called("process", job.config.dataset), claimed(job.out, "process", wait=settings.PATIENCE):
+        with named_flow_run("process", job.config.dataset), claimed(job.out, "process", wait=settings.PATIENCE):
             return _stages(job, restart, waiting or {})
     except TrxasError as error:
         return failed(error)
@@ -89,7 +89,10 @@ def reprocess(
     """
     try:
         job = load_job(Path(config), out, changes, work=work)
-        with called(f"reprocess-{stage}", job.config.dataset), claimed(job.out, "reprocess", wait=settings.PATIENCE):
+        with (
+            named_flow_run(f"reprocess-{stage}", job.config.dataset),
+            claimed(job.out, "reprocess", wait=settings.PATIENCE),
+        ):
             return _stages(job, stage, {})
     except TrxasError as error:
         return failed(error)

@@ -14,11 +14,11 @@ from prefect.states import Completed, Failed
 
 from pipeline.errors import BusyError, ClusterError, TrxasError, hangs, may_pass
 
-__all__ = ["called", "completed", "failed", "lasts", "nothing_new", "outcome", "passed_on", "skipped"]
+__all__ = ["named_flow_run", "completed", "failed", "lasts", "nothing_new", "outcome", "forward_state", "skipped"]
 
 
 @contextmanager
-def called(verb: str, dataset: str) -> Iterator[None]:
+def named_flow_run(verb: str, dataset: str) -> Iterator[None]:
     """Name and tag the flow run by its dataset, and tag its tasks: known only when the config was read."""
     label = f"dataset:{dataset}"
     with get_client(sync_client=True) as client:
@@ -66,7 +66,7 @@ def lasts(state: State[Any]) -> bool:
     return isinstance(error, TrxasError) and not machine
 
 
-def passed_on(state: State[Any]) -> Any:
+def forward_state(state: State[Any]) -> Any:
     """Return the final state of a flow that ends as another flow, which it started, has ended."""
     result = state.result(raise_on_failure=False)
     return State(type=state.type, message=state.message, data=result)

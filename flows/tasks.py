@@ -14,12 +14,13 @@ from prefect.tasks import Task, exponential_backoff
 
 from flows import artifacts, settings
 from flows.progress import timed
-from pipeline import watcher, workflow
-from pipeline.compute import Workers
+from pipeline import workflow
+from pipeline.compute.workers import Workers
 from pipeline.errors import may_pass
-from pipeline.io.places import Place
 from pipeline.job import Job
-from pipeline.provenance import Identity
+from pipeline.storage.hashes import Identity
+from pipeline.storage.places import Place
+from pipeline.watch import look as watcher
 
 __all__ = [
     "task_bin_spectra",

@@ -9,10 +9,10 @@ from prefect import flow
 
 from flows import tasks
 from flows.process import Change, process
-from flows.states import called, failed, lasts, nothing_new, outcome, passed_on, skipped
+from flows.states import failed, forward_state, lasts, named_flow_run, nothing_new, outcome, skipped
 from pipeline.errors import BusyError, TrxasError
-from pipeline.io.claim import claimed
 from pipeline.job import load_job
+from pipeline.storage.claim import claimed
 
 __all__ = ["watch"]
 
@@ -34,7 +34,7 @@ def watch(
     """
     try:
         job = load_job(Path(config), out, changes, work=work)
-        with called("watch", job.config.dataset), claimed(job.out, "watch"):
+        with named_flow_run("watch", job.config.dataset), claimed(job.out, "watch"):
             seen = tasks.task_look(job, time.time())
             if not seen.news:
                 return nothing_new(seen.text)
@@ -42,7 +42,7 @@ def watch(
             version, error = outcome(done)
             if lasts(done):
                 tasks.task_remember(job, seen, version, error)
-            return passed_on(done)
+            return forward_state(done)
     except BusyError as error:
         return skipped(error)
     except TrxasError as error:

@@ -35,7 +35,8 @@ def open_product(where: str | Any) -> Product:
         In one line, if there is no product, or more than one dataset.
     """
     # what only wants `pipeline.science` should not pay for this
-    from pipeline.io import publish, store
+    from pipeline.storage import store
+    from pipeline.storage import versions as publish
 
     version = publish.resolve(str(where))
     return Product(store.open_tree(version / "product.zarr"), publish.read_summary(version), str(version))

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.compute import threads_of
+from pipeline.compute.workers import threads_of
 from pipeline.errors import ConfigError, DataError
-from pipeline.io.exdf import raw_folder, run_folder
-from pipeline.io.places import Place, Remote, place
+from pipeline.euxfel.run_files import raw_folder, run_folder
+from pipeline.storage.places import Place, Remote, place
 from schemas.config import Config
 from schemas.config.detector import Beams
 from schemas.config.runs import DelayScanRun, EnergyScanRun

@@ -17,25 +17,29 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pipeline import fits, ingest
-from pipeline.calibrating import Ledgers, make_calibration, nonlinearity_of
-from pipeline.compute import Workers
+from pipeline.compute.workers import Workers
 from pipeline.errors import ConfigError, DataError
-from pipeline.fits.kinetics import SEED
-from pipeline.io import dos_files, leftovers, manifest, publish, store
-from pipeline.io.euxfel import Run, open_run
-from pipeline.io.ledger import Ledger
-from pipeline.io.places import Place
+from pipeline.euxfel.reader import Run, open_run
 from pipeline.job import Job
-from pipeline.labelling import fluence_of, labelled, select
 from pipeline.plots import draw_beams, draw_product
-from pipeline.provenance import FileHashes, Identity, code_hash, code_version, digest, environment
-from pipeline.scans import bin_scans, resample_scans
-from pipeline.science.detector.reduce import subtract_intra_train_dark
-from pipeline.science.pulses.roles import assign_roles
-from pipeline.sources import check_sources
-from pipeline.stages import CODE, STAGES
-from pipeline.summary import summarise
+from pipeline.results.summary import summarise
+from pipeline.science.detector.beam_photons import subtract_intra_train_dark
+from pipeline.science.detector.crop import Crop, crop_to_beams
+from pipeline.science.labels.roles import assign_roles
+from pipeline.stages import fit as fits
+from pipeline.stages import passes as ingest
+from pipeline.stages.base import CODE, STAGES
+from pipeline.stages.bin import bin_scans, resample_scans
+from pipeline.stages.calibration_runs import Ledgers, make_calibration, nonlinearity_of
+from pipeline.stages.fit_kinetics import SEED
+from pipeline.stages.inventory import check_sources
+from pipeline.stages.label import fluence_of, labelled, select
+from pipeline.storage import dos_files, leftovers, store
+from pipeline.storage import record as manifest
+from pipeline.storage import versions as publish
+from pipeline.storage.hashes import FileHashes, Identity, code_hash, code_version, digest, environment
+from pipeline.storage.ledger import Ledger
+from pipeline.storage.places import Place
 from schemas.config.fits import DosColumn
 from schemas.datasets.stages import PULSES
 from schemas.products import GROUPS, SCHEMA_VERSION
@@ -133,7 +137,7 @@ def calibrate(job: Job, inputs: dict[int, Identity], *, progress: Progress | Non
     Without a flat-field run the beams are sought in the first scan, and the gain must be given.
     """
     dark, lit = job.config.runs.dark, job.reduced_runs[0]
-    dark_key, lit_key = inputs[dark].settle(), inputs[lit].settle()
+    dark_key, lit_key = inputs[dark].result(), inputs[lit].result()
     if job.config.detector.calibration != "auto":
         return _made_before(job, job.config.detector.calibration)
     nonlinearity = nonlinearity_of(job)
@@ -188,7 +192,7 @@ def reduce_run(
     calibration_key = manifest.read(job.stage_dir)["calibration"]["key"]
     calibration = store.open_dataset(job.calibrations / calibration_key / "calibration.zarr").load()
     crop = _crop(job, calibration)
-    frames_key = digest({"inputs": inputs.settle(), "crop": str(crop), "code": code_hash(CODE["frames"])})
+    frames_key = digest({"inputs": inputs.result(), "crop": str(crop), "code": code_hash(CODE["frames"])})
     key = digest({"frames": frames_key, "calibration": calibration_key, "code": code_hash(CODE["pulses"])})
     ledger = Ledger(folder / "blocks", key)
     if manifest.is_current(folder, "pulses", key, "pulses.zarr"):
@@ -235,13 +239,13 @@ def reduce_run(
     return True
 
 
-def _crop(job: Job, calibration: xr.Dataset) -> ingest.Crop | None:
+def _crop(job: Job, calibration: xr.Dataset) -> Crop | None:
     keep = job.config.frames.keep
     if keep == "none":
         return None
     if keep == "beams":
-        return ingest.crop_to_beams(calibration)
-    return ingest.Crop(slice(0, calibration.attrs["module_rows"]), slice(0, calibration.attrs["module_columns"]))
+        return crop_to_beams(calibration)
+    return Crop(slice(0, calibration.attrs["module_rows"]), slice(0, calibration.attrs["module_columns"]))
 
 
 # --- labels ----------------------------------------------------------------------------------------------------------
@@ -272,7 +276,7 @@ def label(job: Job) -> bool:
     for number, run in runs.items():
         folder = job.run_dir(number)
         found = run.assign_coords(beam=("beam", np.array(roles[: run.sizes["beam"]])))
-        store.write_dataset(folder / "pulses.zarr", PULSES.describe(found.drop_vars("code")))
+        store.write_dataset(folder / "pulses.zarr", PULSES.describe(found.drop_vars("drop_reason")))
         if (folder / "frames.zarr").exists():
             store.replace_coords(folder / "frames.zarr", {"delay": run["delay"].values})
         manifest.record(folder, "labels", key)
@@ -304,7 +308,7 @@ def bin_spectra(job: Job) -> bool:
 def _selected(job: Job) -> dict[int, xr.Dataset]:
     """Load the pulses of all runs, with the code that says which count."""
     runs = {n: store.open_dataset(job.run_dir(n) / "pulses.zarr").load() for n in job.reduced_runs}
-    return {n: r.assign(code=select(job, r, n)) for n, r in runs.items()}
+    return {n: r.assign(drop_reason=select(job, r, n)) for n, r in runs.items()}
 
 
 # --- fits and product ------------------------------------------------------------------------------------------------

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from pipeline import fits
-from pipeline.io import publish
+from pipeline.results.summary import summarise
 from pipeline.science import forward
-from pipeline.simulate.plan import build_model
-from pipeline.summary import summarise
+from pipeline.simulate.timetable import build_model
+from pipeline.stages import fit as fits
+from pipeline.storage import versions as publish
 from schemas.config import Config
 from schemas.products import GROUPS, SCHEMA_VERSION
 from schemas.scenario import Scenario

@@ -17,7 +17,7 @@ __all__ = ["app", "main"]
 
 
 def _version() -> str:
-    from pipeline.provenance import code_version
+    from pipeline.storage.hashes import code_version
 
     return code_version()
 

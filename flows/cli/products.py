@@ -38,7 +38,7 @@ def show(
     if other is not None and against is not None:
         raise ConfigError("--against: two products are named already")
     if other is not None or against is not None:
-        from pipeline.comparing import compare_versions, comparison_text
+        from pipeline.results.compare import compare_versions, comparison_text
 
         compared = compare_versions(*((str(against), product) if other is None else (product, other)))
         if as_json:
@@ -46,7 +46,7 @@ def show(
         else:
             print(comparison_text(compared, **({"most": None} if everything else {})))
         return
-    from pipeline.io import publish
+    from pipeline.storage import versions as publish
 
     version = publish.resolve(product)
     if as_json:
@@ -58,7 +58,7 @@ def show(
 def validate(product: ProductName, *, common: Common = COMMON) -> None:
     """Check a product against its schema; exit 1 and one line per fault."""
     common.start()
-    from pipeline.io import publish
+    from pipeline.storage import versions as publish
 
     version = publish.resolve(product)
     faults = publish.check(version)
@@ -84,8 +84,9 @@ def export(
         Folder for the files; `export` in the current folder unless given.
     """
     common.start()
-    from pipeline.io import publish, store
-    from pipeline.io.export import export as write
+    from pipeline.results.export import export as write
+    from pipeline.storage import store
+    from pipeline.storage import versions as publish
 
     tree = store.open_tree(publish.resolve(product) / "product.zarr")
     for path in write(tree, format_name, out or Path("export")):
@@ -105,7 +106,7 @@ def dashboard(out: Path, *, port: int = 8080, host: str = "127.0.0.1", common: C
         Address to listen on. Anybody who can reach it can read the products.
     """
     common.start()
-    from pipeline.dashboard.server import make_server
+    from pipeline.dashboard.serve import make_server
 
     if not out.is_dir():
         raise ConfigError(f"{out} is not a folder")
@@ -123,8 +124,8 @@ def dashboard(out: Path, *, port: int = 8080, host: str = "127.0.0.1", common: C
 
 def print_summary(where: str) -> None:
     """Print the summary of a product, and where it and its figures are."""
-    from pipeline.io import publish
-    from pipeline.summary import summary_text
+    from pipeline.results.summary import summary_text
+    from pipeline.storage import versions as publish
 
     version = publish.resolve(where)
     try:

@@ -32,7 +32,7 @@ def inspect(
         Folder of the run.
     """
     common.start()
-    from pipeline.survey import inspect_run, inspect_text
+    from pipeline.euxfel.survey import inspect_run, inspect_text
 
     report = inspect_run(raw_run, _instrument(instrument))
     print(json.dumps(report, indent=1) if as_json else inspect_text(report))
@@ -58,7 +58,7 @@ def init(
         Config file to write; an existing one is not overwritten.
     """
     common.start()
-    from pipeline.drafting import check_folder, draft
+    from pipeline.euxfel.draft import check_folder, draft
 
     check_folder(raw_dir)
     if output.exists():

@@ -65,7 +65,7 @@ def plan(
         Use the config's `plan` section even if there is a product.
     """
     common.start()
-    from pipeline.planning import make_plan, plan_text
+    from pipeline.results.plan import make_plan, plan_text
 
     result = make_plan(path, changes, out=out, from_config=planned)
     print(json.dumps(result, indent=1, ensure_ascii=False) if as_json else plan_text(result))

@@ -10,10 +10,11 @@ from typing import Any
 import panel as pn
 from bokeh.themes import Theme
 
-from pipeline.dashboard import results, texts, views
+from pipeline.dashboard import pages as results
+from pipeline.dashboard import texts, views
 from pipeline.dashboard.data import Catalogue, Product
 from pipeline.dashboard.explore import Explore, Pick
-from pipeline.dashboard.page import CSS, DARK_WIDGETS, TABS, TEMPLATE
+from pipeline.dashboard.frame import CSS, DARK_WIDGETS, TABS, TEMPLATE
 
 __all__ = ["Session", "make_page"]
 

@@ -11,7 +11,7 @@ import bokeh.plotting
 import numpy as np
 
 from pipeline.dashboard.curves import LINEAR, symlog
-from pipeline.lookup import Floats
+from pipeline.results.lookup import Floats
 
 __all__ = [
     "DARK",

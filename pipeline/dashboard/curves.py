@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.lookup import SAME_ENERGY, Floats, delays_of, fitted_trace, fluences_of, measured_near, nearest
+from pipeline.results.lookup import SAME_ENERGY, Floats, delays_of, fitted_trace, fluences_of, measured_near, nearest
 
 __all__ = [
     "LINEAR",

@@ -18,7 +18,8 @@ import xarray as xr
 from pydantic import ValidationError
 
 from pipeline.errors import ProductError
-from pipeline.io import publish, store
+from pipeline.storage import store
+from pipeline.storage import versions as publish
 from schemas.products import Summary, product_faults
 
 __all__ = ["Catalogue", "Product"]

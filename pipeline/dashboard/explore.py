@@ -8,9 +8,9 @@ from typing import Any
 
 import panel as pn
 
-from pipeline import lookup
 from pipeline.dashboard import curves, texts, views
 from pipeline.dashboard.data import Product
+from pipeline.results import lookup
 
 __all__ = ["Explore", "Pick"]
 

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 import yaml
 
-from pipeline.lookup import Interval, measured_near
+from pipeline.results.lookup import Interval, measured_near
 
 __all__ = [
     "configuration",

@@ -27,7 +27,7 @@ from pipeline.dashboard.canvas import (
     palette,
 )
 from pipeline.dashboard.curves import LINEAR, Series
-from pipeline.lookup import Floats, Interval
+from pipeline.results.lookup import Floats, Interval
 
 __all__ = [
     "DARK",

@@ -10,11 +10,11 @@ from typing import Any
 
 import xarray as xr
 
-from pipeline.plots.components import draw_components, has_components
-from pipeline.plots.fitted import draw_mixture, draw_peaks
-from pipeline.plots.kinetics import draw_kinetics
-from pipeline.plots.quality import draw_beams, draw_burst, draw_quality
-from pipeline.plots.spectra import draw_absorption, draw_differences, draw_map
+from pipeline.plots.component_figure import draw_components, has_components
+from pipeline.plots.fit_figures import draw_mixture, draw_peaks
+from pipeline.plots.kinetics_figure import draw_kinetics
+from pipeline.plots.quality_figures import draw_beams, draw_burst, draw_quality
+from pipeline.plots.spectra_figures import draw_absorption, draw_differences, draw_map
 from pipeline.plots.style import house_style
 
 __all__ = ["draw_beams", "draw_product"]

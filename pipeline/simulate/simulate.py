@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from pipeline.errors import ConfigError
 from pipeline.simulate.module import build_module
-from pipeline.simulate.plan import plan_run
-from pipeline.simulate.runs import write_run
+from pipeline.simulate.timetable import plan_run
 from pipeline.simulate.truth import describe_run, run_config, truth_of, write_dos, write_text
+from pipeline.simulate.write_run import write_run
 from schemas.reading import describe_error
 from schemas.scenario import Scenario
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.science import forward
 from pipeline.simulate.module import WIDTH, Module, linear_adu
-from pipeline.simulate.plan import RunPlan, build_model
+from pipeline.simulate.timetable import RunPlan, build_model
 from schemas.scenario import DarkRun, DelayScan, EnergyScan, FlatFieldRun, Scenario, SourceNames, grid_values
 
 __all__ = ["describe_run", "run_config", "truth_of", "write_dos", "write_text"]

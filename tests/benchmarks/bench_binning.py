@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pipeline.science.spectra.accumulate import accumulate_runs, settle
-from pipeline.science.spectra.binning import assign
+from pipeline.science.sums.accumulate import accumulate_runs, join_limbs
+from pipeline.science.sums.binning import assign
 
 N_E, N_D, N_F = 500, 100, 5
 BEAMS = ("p", "u", "r")
@@ -32,7 +32,7 @@ def make(n_trains: int, n_pulses: int) -> xr.Dataset:
         {
             "photons": (("train", "pulse", "beam"), photons),
             "photons_stderr": (("train", "pulse", "beam"), np.sqrt(photons)),
-            "code": (("train", "pulse"), (rng.random(shape) < 0.02).astype(np.uint8)),
+            "drop_reason": (("train", "pulse"), (rng.random(shape) < 0.02).astype(np.uint8)),
         },
         coords={
             "beam": ["pumped", "unpumped", "reference"],
@@ -55,7 +55,7 @@ def _keys(pulses, energy_edges, delay_edges):
     row = (pulses["fluence"].values * N_E + e) * N_D
     width = delay_edges[1] - delay_edges[0]
     d = ((pulses["delay"].values - delay_edges[0]) / width).astype(np.int64)
-    return (row[:, None] + d).ravel(), (pulses["code"].values == 0).ravel()
+    return (row[:, None] + d).ravel(), (pulses["drop_reason"].values == 0).ravel()
 
 
 def pandas_same(pulses, energy_edges, delay_edges):
@@ -117,7 +117,7 @@ def _timed(function, *arguments, repeat=1):
 
 def check(sums, table):
     """Hold our sums against those of pandas."""
-    plain = settle(sums)
+    plain = join_limbs(sums)
     full = np.flatnonzero(plain["n_pulses"].values)
     np.testing.assert_array_equal(full, table.index.values)
     for i, beam in enumerate(BEAMS):
@@ -158,7 +158,7 @@ def main(arguments=None) -> dict:
     some = pulses.isel(train=slice(XARRAY_TRAINS))
     part, own, _ = _timed(ours, some, *edges, repeat=3)
     found, slow, _ = _timed(xarray_least, some, *edges)
-    plain = settle(part)
+    plain = join_limbs(part)
     full = np.flatnonzero(plain["n_pulses"].values)
     np.testing.assert_allclose(plain["photons"].values[full], found["photons"].transpose("cell", "beam"), rtol=1e-11)
     figures |= {"xarray_pulses": XARRAY_TRAINS * 400, "xarray_seconds": slow, "xarray_ratio": slow / own}

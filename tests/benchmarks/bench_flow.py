@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipeline.chunks import plan_blocks
+from pipeline.compute.chunk_plan import plan_blocks
 from pipeline.simulate import load_scenario, simulate_scenario
 
 SAMPLE_RUNS = Path(__file__).parents[2] / "sample_runs"
@@ -33,7 +33,7 @@ PLAIN = """
 import json, sys
 from pathlib import Path
 from pipeline.job import load_job
-from pipeline.summary import summary_text
+from pipeline.results.summary import summary_text
 from pipeline.workflow import process
 version = process(load_job(Path(sys.argv[1]), sys.argv[2]))
 print(summary_text(json.loads((version / "summary.json").read_text())))

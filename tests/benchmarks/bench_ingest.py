@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import ingest
-from pipeline.io import store
-from pipeline.io.euxfel import open_run
+from pipeline.euxfel.reader import open_run
+from pipeline.science.detector.crop import crop_to_beams
 from pipeline.simulate import load_scenario, simulate_scenario
+from pipeline.stages import passes as ingest
+from pipeline.storage import store
 from schemas.instrument import load_instrument
 from tests.benchmarks.bench_reduce import FRAME_BYTES, FRAMES_PER_TRAIN, make_calibration, peak_memory, write_run
 
@@ -35,7 +36,7 @@ def bench(n_frames: int, workers: int) -> dict:
         path = write_run(folder / "r0001", n_frames, 1, stock=simulated_frames(folder))
         run = open_run(path.parent, load_instrument("scs-dssc-boz"))
         calibration = make_calibration()
-        crop = ingest.crop_to_beams(calibration)
+        crop = crop_to_beams(calibration)
         common = {"workers": workers, "memory": "1GiB"}
         ingest.reduce_raw(run, calibration, keep=crop, cube=folder / "warm.zarr", **common)
         one_pass = fastest(lambda: ingest.reduce_raw(run, calibration, keep=crop, cube=folder / "a.zarr", **common))
@@ -82,7 +83,7 @@ def _one_pass(path: Path, cube: Path, n_frames: int, results) -> None:
         run, index=dataclasses.replace(run.index, **short), labels=run.labels.isel(train=slice(0, n))
     )
     calibration = store.open_dataset(cube.parent / "calibration.zarr").load()
-    crop = ingest.crop_to_beams(calibration)
+    crop = crop_to_beams(calibration)
     ingest.reduce_raw(run, calibration, keep=crop, cube=cube, workers=2, memory="1GiB")
     results.put(peak_memory())
 

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pipeline.science.kinetics.fit import refine, solve
 from pipeline.science.kinetics.intervals import (
     bootstrap_parameters,
     covariance,
@@ -32,6 +31,7 @@ from pipeline.science.kinetics.intervals import (
 )
 from pipeline.science.kinetics.model import kinetic_lmfit_model, kinetic_trace
 from pipeline.science.kinetics.problem import Problem, build_problem
+from pipeline.science.kinetics.search import refine, solve
 from pipeline.science.kinetics.shared import fit_kinetics
 from tests.science.kinetic_truth import DENSE, OPPOSITE, SAME, TAUS, simulate
 

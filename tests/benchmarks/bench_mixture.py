@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from pipeline.science.mixture.alpha import fit_mixture
 from pipeline.science.mixture.dos import broaden
-from pipeline.science.mixture.fit import fit_mixture
-from pipeline.science.mixture.models import fit_builtin_models, fit_models
+from pipeline.science.mixture.dos_models import fit_builtin_models, fit_models
 from tests.science import mixture_truth as truth
 
 N_SETS = 400

@@ -67,15 +67,15 @@ def write_run(folder: Path, n_frames: int, frames_per_chunk: int, stock: np.ndar
 
 def make_reducer():
     """Return the calibration as the kernel wants it."""
-    from pipeline.science.detector.reduce import prepare
+    from pipeline.science.detector.beam_photons import prepare
 
     return prepare(make_calibration())
 
 
 def make_calibration():
     """Return a calibration with everything switched on: cells, bad pixels, cubic non-linearity, gain."""
+    from pipeline.science.detector.assemble import build_calibration
     from pipeline.science.detector.beams import beam_dataset
-    from pipeline.science.detector.calibration import build_calibration
     from pipeline.science.detector.dark import dark_calibration, dark_sums
     from pipeline.science.detector.linearity import linear_table
 
@@ -95,8 +95,8 @@ def make_calibration():
 
 def reduce_part(path, first, count, reducer, wait) -> float:
     """Raw to photons, sigma and saturated pixels."""
-    from pipeline.io.chunkread import FrameReader
-    from pipeline.science.detector.reduce import reduce_block
+    from pipeline.euxfel.chunkread import FrameReader
+    from pipeline.science.detector.beam_photons import reduce_block
 
     reader = FrameReader(path, DATA)
     rows = reducer.rows

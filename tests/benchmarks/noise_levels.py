@@ -17,7 +17,7 @@ import xarray as xr
 from pipeline.science import forward
 from pipeline.science.kinetics.shared import fit_kinetics
 from pipeline.simulate import load_scenario
-from pipeline.simulate.plan import build_model
+from pipeline.simulate.timetable import build_model
 from schemas.scenario import DelayScan, EnergyScan, Scenario, grid_values
 
 ROOT = Path(__file__).resolve().parents[2]

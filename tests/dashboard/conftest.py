@@ -83,7 +83,7 @@ def serve():
         def run() -> None:
             import asyncio
 
-            from pipeline.dashboard.server import make_server
+            from pipeline.dashboard.serve import make_server
 
             asyncio.set_event_loop(asyncio.new_event_loop())
             server = make_server(folder, 0)

@@ -11,11 +11,13 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import lookup
-from pipeline.dashboard import curves, fitted, results, texts, views
+from pipeline.dashboard import curves, texts, views
+from pipeline.dashboard import fit_curves as fitted
+from pipeline.dashboard import pages as results
 from pipeline.dashboard.data import Catalogue
 from pipeline.dashboard.explore import Explore, Pick
 from pipeline.errors import ProductError
+from pipeline.results import lookup
 from tests.synthetic import FLUENCES, groups
 
 DELAYS = st.floats(-1e3, 1e3, allow_nan=False)

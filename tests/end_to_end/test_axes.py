@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pipeline.io.store import open_tree
 from pipeline.job import load_job
 from pipeline.simulate import simulate_scenario
+from pipeline.storage.store import open_tree
 from pipeline.workflow import bin_spectra, label, process
 from schemas.scenario import Scenario
 

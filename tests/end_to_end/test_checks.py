@@ -7,9 +7,9 @@ import pytest
 import xarray as xr
 import yaml
 
-from pipeline.io import publish
 from pipeline.job import load_job
 from pipeline.simulate import simulate_scenario
+from pipeline.storage import versions as publish
 from pipeline.workflow import process
 from schemas.scenario import Scenario
 

@@ -10,7 +10,7 @@ import xarray as xr
 from nexusformat.nexus import nxload
 
 from pipeline import open_product
-from pipeline.io.export import export
+from pipeline.results.export import export
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import xarray as xr
 import yaml
 
 from pipeline.errors import ConfigError, CoverageError
-from pipeline.io import publish
 from pipeline.job import load_job
+from pipeline.storage import versions as publish
 from pipeline.workflow import fit, publish_product
 from schemas.reading import parse_config
 

@@ -13,9 +13,10 @@ from moto.server import ThreadedMotoServer
 from flows.cli import main
 from pipeline import open_product
 from pipeline.errors import ConfigError, ProductError
-from pipeline.io import leftovers, owners, publish
-from pipeline.io.places import Remote
 from pipeline.job import load_job
+from pipeline.storage import leftovers, owners
+from pipeline.storage import versions as publish
+from pipeline.storage.places import Remote
 from pipeline.workflow import process
 from tests.command import trxas
 

@@ -6,9 +6,9 @@ import numpy as np
 import xarray as xr
 from scipy.interpolate import CubicSpline
 
-from pipeline.io import publish
 from pipeline.job import load_job
-from pipeline.simulate.compare import compare
+from pipeline.simulate.against_truth import compare
+from pipeline.storage import versions as publish
 from pipeline.workflow import process
 from tests.conftest import simulated
 

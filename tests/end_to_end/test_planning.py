@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from flows.cli import main
-from pipeline.io import publish
-from pipeline.planning import plan_of_config, plan_text
+from pipeline.results.plan import plan_of_config, plan_text
+from pipeline.storage import versions as publish
 from schemas.config import Config
 
 

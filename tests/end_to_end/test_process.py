@@ -10,9 +10,9 @@ from distributed import LocalCluster
 from scipy.interpolate import CubicSpline
 
 from pipeline.errors import ConfigError
-from pipeline.io import publish
 from pipeline.job import load_job
-from pipeline.simulate.compare import compare
+from pipeline.simulate.against_truth import compare
+from pipeline.storage import versions as publish
 from pipeline.workflow import process
 from tests.command import trxas
 

@@ -13,7 +13,7 @@ import zarr
 from zarr.storage import LocalStore, WrapperStore
 
 from pipeline import open_product
-from pipeline.io import store
+from pipeline.storage import store
 from schemas.products import GROUPS
 
 

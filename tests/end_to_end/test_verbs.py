@@ -8,8 +8,8 @@ import xarray as xr
 import zarr
 
 from flows.cli import main
-from pipeline.io import publish
-from pipeline.provenance import code_version
+from pipeline.storage import versions as publish
+from pipeline.storage.hashes import code_version
 from schemas.products import GROUPS, Summary
 from schemas.reading import load_config
 

@@ -4,7 +4,7 @@ import json
 
 import xarray as xr
 
-from pipeline.io import publish
+from pipeline.storage import versions as publish
 
 
 def product_hash(out):

@@ -6,10 +6,11 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline import ingest
-from pipeline.calibrating import make_calibration
-from pipeline.io.euxfel import open_run
+from pipeline.euxfel.reader import open_run
 from pipeline.job import load_job
+from pipeline.science.detector.crop import crop_to_beams
+from pipeline.stages import passes as ingest
+from pipeline.stages.calibration_runs import make_calibration
 
 DET = "SCS_DET_DSSC1M-1/DET/15CH0:xtdf/image"
 RUN = 4  # 46 trains of 16 frames
@@ -27,7 +28,7 @@ def calibration(job):
 
 def photons(folder, job, calibration):
     run = open_run(folder, job.instrument)
-    crop = ingest.crop_to_beams(calibration)
+    crop = crop_to_beams(calibration)
     pulses = ingest.reduce_raw(run, calibration, keep=crop, cube=None, workers=2, memory="100MiB")
     return run, pulses
 

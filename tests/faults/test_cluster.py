@@ -14,12 +14,14 @@ import xarray as xr
 from dask.callbacks import Callback
 from distributed import Client
 
-from pipeline import compute, ingest
-from pipeline.calibrating import make_calibration
-from pipeline.compute import Workers, slurm_cluster
+from pipeline.compute import workers as compute
+from pipeline.compute.workers import Workers, slurm_cluster
 from pipeline.errors import ClusterError, ConfigError
-from pipeline.io import manifest
-from pipeline.io.euxfel import FrameSource, open_run
+from pipeline.euxfel.frame_source import FrameSource
+from pipeline.euxfel.reader import open_run
+from pipeline.stages import passes as ingest
+from pipeline.stages.calibration_runs import make_calibration
+from pipeline.storage import record as manifest
 from pipeline.workflow import inventory, process, reduce_run
 from schemas.config.compute import Compute, Slurm
 from tests.faults.stores import assert_same_stores
@@ -177,7 +179,7 @@ def test_the_job_script_says_what_the_config_says(tmp_path):
 def test_ctrl_c_stays_an_interruption_when_jobs_are_submitted():
     code = """
 import signal, threading
-from pipeline.compute import slurm_cluster
+from pipeline.compute.workers import slurm_cluster
 from schemas.config.compute import Slurm
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
 made = []

@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 import xarray as xr
 
-from pipeline import calibrating, ingest
-from pipeline.io import ledger
+from pipeline.stages import calibration_runs as calibrating
+from pipeline.storage import ledger
 from pipeline.workflow import calibrate, inventory
 
 DARK, FLAT = 1, 2
@@ -41,7 +41,7 @@ def attempt(job, end, reads):
         told("fits", 0)
         return fitted(*arguments, **options)
 
-    read, ingest.dark_blocks = ingest.dark_blocks, blocks
+    read, calibrating.frames_by_train = calibrating.frames_by_train, blocks
     fitted, calibrating.build_calibration = calibrating.build_calibration, build
     # an entry after every train, whatever it costs
     ledger.SHARE = float("inf")
@@ -96,13 +96,13 @@ def test_sums_are_entered_as_often_as_their_cost_allows(tmp_path, monkeypatch):
     book = ledger.Ledger(tmp_path / "blocks", "key")
     book.begin()
     monkeypatch.setattr(ledger.Ledger, "replace", lambda *_: now.__setitem__(0, now[0] + 2.0))
-    sparing = ledger.Sparing(int(ledger.FIRST_GUESS))
+    throttle = ledger.CheckpointThrottle(int(ledger.FIRST_GUESS))
     now[0] = 1.0 / ledger.SHARE - 0.1
-    assert not sparing.due
+    assert not throttle.due
     now[0] += 0.2
-    assert sparing.due
-    sparing.enter(book, 1, {})
+    assert throttle.due
+    throttle.enter(book, 1, {})
     now[0] += 2.0 / ledger.SHARE - 0.1
-    assert not sparing.due
+    assert not throttle.due
     now[0] += 0.2
-    assert sparing.due
+    assert throttle.due

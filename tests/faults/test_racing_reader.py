@@ -6,7 +6,7 @@ import multiprocessing
 import numpy as np
 import xarray as xr
 
-from pipeline.io import publish
+from pipeline.storage import versions as publish
 
 VERSIONS = 5
 

@@ -21,9 +21,9 @@ from flows.process import process, reprocess
 from flows.states import lasts
 from flows.watch import watch
 from pipeline.errors import ConfigError, DataError
-from pipeline.io.claim import claimed
 from pipeline.job import load_job
-from pipeline.provenance import digest
+from pipeline.storage.claim import claimed
+from pipeline.storage.hashes import digest
 from tests.flows.conftest import aged
 
 SETTLED = ["watch.settle=1800"]
@@ -284,7 +284,7 @@ def test_two_watchers_do_no_harm(api, incoming, monkeypatch):
     before = digest(state_file.read_text(encoding="utf-8"))
     with claimed(job.out, "watch"), monkeypatch.context() as other:
         # as another process would find it
-        other.setattr("pipeline.io.claim._held", {})
+        other.setattr("pipeline.storage.claim._held", {})
         state = watch(str(incoming / "config.yaml"), None, SETTLED, return_state=True)
     assert state.is_completed()
     assert state.name == "Skipped"

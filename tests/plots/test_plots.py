@@ -10,7 +10,8 @@ import xarray as xr
 from matplotlib.image import imread
 
 from pipeline import plots
-from pipeline.plots import kinetics, spectra
+from pipeline.plots import kinetics_figure as kinetics
+from pipeline.plots import spectra_figures as spectra
 from tests.synthetic import fitted
 
 FIGURES = {"spectra", "delta_xas", "map", "kinetics", "peaks", "mixture", "quality", "burst", "components"}

@@ -7,7 +7,7 @@ import xarray as xr
 
 from pipeline.science import forward
 from pipeline.simulate import load_scenario
-from pipeline.simulate.plan import build_model
+from pipeline.simulate.timetable import build_model
 from schemas.scenario import EnergyScan, grid_values
 
 SCENARIO = load_scenario(Path(__file__).parents[2] / "sample_runs" / "demo.yaml")

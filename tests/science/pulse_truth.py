@@ -41,7 +41,7 @@ def make_pulses(
             "photons_stderr": (("train", "pulse", "beam"), np.sqrt(np.maximum(seen, 0) + read_variance)),
             "n_saturated": (("train", "pulse", "beam"), np.zeros((*shape, 3), np.int32)),
             "dark_frame": (("train", "pulse"), np.zeros(shape, bool)),
-            "code": (("train", "pulse"), np.zeros(shape, np.uint8)),
+            "drop_reason": (("train", "pulse"), np.zeros(shape, np.uint8)),
         },
         coords={
             "beam": ["pumped", "unpumped", "reference"],

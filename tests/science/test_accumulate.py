@@ -6,8 +6,8 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.science.spectra.accumulate import accumulate, accumulate_runs, merge_sums, settle, without
-from pipeline.science.spectra.binning import assign
+from pipeline.science.sums.accumulate import accumulate, accumulate_runs, join_limbs, merge_sums, without
+from pipeline.science.sums.binning import assign
 from tests.science.pulse_truth import make_pulses
 
 E_EDGES = np.linspace(527.0, 531.0, 9)
@@ -17,7 +17,7 @@ D_EDGES = np.array([-0.6, -0.2, -0.05, 0.0, 0.05, 0.2, 0.6])
 def run_of(seed, trains, *, beams=3, pulses=12, photons=2e4):
     rng = np.random.default_rng(seed)
     run = make_pulses(rng, rng.uniform(526.9, 531.1, trains), n_pulses=pulses, photons=photons)
-    run["code"].values[rng.random(run["code"].shape) < 0.1] = 4
+    run["drop_reason"].values[rng.random(run["drop_reason"].shape) < 0.1] = 4
     return run.assign_coords(delay=(("train", "pulse"), rng.normal(0, 0.3, (trains, pulses)))).isel(beam=slice(beams))
 
 
@@ -39,7 +39,7 @@ def plain(run, along):
         if e[t] < 0:
             continue
         for c in range(shape[1]):
-            of = (d[t] == c) & (run["code"].values[t] == 0)
+            of = (d[t] == c) & (run["drop_reason"].values[t] == 0)
             if not of.any():
                 continue
             x, tau, at = x_all[t][of], run["delay"].values[t][of], (e[t], c)
@@ -63,7 +63,7 @@ def plain(run, along):
 @pytest.mark.parametrize(("along", "beams"), [("energy", 3), ("delay", 3), ("energy", 2)])
 def test_the_sums_are_what_they_are_said_to_be(along, beams):
     run = run_of(1, 40, beams=beams)
-    found, expected = settle(sums_of(run, along=along)), plain(run, along)
+    found, expected = join_limbs(sums_of(run, along=along)), plain(run, along)
     shape = expected["n"].shape
     np.testing.assert_array_equal(found["n_pulses"].values.reshape(shape), expected["n"])
     np.testing.assert_array_equal(found["n_trains"].values.reshape(shape), expected["trains"])
@@ -113,7 +113,7 @@ def test_the_number_of_threads_changes_no_bit_and_runs_add_up_as_they_merge():
 def test_given_cells_are_the_same_sums():
     run = run_of(3, 60)
     e, d = assign(run["energy"].values, E_EDGES)[:, None], assign(run["delay"].values, D_EDGES)
-    inside = (e >= 0) & (d >= 0) & (run["code"].values == 0)
+    inside = (e >= 0) & (d >= 0) & (run["drop_reason"].values == 0)
     cell = np.where(inside, e * (len(D_EDGES) - 1) + d, -1)
     xr.testing.assert_identical(accumulate(run, cell, 8 * (len(D_EDGES) - 1)), sums_of(run))
 
@@ -131,7 +131,7 @@ def test_pulses_fall_into_the_bins_that_a_search_gives_to_the_last_bit(values, e
     if on_edge:
         values = np.concatenate([edges, np.nextafter(edges, -9), np.nextafter(edges, 9), values])
     run = run_of(0, 1, pulses=len(values))
-    run["code"].values[:] = 0
+    run["drop_reason"].values[:] = 0
     run = run.assign_coords(delay=(("train", "pulse"), values[None, :]))
     found = accumulate_runs([run], [np.zeros(1, int)], 1, delay_edges=[edges])["n_pulses"].values
     index = assign(values, edges)

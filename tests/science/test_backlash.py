@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.science.quality.backlash import backlash, directions
-from pipeline.science.spectra.scans import edges_of_energy
+from pipeline.science.sums.edges import edges_of_energy
 from tests.science.pulse_truth import make_pulses
 
 

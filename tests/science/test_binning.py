@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import DataError
-from pipeline.science.spectra.binning import (
+from pipeline.science.sums.binning import (
     assign,
     energy_edges,
     grid_edges,

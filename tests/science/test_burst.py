@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.science.quality.burst import pulse_groups, resolved
-from pipeline.science.quality.runs import profile_of_burst, run_quality
+from pipeline.science.quality.noise import profile_of_burst, run_quality
 from pipeline.science.spectra.scans import delay_scans, flat_constant, quality_cells, spectra
 from tests.science.pulse_truth import make_pulses
 from tests.science.test_difference import STEPS, true_delta
@@ -94,7 +94,7 @@ def test_a_spectrum_whose_burst_gets_later_is_not_said_to_build_up():
     """Arrival time and pulse index go together: nobody can tell later from stronger."""
     rng = np.random.default_rng(28)
     run = scan(rng, photons=1e5)
-    arrival = np.broadcast_to(0.1 * np.linspace(-0.5, 0.5, PULSES), run["code"].shape)
+    arrival = np.broadcast_to(0.1 * np.linspace(-0.5, 0.5, PULSES), run["drop_reason"].shape)
     growth = 2.0 * arrival * true_delta(run["energy"].values)[:, None]
     run["photons"].values[..., 0] *= np.exp(-growth)
     assert figures(run)["build_up"] > 3 * figures(run)["build_up_stderr"]
@@ -130,9 +130,9 @@ def test_spectra_by_pulse_index_are_those_of_their_pulses():
     z = ((found["delta_xas"] - true) / found["delta_xas_stderr"]).values
     assert np.mean(z**2) == pytest.approx(1.0, abs=0.5)
     # a run whose other pulses are left out gives the same
-    alone = [r.assign(code=r["code"].copy()) for r in runs]
+    alone = [r.assign(drop_reason=r["drop_reason"].copy()) for r in runs]
     for run in alone:
-        run["code"].values[:, 3:] = 3
+        run["drop_reason"].values[:, 3:] = 3
     first = spectra(alone, constant=flat_constant([flat], pulses=groups[0]))
     np.testing.assert_allclose(found["delta_xas"].isel(pulse=0), first["delta_xas"], atol=1e-12)
 
@@ -143,7 +143,7 @@ def test_delay_scans_by_pulse_index_keep_the_bins_of_all_pulses():
     run = make_pulses(rng, np.full(len(stage), 528.2), n_pulses=4)
     delay = np.broadcast_to(stage[:, None], (len(stage), 4)).copy()
     run = run.assign_coords(delay=(("train", "pulse"), delay), nominal_delay=("train", stage))
-    run["code"].values[:5, 0] = 4
+    run["drop_reason"].values[:5, 0] = 4
     found = resolved(delay_scans, [run], pulse_groups(4, 1), [(0.0, 0.0)] * 4)
     whole = delay_scans([run])
     xr.testing.assert_equal(found["delay"], whole["delay"])

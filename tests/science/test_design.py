@@ -17,8 +17,8 @@ from pipeline.science.kinetics.design import (
     shots_for,
     tau_information,
 )
-from pipeline.science.kinetics.fit import solve
 from pipeline.science.kinetics.problem import build_problem
+from pipeline.science.kinetics.search import solve
 from pipeline.science.kinetics.shared import fit_kinetics
 from tests.science.kinetic_truth import DENSE, OPPOSITE, PUBLISHED, SAME, TAUS, simulate
 

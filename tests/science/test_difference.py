@@ -5,9 +5,9 @@ import pytest
 import xarray as xr
 from scipy.stats import norm
 
-from pipeline.science.spectra.accumulate import accumulate, log_ratio, merge_sums
 from pipeline.science.spectra.scans import delay_scans, flat_constant, noise_of_trains, spectra
 from pipeline.science.spectra.uncertainty import prior_of_ratio
+from pipeline.science.sums.accumulate import accumulate, log_ratio, merge_sums
 from tests.science.pulse_truth import make_pulses
 
 STEPS = np.arange(527.0, 531.0, 0.25)
@@ -136,11 +136,11 @@ def test_two_runs_at_one_delay_become_one_spectrum_with_smaller_errors():
 def test_pulses_that_do_not_count_change_nothing():
     rng = np.random.default_rng(11)
     scan = one_scan(rng)
-    code = scan["code"].values.copy()
+    code = scan["drop_reason"].values.copy()
     code[3, 4] = 6
-    spoilt = scan.assign(code=(("train", "pulse"), code), photons=scan["photons"].copy())
+    spoilt = scan.assign(drop_reason=(("train", "pulse"), code), photons=scan["photons"].copy())
     spoilt["photons"][3, 4, 0] *= 7
-    clean = scan.assign(code=(("train", "pulse"), code))
+    clean = scan.assign(drop_reason=(("train", "pulse"), code))
     xr.testing.assert_identical(spectra([spoilt]), spectra([clean]))
 
 

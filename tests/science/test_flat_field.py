@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.science.detector.calibration import build_calibration, flat_field_noise
+from pipeline.science.detector.assemble import build_calibration, flat_field_noise
 from pipeline.science.detector.flat_field import fit_flat_field, flat_field_weight, polynomial_maps, ratio_noise
 
 

@@ -9,7 +9,7 @@ import xarray as xr
 from pipeline.errors import DataError
 from pipeline.science import forward
 from pipeline.science.kinetics.model import kinetic_trace
-from pipeline.simulate.plan import build_model
+from pipeline.simulate.timetable import build_model
 from schemas.scenario import DarkRun, Scenario
 
 MODEL = build_model(Scenario(name="x", runs=[DarkRun(kind="dark", run=1, trains=1)]))

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from pipeline.science.pulses.timing import delay_spread
-from pipeline.science.spectra.binning import sweep_edges
-from pipeline.science.spectra.scans import edges_of_delay, quality_cells, spectra
+from pipeline.science.labels.timing import delay_spread
+from pipeline.science.spectra.scans import quality_cells, spectra
+from pipeline.science.sums.binning import sweep_edges
+from pipeline.science.sums.edges import edges_of_delay
 from tests.science.pulse_truth import make_pulses
 from tests.science.test_difference import STEPS, true_delta
 
@@ -17,7 +18,7 @@ def jittered(rng, *, nominal=0.0, trains=30, fluence=8.0, known=True, photons=2e
     """Return an energy scan whose signal is a step in time at 0, seen through an arrival jitter of 80 fs."""
     energy = np.repeat(STEPS, trains)
     run = make_pulses(rng, energy, photons=photons, sase=0.1, delay=nominal, n_pulses=20)
-    shape = run["code"].shape
+    shape = run["drop_reason"].shape
     arrival = rng.normal(0, 0.06, (shape[0], 1)) + rng.normal(0, 0.053, shape)
     run["photons"].values[..., 0] *= np.exp(-true_delta(energy)[:, None] * (nominal + arrival > 0))
     seen = arrival + rng.normal(0, MONITOR, shape)
@@ -74,11 +75,11 @@ def test_pulses_go_to_the_nearest_position_visited_at_their_fluence():
     found = spectra(runs)
     np.testing.assert_allclose(found["delay"], [-0.2, 0.0, 0.2], atol=0.03)
     counts = found["n_pulses"].sum("energy")
-    assert counts.sel(fluence=32.0).values.tolist() == [0, 0, runs[3]["code"].size]
+    assert counts.sel(fluence=32.0).values.tolist() == [0, 0, runs[3]["drop_reason"].size]
     cells = [quality_cells(r, kind="energy_scan", delay_bins=e) for r, e in zip(runs, edges_of_delay(runs, None))]
     assert int(counts.sum()) == sum(int((c >= 0).sum()) for c in cells) > 0.99 * sum(c.size for c in cells)
     alone = int((np.abs(runs[1]["delay"]) < 0.1).sum())
-    assert alone < int(counts.sel(fluence=8.0)[1]) < runs[1]["code"].size + alone
+    assert alone < int(counts.sel(fluence=8.0)[1]) < runs[1]["drop_reason"].size + alone
     row = found.sel(fluence=8.0)
     assert float(row["delay"][2]) - float(row["delay"][0]) == pytest.approx(0.4, abs=0.03)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.science.kinetics.fit import polish, refine, solve
 from pipeline.science.kinetics.problem import build_problem
+from pipeline.science.kinetics.search import polish, refine, solve
 from pipeline.science.kinetics.starts import abridged, screened, with_time_zero
 from tests.science.kinetic_truth import DENSE, OPPOSITE, SAME, simulate
 

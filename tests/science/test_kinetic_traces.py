@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pipeline.science.kinetics.compare import compare_models
+from pipeline.science.kinetics.forms import compare_models
 from pipeline.science.kinetics.model import kinetic_trace
 from pipeline.science.kinetics.shared import fit_kinetics
 from pipeline.science.kinetics.traces import collect_traces, gather_fits, prior_sentence, simpler_form

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from pipeline.errors import DataError
-from pipeline.science.detector.calibration import build_calibration
+from pipeline.science.detector.assemble import build_calibration
 from pipeline.science.detector.gain import fit_gain
 from pipeline.science.detector.linearity import calibrate_linearity, linear_table, polynomial_of_table
 

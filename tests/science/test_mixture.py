@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 
 from pipeline.errors import DataError
+from pipeline.science.mixture.alpha import fit_mixture
 from pipeline.science.mixture.dos import broaden, builtin_dos
-from pipeline.science.mixture.fit import fit_mixture
 
 WINDOW = (526.5, 531.01)
 FLUENCE = np.array([8.0, 16.0, 24.0, 32.0])

@@ -6,9 +6,9 @@ import xarray as xr
 
 from pipeline.errors import CoverageError, DataError
 from pipeline.science import forward
+from pipeline.science.mixture.alpha import fit_mixture
 from pipeline.science.mixture.dos import broaden
-from pipeline.science.mixture.fit import fit_mixture
-from pipeline.science.mixture.models import BUILTIN, fit_builtin_models, fit_models, rising_edge
+from pipeline.science.mixture.dos_models import BUILTIN, fit_builtin_models, fit_models, rising_edge
 from tests.science.mixture_truth import (
     ENERGY,
     FLUENCE,

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.science.peaks.fit import evaluate_peaks, fit_peaks, mean_separation
+from pipeline.science.peaks.lines import evaluate_peaks, fit_peaks, mean_separation
 
 SEED = {"a": (528.2, 0.9, 1e-2), "b": (529.2, 0.9, -1e-2)}
 

@@ -5,10 +5,10 @@ import pytest
 import xarray as xr
 from scipy.stats import kstest
 
-from pipeline.science.pulses.roles import assign_roles
-from pipeline.science.pulses.selection import REASONS, count_reasons, select_pulses
+from pipeline.science.labels.roles import assign_roles
+from pipeline.science.labels.selection import REASONS, count_reasons, select_pulses
 from pipeline.science.quality.agreement import compare_runs
-from pipeline.science.quality.runs import run_quality
+from pipeline.science.quality.noise import run_quality
 from pipeline.science.spectra.scans import quality_cells
 from tests.science.pulse_truth import make_pulses
 from tests.science.test_difference import STEPS, true_delta

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.science.detector.calibration import build_calibration
+from pipeline.science.detector.assemble import build_calibration
+from pipeline.science.detector.beam_photons import prepare, reduce_block, reduce_frames, subtract_intra_train_dark
 from pipeline.science.detector.linearity import linear_table
-from pipeline.science.detector.reduce import prepare, reduce_block, reduce_frames, subtract_intra_train_dark
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from pipeline.errors import DataError
-from pipeline.science.pulses.timing import PS_PER_MM, pulse_delay
+from pipeline.science.labels.timing import PS_PER_MM, pulse_delay
 
 
 def labels(stage, *, trigger=np.nan, arrival=np.nan, unit="mm", pulses=3):

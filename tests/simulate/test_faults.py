@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from pipeline.science import forward
-from pipeline.simulate.plan import build_model, plan_run
+from pipeline.simulate.timetable import build_model, plan_run
 from schemas.scenario import grid_values
 
 

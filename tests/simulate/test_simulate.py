@@ -13,8 +13,8 @@ import schemas.reading
 from pipeline.errors import ConfigError
 from pipeline.science import forward
 from pipeline.simulate import load_scenario, simulate_scenario
-from pipeline.simulate.plan import build_model, plan_run
-from pipeline.simulate.runs import BLOCK_FRAMES
+from pipeline.simulate.timetable import build_model, plan_run
+from pipeline.simulate.write_run import BLOCK_FRAMES
 from schemas.instrument import load_instrument
 from schemas.scenario import Scenario
 

@@ -13,8 +13,8 @@ the weights near 1.
 import numpy as np
 
 from pipeline.errors import ConfigError
-from pipeline.science.detector._reduce_kernel import weighted_sums
-from pipeline.science.detector.sample import Sample, expected_dark
+from pipeline.science.detector._pixel_kernel import weighted_sums
+from pipeline.science.detector.flat_sample import Sample, expected_dark
 
 __all__ = ["FlatField", "beam_moments", "fit_flat_field", "flat_field_weight", "ratio_noise"]
 

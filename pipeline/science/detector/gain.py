@@ -4,8 +4,8 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import DataError
-from pipeline.science.detector._reduce_kernel import pair_moments
-from pipeline.science.detector.sample import N_ADU, Sample, expected_dark, flat_sample
+from pipeline.science.detector._pixel_kernel import pair_moments
+from pipeline.science.detector.flat_sample import N_ADU, Sample, expected_dark, flat_sample
 
 __all__ = ["fit_gain"]
 

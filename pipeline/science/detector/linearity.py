@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 from scipy import optimize
 
-from pipeline.science.detector.sample import N_ADU, Sample, flat_sample
+from pipeline.science.detector.flat_sample import N_ADU, Sample, flat_sample
 
 __all__ = ["LENGTH", "calibrate_linearity", "linear_table", "polynomial_of_table"]
 

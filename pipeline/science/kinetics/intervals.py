@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scipy.stats import chi2 as chi2_distribution
 from scipy.stats import f as f_distribution
 
-from pipeline.science.kinetics._kernel import normal_matrix, trace_model
-from pipeline.science.kinetics.fit import Solution, canonical, refine
+from pipeline.science.kinetics._projection_kernel import normal_matrix, trace_model
 from pipeline.science.kinetics.problem import Problem
+from pipeline.science.kinetics.search import Solution, canonical, refine
 
 __all__ = [
     "Covariance",
@@ -140,7 +140,9 @@ def profile_intervals(
     out[...] = best.theta[:, None]
     for p in np.flatnonzero(problem.free):
         for side in (0, 1):
-            crossings, lower = _walk(problem, best, best.cost, int(p), 2 * side - 1, thresholds, float(errors[p]))
+            crossings, lower = _profile_outward(
+                problem, best, best.cost, int(p), 2 * side - 1, thresholds, float(errors[p])
+            )
             if lower is not None and not accept_lower:
                 return out, lower
             out[:, p, side] = crossings
@@ -154,7 +156,9 @@ def profile_intervals(
                     outside = (other.theta[p] - out[level, p, side]) * (2 * side - 1) > 0
                     if outside:
                         here = thresholds[level : level + 1]
-                        crossing, _ = _walk(problem, other, best.cost, int(p), 2 * side - 1, here, float(errors[p]))
+                        crossing, _ = _profile_outward(
+                            problem, other, best.cost, int(p), 2 * side - 1, here, float(errors[p])
+                        )
                         out[level:, p, side] = (np.minimum, np.maximum)[side](out[level:, p, side], crossing[0])
     return out, None
 
@@ -214,7 +218,7 @@ def refit_replicates(problem: Problem, minima: list[Solution], replicates: Itera
     return np.array(draws).reshape(len(draws), minima[0].theta.size)
 
 
-def _walk(
+def _profile_outward(
     problem: Problem,
     begin: Solution,
     base: float,
@@ -238,7 +242,7 @@ def _walk(
             and len(known) < 60
         ):
             x = _next(known, threshold, direction, stride, bound)
-            found = _at(problem, known[-1][2], p, x)
+            found = _refit_at(problem, known[-1][2], p, x)
             if found.cost < base - 1e-3 - 1e-9 * base:
                 lower = found
             known.append((x, float(np.sqrt(max(found.cost - base, 0.0))), found))
@@ -276,7 +280,7 @@ def _root(problem: Problem, known: list[tuple[float, float, Solution]], p: int, 
             break
         fraction = (threshold - za) / (zb - za) if trial % 3 < 2 else 0.5
         x = xa + float(np.clip(fraction, 0.05, 0.95)) * (xb - xa)
-        found = _at(problem, sa, p, x)
+        found = _refit_at(problem, sa, p, x)
         z = float(np.sqrt(max(found.cost - known[0][2].cost + known[0][1] ** 2, 0.0)))
         known.insert(above, (x, z, found))
         if z >= threshold:
@@ -287,7 +291,7 @@ def _root(problem: Problem, known: list[tuple[float, float, Solution]], p: int, 
     return float(xa + (xb - xa) * (threshold - za) / max(zb - za, 1e-300))
 
 
-def _at(problem: Problem, near: Solution, p: int, x: float) -> Solution:
+def _refit_at(problem: Problem, near: Solution, p: int, x: float) -> Solution:
     theta = near.theta.copy()
     theta[p] = x
     return refine(problem, near._replace(theta=theta), fixed=p, tolerance=3e-4, max_iterations=40)

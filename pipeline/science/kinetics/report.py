@@ -9,11 +9,11 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from pipeline.science.kinetics._kernel import trace_model
-from pipeline.science.kinetics.fit import Solution, canonical, refine
+from pipeline.science.kinetics._projection_kernel import trace_model
 from pipeline.science.kinetics.intervals import Covariance, describes
 from pipeline.science.kinetics.model import amplitude_products, decay_names
 from pipeline.science.kinetics.problem import Problem
+from pipeline.science.kinetics.search import Solution, canonical, refine
 
 __all__ = ["bootstrap_summary", "decay_spectra", "numbers_from_fit", "systematic_shifts", "verdicts", "without_prior"]
 

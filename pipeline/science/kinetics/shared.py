@@ -10,8 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
-from pipeline.science.kinetics.compare import compare_models
-from pipeline.science.kinetics.fit import Solution, model_traces, polish, refine, solve
+from pipeline.science.kinetics.forms import compare_models
 from pipeline.science.kinetics.intervals import (
     Covariance,
     bootstrap_parameters,
@@ -34,6 +33,7 @@ from pipeline.science.kinetics.report import (
     verdicts,
     without_prior,
 )
+from pipeline.science.kinetics.search import Solution, model_traces, polish, refine, solve
 
 __all__ = ["compare_models", "fit_kinetics"]
 

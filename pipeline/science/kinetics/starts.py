@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.science.kinetics._basis import KineticData
-from pipeline.science.kinetics._kernel import screen
+from pipeline.science.kinetics._projection_kernel import screen
 from pipeline.science.kinetics.problem import Problem
 
 __all__ = ["abridged", "screened", "with_time_zero"]

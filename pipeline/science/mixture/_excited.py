@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares, minimize_scalar
 
-from pipeline.science.mixture._kernel import GroundFit, GroundShape, Scans, inverse_of_used
+from pipeline.science.mixture._ground import GroundFit, GroundShape, Scans, inverse_of_used
 
 __all__ = ["Components", "ExcitedFit", "best_shape", "best_shift", "fit_excited"]
 

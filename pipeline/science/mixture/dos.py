@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.special import voigt_profile
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.science.mixture._kernel import GroundShape, fit_ground, merge_scans
-from pipeline.science.peaks._kernel import gaussian
-from pipeline.science.peaks.fit import fit_peaks, mean_separation
+from pipeline.science.mixture._ground import GroundShape, fit_ground, merge_scans
+from pipeline.science.peaks._line_kernel import gaussian
+from pipeline.science.peaks.lines import fit_peaks, mean_separation
 
 __all__ = ["broaden", "broadening_reach", "builtin_dos"]
 

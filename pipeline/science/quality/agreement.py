@@ -12,10 +12,10 @@ import numpy as np
 import xarray as xr
 from scipy.stats import chi2
 
-from pipeline.science.spectra.accumulate import accumulate, mean_coordinate, merge_sums, without
-from pipeline.science.spectra.binning import assign
 from pipeline.science.spectra.difference import Along, TrainNoise, estimate_ratio
-from pipeline.science.spectra.scans import SAME_ENERGY, Bins, edges_of_energy, nominal_edges
+from pipeline.science.sums.accumulate import accumulate, mean_coordinate, merge_sums, without
+from pipeline.science.sums.binning import assign
+from pipeline.science.sums.edges import SAME_ENERGY, Bins, edges_of_energy, nominal_edges
 
 __all__ = ["FIGURES", "compare_runs"]
 
@@ -36,7 +36,7 @@ def compare_runs(
     Parameters
     ----------
     energy_scans, delay_scans
-        Pulses by run number, with `code`, `nominal_delay` and scalar `fluence`.
+        Pulses by run number, with `drop_reason`, `nominal_delay` and scalar `fluence`.
     energy_bins, delay_bins
         See `pipeline.science.spectra.scans.spectra`.
     train_noise
@@ -82,12 +82,12 @@ def _groups(runs: Mapping[int, xr.Dataset], *, delay: bool) -> list[list[int]]:
 
 def _by_energy(run: xr.Dataset, edges: np.ndarray) -> xr.Dataset:
     e = np.broadcast_to(assign(run["energy"].values, edges)[:, None], run["present"].shape)
-    return accumulate(run, np.where(run["code"].values == 0, e, -1), len(edges) - 1)
+    return accumulate(run, np.where(run["drop_reason"].values == 0, e, -1), len(edges) - 1)
 
 
 def _by_delay(run: xr.Dataset, edges: np.ndarray) -> xr.Dataset:
     d = assign(run["delay"].values, edges)
-    return accumulate(run, np.where(run["code"].values == 0, d, -1), len(edges) - 1, along="delay")
+    return accumulate(run, np.where(run["drop_reason"].values == 0, d, -1), len(edges) - 1, along="delay")
 
 
 def _compare(

@@ -18,9 +18,9 @@ import numpy as np
 import xarray as xr
 from scipy.interpolate import CubicSpline
 
-from pipeline.science.spectra.accumulate import accumulate_runs, mean_coordinate
-from pipeline.science.spectra.binning import assign
 from pipeline.science.spectra.difference import estimate_ratio
+from pipeline.science.sums.accumulate import accumulate_runs, mean_coordinate
+from pipeline.science.sums.binning import assign
 
 __all__ = ["backlash", "directions"]
 
@@ -66,7 +66,7 @@ def backlash(pulses: xr.Dataset, energy_edges: np.ndarray) -> tuple[float, float
     Parameters
     ----------
     pulses
-        Pulses with `code` (train, pulse; 0 = used) and energy (train) [eV], trains in order of time.
+        Pulses with `drop_reason` (train, pulse; 0 = used) and energy (train) [eV], trains in order of time.
     energy_edges
         Edges of the bins [eV].
 

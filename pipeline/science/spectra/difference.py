@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from pipeline.science.spectra.accumulate import log_ratio, mean_coordinate, pulse_scatter, total
 from pipeline.science.spectra.uncertainty import moderated_variance
+from pipeline.science.sums.accumulate import log_ratio, mean_coordinate, pulse_scatter, total
 
 __all__ = ["Along", "TrainNoise", "difference", "estimate_ratio", "no_difference"]
 

@@ -9,17 +9,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pipeline.science.spectra.binning import assign
 from pipeline.science.spectra.difference import TrainNoise
-from pipeline.science.spectra.scans import (
-    Bins,
-    delay_scans,
-    edges_of_delay,
-    edges_of_energy,
-    group_scans,
-    nominal_edges,
-    spectra,
-)
+from pipeline.science.spectra.scans import delay_scans, spectra
+from pipeline.science.sums.binning import assign
+from pipeline.science.sums.edges import Bins, edges_of_delay, edges_of_energy, group_scans, nominal_edges
 
 __all__ = ["Replicates", "resampled_differences", "train_weights"]
 
@@ -111,7 +104,7 @@ def _energy_scan_cells(
     for run, edges in zip(runs, d_edges, strict=True):
         d, e = assign(run["delay"].values, edges), assign(run["energy"].values, e_edges)[:, None]
         f = int(np.searchsorted(fluence, float(run["fluence"])))
-        inside = (d >= 0) & (e >= 0) & (run["code"].values == 0)
+        inside = (d >= 0) & (e >= 0) & (run["drop_reason"].values == 0)
         cells.append(np.where(inside, (f * shape[1] + d) * shape[2] + e, -1))
     return cells, shape
 
@@ -123,7 +116,7 @@ def _delay_scan_cells(runs: Sequence[xr.Dataset], delay_bins: Bins) -> tuple[lis
     cells = []
     for run in runs:
         d = assign(run["delay"].values, edges)
-        inside = (d >= 0) & (run["code"].values == 0)
+        inside = (d >= 0) & (run["drop_reason"].values == 0)
         cells.append(np.where(inside, number[id(run)] * (len(edges) - 1) + d, -1))
     return cells, (len(groups), len(edges) - 1)
 

@@ -1,0 +1,1 @@
+"""Where blocks of trains are worked on, and how large they are."""

@@ -1,0 +1,1 @@
+"""After processing: products looked up, compared, summarised, planned with, exported."""

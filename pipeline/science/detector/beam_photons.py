@@ -1,0 +1,220 @@
+"""From frames to photons per pulse and beam: one calibration, one fused pass over the pixels.
+
+A pulse's signal in a beam is S = sum_p w_p h(r_p) - D(cell), with the raw value r_p, the linearised value h, the weight
+w_p (0 for a bad pixel, else the flat field, scaled to make up for the bad ones) and the dark constant
+D(cell) = sum_p w_p <h(dark)>. Dark enters as one number per cell and beam, so it is taken off after the sum. Then
+photons N = S / gain, and sigma^2 = q N + sum_p w_p^2 (read noise / gain)^2, q = sum w^2 I / sum w I (1 for w = 1).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from pipeline.errors import DataError
+from pipeline.science.detector._pixel_kernel import beam_sums, beam_sums_table
+
+__all__ = ["Reducer", "prepare", "reduce_block", "reduce_frames", "subtract_intra_train_dark"]
+
+
+@dataclass(frozen=True)
+class Reducer:
+    """A calibration as the kernel wants it; made once by `prepare`, shared by all threads.
+
+    Attributes
+    ----------
+    weight, good : (y, x) f4 and u2;  origin : module (row, column) of their first pixel
+    corners : (beam, 4) i8: y0, y1, x0, x1 as indices into `weight`
+    poly : (3,) f4 or None;  table : (512,) f4
+    saturation : ADU
+    cell : (65536,) i8, row of `dark` for a memory cell number, -1 for none
+    dark : (cell, beam) f8, ADU;  read_variance, shot_factor : (beam,) f8, photons^2 and 1
+    gain : ADU per photon
+    """
+
+    weight: np.ndarray
+    good: np.ndarray
+    origin: tuple[int, int]
+    corners: np.ndarray
+    poly: np.ndarray | None
+    table: np.ndarray
+    saturation: int
+    cell: np.ndarray
+    dark: np.ndarray
+    read_variance: np.ndarray
+    shot_factor: np.ndarray
+    gain: float
+
+    @property
+    def n_beams(self) -> int:
+        """Number of beams."""
+        return len(self.corners)
+
+    @property
+    def rows(self) -> slice:
+        """Module rows that hold all beams: more need not be read."""
+        return slice(self.origin[0] + int(self.corners[:, 0].min()), self.origin[0] + int(self.corners[:, 1].max()))
+
+
+def prepare(calibration: xr.Dataset) -> Reducer:
+    """Lay a calibration out for the kernel."""
+    y, x = calibration["y"].values, calibration["x"].values
+    corners = np.stack([calibration[name].values.astype(np.int64) for name in ("y0", "y1", "x0", "x1")], axis=1)
+    corners -= np.array([y[0], y[0], x[0], x[0]], np.int64)
+    table = calibration["linear_adu"].values
+    poly = calibration["linear_poly"].values
+    lookup = np.full(65536, -1, np.int64)
+    known = np.isfinite(calibration["dark_adu"].values).all(axis=1)
+    lookup[calibration["cell_id"].values[known].astype(np.int64)] = np.flatnonzero(known)
+    return Reducer(
+        weight=np.ascontiguousarray(calibration["weight"].values, np.float32),
+        good=np.where(calibration["bad_pixel"].values == 0, np.uint16(0xFFFF), np.uint16(0)),
+        origin=(int(y[0]), int(x[0])),
+        corners=corners,
+        # the constant term is the same for every frame; `dark_adu` holds it
+        poly=poly[1:].astype(np.float32) if np.isfinite(poly).all() else None,
+        table=table.astype(np.float32),
+        saturation=int(calibration["saturation"]),
+        cell=lookup,
+        dark=calibration["dark_adu"].values,
+        read_variance=calibration["read_variance"].values,
+        shot_factor=calibration["shot_factor"].values,
+        gain=float(calibration["gain"]),
+    )
+
+
+def reduce_block(
+    raw: np.ndarray,
+    cell_id: np.ndarray,
+    calibration: "xr.Dataset | Reducer",
+    *,
+    y0: int = 0,
+    x0: int = 0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Photons per frame and beam from a block of raw frames.
+
+    Parameters
+    ----------
+    raw : (n, y, x) u2, ADU: whole module or any crop that holds the beams
+    cell_id : (n,) memory cell of each frame
+    calibration : from `build_calibration`, or prepared (quicker for many blocks)
+    y0, x0 : module pixel numbers of raw[:, 0, 0]
+
+    Returns
+    -------
+    photons (n, beam) f8, their sigma (n, beam) f8, saturated good pixels (n, beam) i4. A frame of a memory cell that
+    the dark run lacks gets NaN. The bits of a frame do not depend on the block or the crop it comes in.
+
+    Raises
+    ------
+    DataError
+        The frames are not raw uint16, or a beam lies outside them.
+    """
+    kernel = calibration if isinstance(calibration, Reducer) else prepare(calibration)
+    if raw.dtype != np.uint16 or raw.ndim != 3:
+        raise DataError(
+            f"raw frames must be uint16 (n, y, x), got {raw.dtype} {raw.shape}: corrected data are no input here"
+        )
+    cells = np.asarray(cell_id)
+    if cells.shape != raw.shape[:1]:
+        raise DataError(f"{raw.shape[0]} frames but {cells.size} memory cell numbers")
+    shift = (kernel.origin[0] - y0, kernel.origin[1] - x0)
+    low = kernel.corners + np.array([shift[0], shift[0], shift[1], shift[1]])
+    if low.min() < 0 or low[:, 1].max() > raw.shape[1] or low[:, 3].max() > raw.shape[2]:
+        raise DataError(f"a beam reaches outside the frames (rows from {y0}, columns from {x0}, shape {raw.shape[1:]})")
+    sums = np.empty((len(raw), kernel.n_beams))
+    n_saturated = np.empty((len(raw), kernel.n_beams), np.int32)
+    fixed = (raw, kernel.weight, kernel.good, kernel.corners, shift)
+    if kernel.poly is not None:
+        beam_sums(*fixed, kernel.poly, kernel.saturation, sums, n_saturated)
+    else:
+        beam_sums_table(*fixed, kernel.table, kernel.saturation, sums, n_saturated)
+    row = kernel.cell[np.minimum(cells.astype(np.int64), 65535)]
+    photons = (sums - np.where(row[:, None] >= 0, kernel.dark[row], np.nan)) / kernel.gain
+    variance = kernel.shot_factor * np.maximum(photons, 0.0) + kernel.read_variance
+    return photons, np.sqrt(variance), n_saturated
+
+
+def reduce_frames(frames: xr.Dataset, calibration: "xr.Dataset | Reducer", *, trains_per_block: int = 1) -> xr.Dataset:
+    """Photons per pulse and beam of a frames dataset, a few trains at a time.
+
+    Parameters
+    ----------
+    frames : dims (train, pulse, y, x): `frames` u2, `present`, `cell_id`; may be lazy
+    calibration : from `build_calibration`, or prepared
+    trains_per_block : trains held in memory at once
+
+    Returns
+    -------
+    dims (train, pulse, beam): `photons`, `photons_stderr` f8 (NaN where there is no frame, or no dark for its memory
+    cell: their number is in attrs `n_without_dark`), `n_saturated` i4; all coords of `frames` but y and x.
+    """
+    kernel = calibration if isinstance(calibration, Reducer) else prepare(calibration)
+    n_trains, n_pulses = frames.sizes["train"], frames.sizes["pulse"]
+    shape = (n_trains, n_pulses, kernel.n_beams)
+    photons, sigma, n_saturated = np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, np.int32)
+    data = frames["frames"].transpose("train", "pulse", "y", "x")
+    present, cells = frames["present"].values, frames["cell_id"].values
+    y0, x0 = int(frames["y"].values[0]), int(frames["x"].values[0])
+    for start in range(0, n_trains, trains_per_block):
+        part = slice(start, start + trains_per_block)
+        raw = np.ascontiguousarray(data[part].values).reshape(-1, frames.sizes["y"], frames.sizes["x"])
+        result = reduce_block(raw, cells[part].reshape(-1), kernel, y0=y0, x0=x0)
+        for target, values in zip((photons, sigma, n_saturated), result, strict=True):
+            target[part] = values.reshape(-1, n_pulses, kernel.n_beams)
+    photons[~present], sigma[~present], n_saturated[~present] = np.nan, np.nan, 0
+    dims = ("train", "pulse", "beam")
+    pulses = xr.Dataset(
+        {
+            "photons": (dims, photons, {"units": "photons", "long_name": "photons in the beam"}),
+            "photons_stderr": (
+                dims,
+                sigma,
+                {"units": "photons", "long_name": "sigma of photons: shot and read noise"},
+            ),
+            "n_saturated": (
+                dims,
+                n_saturated,
+                {"units": "1", "long_name": "saturated good pixels in the beam"},
+            ),
+        },
+        coords={name: c for name, c in frames.coords.items() if not {"y", "x"} & set(c.dims)},
+    )
+    pulses.attrs["n_without_dark"] = int((present & (kernel.cell[cells.astype(np.int64)] < 0)).sum())
+    return pulses
+
+
+def subtract_intra_train_dark(pulses: xr.Dataset, dark_frame: xr.DataArray) -> xr.Dataset:
+    """Take off what frames without X-rays inside the train show: offsets that drifted since the dark run.
+
+    N' = N - <N_dark>, the mean over the dark frames of the same train (over the run for a train that has none). Its
+    variance is added; it is shared by the pulses of a train, but small: read noise against photon noise.
+
+    Parameters
+    ----------
+    pulses : dims (train, pulse, beam): `photons`, `photons_stderr`, from `reduce_frames`
+    dark_frame : (train, pulse) bool, frames known to have no X-rays
+
+    Returns
+    -------
+    The same with `photons` and `photons_stderr` corrected, attrs `n_dark_frames` and, in photons, `dark_drift`
+    (beam), the mean that was taken off. Without usable dark frames everything stays as it is.
+    """
+    dark = pulses["photons"].where(dark_frame)
+    count = dark.notnull().sum("pulse")
+    n_dark = int(count.sum()) // max(pulses.sizes["beam"], 1)
+    if n_dark == 0:
+        return pulses.assign_attrs(n_dark_frames=0)
+    per_train, variance = dark.mean("pulse"), pulses["photons_stderr"].where(dark_frame) ** 2
+    offset = per_train.fillna(dark.mean(("train", "pulse")))
+    doubt = (variance.sum("pulse") / count.where(count > 0) ** 2).fillna(
+        variance.sum(("train", "pulse")) / count.sum("train") ** 2
+    )
+    corrected = pulses.assign(
+        photons=(pulses["photons"] - offset).transpose(*pulses["photons"].dims),
+        photons_stderr=((pulses["photons_stderr"] ** 2 + doubt) ** 0.5).transpose(*pulses["photons"].dims),
+    )
+    for name in ("photons", "photons_stderr"):
+        corrected[name].attrs = dict(pulses[name].attrs)
+    drift = [float(v) for v in offset.mean("train").values]
+    return corrected.assign_attrs(n_dark_frames=n_dark, dark_drift=drift)

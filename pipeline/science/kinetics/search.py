@@ -1,0 +1,135 @@
+"""The kinetics fit itself: deterministic multi-start and canonical solution.
+
+The lowest minimum is found from a log grid of taus screened with free amplitudes, not from one start: the product of
+rise and decays has false minima that a better optimiser does not avoid. A weak Gaussian prior on the amplitudes (sd = 3
+peaks) keeps huge cancelling amplitudes from winning by a fraction of a chi-square unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.science.kinetics._projection_kernel import minimise, trace_model
+from pipeline.science.kinetics.problem import Problem
+from pipeline.science.kinetics.starts import abridged, screened, with_time_zero
+
+__all__ = ["Solution", "canonical", "model_traces", "polish", "refine", "solve"]
+
+FloatArray = NDArray[np.float64]
+
+_LATTICE = 2.0**10
+_WITHIN = 36.0
+"""Excess of the cost, in units of the errors' scale, up to which a minimum is worth fitting to all traces: 6 sigma."""
+
+
+class Solution(NamedTuple):
+    """One minimum: theta = (t_d, irf_sigma, log taus), amplitudes (trace, term) in scaled units."""
+
+    theta: FloatArray
+    amplitudes: FloatArray
+    signs: NDArray[np.int64]
+    cost: float
+
+
+def solve(problem: Problem, *, start: Sequence[float] | None = None) -> list[Solution]:
+    """Distinct minima, lowest first; the first one is polished and the same bits from any start.
+
+    Parameters
+    ----------
+    problem
+        From `build_problem`.
+    start
+        Taus [ps] of one more start.
+    """
+    few, stands_for_all = abridged(problem)
+    located = with_time_zero(problem, few.data)
+    few = few._replace(data=few.data._replace(bounds=located.data.bounds), start=located.start)
+    candidates = screened(few)
+    if start is not None:
+        extra = located.start.copy()
+        extra[2:] = np.log(np.clip(start, *np.exp(located.data.bounds[:, 2])))
+        candidates.append(extra)
+    if stands_for_all:
+        # rounded, because linear algebra may give other bits on another machine
+        found = _minima(few, candidates)
+        reach = found[0].cost + _WITHIN * max(found[0].cost / few.data.signal.size, 1.0)
+        candidates = [_on_lattice(located, m.theta) for m in found if m.cost < reach]
+    minima = _minima(located, candidates)
+    best = polish(located, minima[0])
+    return [best, *minima[1:]]
+
+
+def _minima(problem: Problem, starts: Sequence[FloatArray]) -> list[Solution]:
+    """Distinct minima from given starts, lowest first."""
+    minima: list[Solution] = []
+    for reached in sorted((refine(problem, s, thorough=True, tolerance=1e-3) for s in starts), key=lambda m: m.cost):
+        found = canonical(reached)
+        if not any(_same(found, known) for known in minima):
+            minima.append(found)
+    return minima
+
+
+def refine(
+    problem: Problem,
+    start: FloatArray | Solution,
+    *,
+    fixed: int | None = None,
+    thorough: bool = False,
+    tolerance: float = 1e-8,
+    max_iterations: int = 60,
+) -> Solution:
+    """Local minimum from a parameter vector or a solution, with parameter number `fixed` held."""
+    if isinstance(start, Solution):
+        theta, amplitudes, signs = start.theta.copy(), start.amplitudes.copy(), start.signs.copy()
+    else:
+        theta = start.copy()
+        amplitudes = np.zeros((len(problem.data.signal), problem.n_terms))
+        signs = np.where(problem.data.allowed_sign == 0, 1, problem.data.allowed_sign)
+        thorough = True
+    amplitudes = np.ascontiguousarray(amplitudes)
+    free = problem.free.copy()
+    if fixed is not None:
+        free[fixed] = False
+    cost = minimise(theta, amplitudes, signs, free, problem.data, thorough, max_iterations, tolerance)
+    return Solution(theta, amplitudes, signs, float(cost))
+
+
+def canonical(solution: Solution) -> Solution:
+    """Relabel the exact symmetries away: tau2 < tau3, and (squared form) A1 positive."""
+    theta, amplitudes = solution.theta.copy(), solution.amplitudes.copy()
+    if theta.size == 5 and amplitudes.shape[1] == 3 and theta[3] > theta[4]:
+        theta[[3, 4]] = theta[[4, 3]]
+        amplitudes[:, [1, 2]] = amplitudes[:, [2, 1]]
+    return solution._replace(theta=theta, amplitudes=np.ascontiguousarray(amplitudes))
+
+
+def polish(problem: Problem, solution: Solution) -> Solution:
+    """Converge, round the parameters to a lattice, converge again: the second path no longer knows the first."""
+    close = canonical(refine(problem, solution, thorough=True, tolerance=1e-10, max_iterations=200))
+    last = refine(problem, _on_lattice(problem, close.theta), thorough=True, tolerance=1e-14, max_iterations=200)
+    # a rounded start in a narrow valley may slide into another basin; then the unrounded result stands
+    best = canonical(last if last.cost <= close.cost + 1e-6 else close)
+    if problem.data.power == 2:
+        flip = np.where(best.amplitudes[:, :1] < 0, -1.0, 1.0)
+        best = best._replace(amplitudes=np.ascontiguousarray(best.amplitudes * flip))
+    return best
+
+
+def _on_lattice(problem: Problem, theta: FloatArray) -> FloatArray:
+    rounded = np.where(problem.free, np.round(theta * _LATTICE) / _LATTICE, theta)
+    return np.clip(rounded, *problem.data.bounds)
+
+
+def _same(a: Solution, b: Solution) -> bool:
+    return abs(a.cost - b.cost) < 0.05 and bool(np.all(np.abs(a.theta[2:] - b.theta[2:]) < 0.3))
+
+
+def model_traces(problem: Problem, solution: Solution) -> FloatArray:
+    """Model (trace, delay) on the fitted delays in the signal's unit."""
+    return problem.peak * np.asarray(
+        trace_model(solution.theta, solution.amplitudes, solution.signs, problem.data), dtype=np.float64
+    )

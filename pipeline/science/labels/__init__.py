@@ -1,0 +1,1 @@
+"""What a pulse is: its delay, whether it counts, which beam is which."""

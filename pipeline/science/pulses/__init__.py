@@ -1,1 +1,0 @@
-"""What every pulse is: its delay, its beams, whether it counts."""

@@ -1,0 +1,1 @@
+"""Pulses added up, bin by bin, in sums that merge without rounding."""

@@ -1,0 +1,1 @@
+"""The stages, one module each: what is made from what, and when what is there is current."""

@@ -1,0 +1,302 @@
+"""From the labelled pulses of all runs to spectra, delay scans, and the quality of every run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from pipeline.errors import DataError
+from pipeline.job import Job
+from pipeline.science.labels.selection import REASONS, count_reasons
+from pipeline.science.labels.timing import delay_spread
+from pipeline.science.quality.agreement import FIGURES, compare_runs
+from pipeline.science.quality.backlash import backlash
+from pipeline.science.quality.burst import pulse_groups, resolved
+from pipeline.science.quality.noise import BLUR, EARLY, SETTLED, profile_of_burst, run_quality
+from pipeline.science.spectra.difference import TrainNoise
+from pipeline.science.spectra.resampling import Replicates, resampled_differences
+from pipeline.science.spectra.scans import delay_scans, flat_constant, noise_of_trains, quality_cells, spectra
+from pipeline.science.sums.binning import snap_to_steps
+from pipeline.science.sums.edges import edges_of_delay, edges_of_energy
+from pipeline.storage import record as manifest
+from schemas.config.binning import BinGrid, BinWidth
+from schemas.config.runs import DelayScanRun
+
+__all__ = ["bin_scans", "resample_scans"]
+
+
+def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Dataset], list[str]]:
+    """Return the groups spectra, delay_scan, quality and, on request, burst, and what a person must know about them.
+
+    Parameters
+    ----------
+    job
+        The dataset.
+    runs
+        Pulses of every run by number, with `drop_reason`.
+
+    Raises
+    ------
+    DataError
+        If no scan holds a pulse that falls into a bin.
+    """
+    warnings = list[str]()
+    energy_bins, delay_bins = _energy_bins(job), _delay_bins(job)
+    runs = _at_steps(runs, [s.run for s in job.energy_scans])
+    energy_runs, delay_runs, constant, noise = _parts(job, runs, warnings)
+    common = {"delay_bins": delay_bins, "train_noise": noise, "workers": job.workers}
+    of_spectra = {"energy_bins": energy_bins, **common}
+    tree = {
+        "spectra": _binned(spectra, energy_runs, warnings, constant=constant, **of_spectra),
+        "delay_scan": _binned(delay_scans, delay_runs, warnings, constant=constant, **common),
+    }
+    if not any(ds["n_pulses"].size for ds in tree.values()):
+        raise DataError(f"{job.config.dataset}: {'; '.join(warnings) or 'no scan holds a pulse that counts'}")
+    delay_edges = _delay_edges({s.run: runs[s.run] for s in job.energy_scans}, delay_bins)
+    axes = {n: _axes(runs[n], n, energy_bins, edges, warnings) for n, edges in delay_edges.items()}
+    if not _has_reference(runs):
+        warnings.append("no reference beam: od_unpumped and od_pumped are unknown (NaN); delta_xas does not need one")
+    tree["quality"] = _quality(job, runs, constant, of_spectra, delay_edges, axes).assign(_stderr_ratios(tree))
+    tree["quality"] = tree["quality"].assign_coords(_of_scans(tree["delay_scan"]))
+    if job.config.burst.resolve:
+        flat = job.config.runs.flat_field
+        lit = runs.get(flat) if flat is not None else None
+        for name, function, chosen, options in (
+            ("spectra", spectra, energy_runs, of_spectra),
+            ("delay_scan", delay_scans, delay_runs, common),
+        ):
+            if tree[name]["n_pulses"].size:
+                tree[f"burst_{name}"] = _along_burst(job, function, chosen, lit, tree[name], options)
+    return tree, warnings
+
+
+def resample_scans(job: Job, runs: dict[int, xr.Dataset], *, n_draws: int, seed: int) -> Replicates:
+    """Return delta_xas of the spectra and delay scans as resampled trains give it; see `resampled_differences`."""
+    runs = _at_steps(runs, [s.run for s in job.energy_scans])
+    energy_runs, delay_runs, constant, noise = _parts(job, runs, [])
+    return resampled_differences(
+        energy_runs,
+        delay_runs,
+        energy_bins=_energy_bins(job),
+        delay_bins=_delay_bins(job),
+        constant=constant,
+        train_noise=noise,
+        n_draws=n_draws,
+        seed=seed,
+    )
+
+
+def _parts(
+    job: Job, runs: dict[int, xr.Dataset], warnings: list[str]
+) -> tuple[list[xr.Dataset], list[xr.Dataset], tuple[float, float], TrainNoise]:
+    """Return energy scans, delay scans, flat-field constant with its error, and the noise that pulses of a train share."""
+    flat = job.config.runs.flat_field
+    energy_runs = [runs[s.run] for s in job.energy_scans]
+    delay_runs = [runs[s.run] for s in job.delay_scans]
+    lit = runs.get(flat) if flat is not None else None
+    constant = _constant(lit, [*energy_runs, *delay_runs], warnings)
+    return energy_runs, delay_runs, constant, noise_of_trains([lit]) if lit is not None else {}
+
+
+def _has_reference(runs: dict[int, xr.Dataset]) -> bool:
+    return "reference" in [str(b) for b in next(iter(runs.values()))["beam"].values]
+
+
+def _along_burst(
+    job: Job,
+    function: Callable[..., xr.Dataset],
+    runs: list[xr.Dataset],
+    flat: xr.Dataset | None,
+    whole: xr.Dataset,
+    options: dict[str, Any],
+) -> xr.Dataset:
+    """Return the difference by pulse index. Each group has its own constant: memory cells are not quite alike."""
+    wanted = job.config.burst.groups
+    n_pulses = max(r.sizes["pulse"] for r in runs)
+    groups = pulse_groups(n_pulses, whole["n_pulses"].size, None if wanted == "auto" else wanted)
+    common = (float(whole["flat_field_constant"]), float(whole["flat_field_constant_stderr"]))
+    constants = []
+    for group in groups:
+        try:
+            constants.append(common if flat is None else flat_constant([flat], pulses=group))
+        except DataError:
+            constants.append(common)
+    return resolved(function, runs, groups, constants, **options)
+
+
+def _stderr_ratios(tree: dict[str, xr.Dataset]) -> dict[str, xr.DataArray]:
+    """Return error from the data over error from photon noise, per bin and as the mean over a spectrum or scan."""
+    spectra, scan = tree["spectra"], tree["delay_scan"]
+    of_spectra, of_scan = (d["delta_xas_stderr"] / d["delta_xas_stderr_shot"] for d in (spectra, scan))
+    of_scan = of_scan.drop_vars(["fluence", "energy"], errors="ignore")
+    return {
+        "stderr_ratio": of_spectra,
+        "stderr_ratio_mean": of_spectra.mean("energy"),
+        "stderr_ratio_scan": of_scan.rename(delay="scan_delay"),
+        "stderr_ratio_scan_mean": of_scan.mean("delay"),
+    }
+
+
+def _of_scans(scan: xr.Dataset) -> dict[str, tuple[str, np.ndarray]]:
+    """Return what tells the scans apart, under names that do not clash with the axes of the spectra."""
+    return {f"scan_{n}": ("scan", scan[n].values) for n in ("fluence", "energy")}
+
+
+def _at_steps(runs: dict[int, xr.Dataset], scans: list[int]) -> dict[int, xr.Dataset]:
+    """Return the runs with the energies of stepping scans freed from the noise of the encoder."""
+    energies = [runs[n]["energy"].values for n in scans]
+    finite = [e[np.isfinite(e)] for e in energies]
+    if not any(len(e) for e in finite):
+        return runs
+    snapped = snap_to_steps(energies, resolution=2e-6 * float(np.median(np.concatenate(finite))))
+    return runs | {n: runs[n].assign_coords(energy=("train", e)) for n, e in zip(scans, snapped, strict=True)}
+
+
+def _constant(flat: xr.Dataset | None, scans: list[xr.Dataset], warnings: list[str]) -> tuple[float, float]:
+    """Return the flat-field constant; without a flat-field run that of the pulses before time zero, if there are any."""
+    if flat is not None:
+        try:
+            return flat_constant([flat])
+        except DataError as error:
+            raise DataError(f"runs.flat_field: {error}") from None
+    early = [
+        r.assign(drop_reason=xr.where(r["delay"] < EARLY, r["drop_reason"], REASONS.index("no_delay")).astype(np.uint8))
+        for r in scans
+    ]
+    try:
+        found = flat_constant(early)
+    except DataError:
+        warnings.append(
+            "no flat-field run and no delays before time zero: delta_xas and all fits have an unknown offset"
+        )
+        return 0.0, 0.0
+    warnings.append(f"no flat-field run: the constant of delta_xas is taken from delays before {EARLY:g} ps")
+    return found
+
+
+def _binned(
+    function: Callable[..., xr.Dataset], runs: list[xr.Dataset], warnings: list[str], **options: Any
+) -> xr.Dataset:
+    try:
+        return function(runs, **options)
+    except DataError as error:
+        warnings.append(str(error))
+        return function([], **options)
+
+
+def _energy_bins(job: Job) -> Any:
+    bins = job.config.energy.bins
+    if isinstance(bins, BinGrid):
+        return (bins.start, bins.stop, bins.step)
+    return None if bins == "auto" else bins
+
+
+def _delay_bins(job: Job) -> Any:
+    bins = job.config.delay.bin
+    if isinstance(bins, BinWidth):
+        return bins.width
+    return None if bins == "auto" else bins
+
+
+def _quality(
+    job: Job,
+    runs: dict[int, xr.Dataset],
+    constant: tuple[float, float],
+    options: dict[str, Any],
+    delay_edges: dict[int, np.ndarray],
+    axes: dict[int, dict[str, float]],
+) -> xr.Dataset:
+    """Return the group `/quality`: per run, what became of its frames and pulses, and how good they are."""
+    rows, profiles = [], []
+    bins = {n: options[n] for n in ("energy_bins", "delay_bins")}
+    agreement = compare_runs(
+        {s.run: runs[s.run] for s in job.energy_scans},
+        {s.run: runs[s.run] for s in job.delay_scans},
+        train_noise=options["train_noise"],
+        **bins,
+    )
+    for number, run in runs.items():
+        science = job.config.run_of(number)
+        kind = (
+            "flat_field" if science is None else ("delay_scan" if isinstance(science, DelayScanRun) else "energy_scan")
+        )
+        try:
+            own = delay_edges.get(number, bins["delay_bins"])
+            cell = quality_cells(run, kind=kind, **(bins | {"delay_bins": own}))
+        except DataError:
+            # a run without energy or delay has no bins; where its pulses went is counted all the same
+            cell = np.full(run["present"].shape, -1)
+        reasons = count_reasons(
+            np.where(
+                (run["drop_reason"].values == 0) & (cell < 0), REASONS.index("outside_bins"), run["drop_reason"].values
+            )
+        )
+        counts = manifest.read(job.run_dir(number)).get("inventory", {}).get("counts", {})
+        blank = manifest.read(job.run_dir(number)).get("pulses", {}).get("n_blank", 0)
+        steady = kind == "energy_scan" and np.isfinite(run["nominal_delay"].values).any()
+        row = {
+            "run_fluence": float(run["fluence"]),
+            "run_delay": float(np.nanmedian(run["nominal_delay"])) if steady else np.nan,
+            "frames_expected": (run.sizes["train"] + counts.get("missing", 0)) * run.sizes["pulse"],
+            "frames_read": int(run["present"].sum()),
+            "frames_blank": blank,
+            "pulses_used": reasons.pop("used"),
+            "trains_missing": counts.get("missing", 0),
+            "trains_partial": counts.get("partial", 0),
+            "trains_suspect": counts.get("suspect", 0),
+            **{
+                f"trains_{why}": counts.get(why, 0)
+                for why in ("truncated", "misindexed", "duplicate", "duplicate_pulse")
+            },
+            "sequences_missing": counts.get("missing_sequences", 0),
+            **{f"dropped_{reason}": n for reason, n in reasons.items()},
+            **run_quality(
+                run,
+                cell,
+                along="delay" if kind == "delay_scan" else "energy",
+                constant=None if science is None else constant,
+                train_noise=options["train_noise"],
+            ),
+            **agreement.get(number, dict.fromkeys(FIGURES, np.nan)),
+            **axes.get(number, dict.fromkeys(AXES, np.nan)),
+        }
+        rows.append(row)
+        profiles.append(profile_of_burst(run, cell, along="delay" if kind == "delay_scan" else "energy"))
+    data: dict[str, Any] = {name: ("run", np.array([row[name] for row in rows])) for name in rows[0]}
+    n_pulses = max(run.sizes["pulse"] for run in runs.values())
+    for k, name in enumerate(("burst_profile", "burst_profile_stderr")):
+        padded = [np.pad(p[k], (0, n_pulses - len(p[k])), constant_values=np.nan) for p in profiles]
+        data[name] = (("run", "pulse"), np.stack(padded))
+    coords = {"run": np.array(list(runs), np.int64), "pulse": np.arange(n_pulses)}
+    return xr.Dataset(data, coords=coords)
+
+
+AXES = ("backlash", "backlash_stderr", "delay_spread")
+
+
+def _delay_edges(scans: dict[int, xr.Dataset], delay_bins: Any) -> dict[int, np.ndarray]:
+    """Return the delay bins of each energy scan; none where no run has a delay, which is said elsewhere."""
+    try:
+        return dict(zip(scans, edges_of_delay(list(scans.values()), delay_bins), strict=True))
+    except DataError:
+        return {}
+
+
+def _axes(
+    run: xr.Dataset, number: int, energy_bins: Any, delay_edges: np.ndarray, warnings: list[str]
+) -> dict[str, float]:
+    """Return how far the axes of an energy scan can be trusted: play of the drive, spread of the delays in a bin."""
+    spread = delay_spread(run, delay_edges)
+    if spread > BLUR and EARLY < float(np.nanmedian(run["delay"])) < SETTLED:
+        warnings.append(
+            f"run {number}: its pulses differ in delay by {1e3 * spread:.0f} fs rms within a bin, which near time zero blurs"
+            " spectra, and distorts them where energies hold few trains; delay.bin as edges or a width separates them,"
+            " where their arrival times are recorded"
+        )
+    value, error = np.nan, np.nan
+    if np.isfinite(run["energy"].values).any():
+        value, error = backlash(run, edges_of_energy([run], energy_bins))
+    return {"backlash": value, "backlash_stderr": error, "delay_spread": spread}

@@ -1,0 +1,155 @@
+"""A block of trains on its way through a worker: frames in, a chunk of the cube and the photons of its pulses out.
+
+A block does not depend on the others, nor on where it is worked on; it can be sent to other processes.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from pipeline.euxfel.frame_source import FrameSource
+from pipeline.euxfel.samples import not_blank
+from pipeline.science.detector.beam_photons import Reducer, reduce_block
+from pipeline.storage import cube as cubes
+from pipeline.storage.ledger import Ledger, Result
+
+__all__ = ["Block", "RawBlock", "StoredBlock", "Target", "finish"]
+
+READ_FRAMES = 64
+"""Frames that are read before they are reduced: 8 MB, still near the processor when the kernel sees them."""
+
+UNPACK_FRAMES = 16
+"""Frames of a stored cube that are unpacked before they are reduced."""
+
+_local = threading.local()
+
+
+class Block(Protocol):
+    """Some trains to reduce."""
+
+    @property
+    def number(self) -> int:
+        """Position of the block in the run."""
+
+    def reduce(self, kernel: Reducer) -> tuple[Result, int]:
+        """Return photons, photons_stderr, n_saturated (train, pulse, beam) and present (train, pulse) by name, and the
+        size of the chunk that was written [bytes]; 0 for none.
+        """
+
+
+def finish(block: Block, shared: tuple[Reducer, Ledger | None]) -> Result:
+    """Reduce a block and enter it into the ledger."""
+    kernel, ledger = shared
+    if ledger is not None and not ledger.is_open:
+        raise ledger.taken_over()
+    result, chunk_bytes = block.reduce(kernel)
+    if ledger is not None:
+        ledger.add(block.number, result, chunk_bytes)
+    return result
+
+
+@dataclass(frozen=True)
+class Target:
+    """The cube that blocks fill, one chunk of `trains` trains each, with these rows and columns of the module.
+
+    Chunks are written in the folder `aside` first, if there is one.
+    """
+
+    path: Path
+    rows: slice
+    columns: slice
+    trains: int
+    aside: Path | None = None
+
+
+@dataclass(frozen=True)
+class RawBlock:
+    """Trains of a raw run; `source` holds no others."""
+
+    number: int
+    source: FrameSource
+    target: Target | None
+
+    def reduce(self, kernel: Reducer) -> tuple[Result, int]:
+        """See `Block`."""
+        index, target = self.source.index, self.target
+        n_trains, n_pulses = index.row.shape
+        rows = kernel.rows if target is None else target.rows
+        result = _empty((n_trains, n_pulses), kernel.n_beams)
+        kept = None
+        if target is not None:
+            size = (target.trains, n_pulses, target.rows.stop - target.rows.start)
+            columns = target.columns.stop - target.columns.start
+            kept = _workspace("kept", (*size, columns), np.dtype(np.uint16))
+        buffer = _workspace("raw", (READ_FRAMES, rows.stop - rows.start, index.frame_shape[1]), index.dtype)
+        for block, *place in self.source.blocks(slice(0, n_trains), rows=rows, buffer=buffer):
+            where = (place[0], place[1])
+            values = reduce_block(block, index.cell_id[where], kernel, y0=rows.start, x0=0)
+            real = not_blank(block)
+            result["present"][where] = real
+            result["photons"][where] = np.where(real[:, None], values[0], np.nan)
+            result["photons_stderr"][where] = np.where(real[:, None], values[1], np.nan)
+            result["n_saturated"][where] = np.where(real[:, None], values[2], 0)
+            if kept is not None and target is not None:
+                kept[where] = block[:, :, target.columns]
+        if kept is None or target is None:
+            return result, 0
+        # the buffer holds an earlier block where nothing was recorded
+        kept[:n_trains][~result["present"]] = 0
+        kept[n_trains:] = 0
+        return result, cubes.write_chunk(target.path, self.number, kept, target.aside)
+
+
+@dataclass(frozen=True)
+class StoredBlock:
+    """A chunk of a frames cube; `cell_id` and `present` (train, pulse) of its trains, module pixel of its first."""
+
+    number: int
+    path: Path
+    trains: int
+    cell_id: np.ndarray
+    present: np.ndarray
+    frame_shape: tuple[int, int]
+    y0: int
+    x0: int
+
+    def reduce(self, kernel: Reducer) -> tuple[Result, int]:
+        """See `Block`."""
+        grid = self.present.shape
+        packed = cubes.PackedChunk(self.path, self.number, (self.trains, grid[1], *self.frame_shape))
+        cell, count = self.cell_id.reshape(-1), self.present.size
+        result = _empty((count,), kernel.n_beams)
+        for first in range(0, count, UNPACK_FRAMES):
+            some = slice(first, min(first + UNPACK_FRAMES, count))
+            block = packed.frames(first, some.stop - first)
+            values = reduce_block(block, cell[some], kernel, y0=self.y0, x0=self.x0)
+            result["photons"][some], result["photons_stderr"][some], result["n_saturated"][some] = values
+            result["present"][some] = not_blank(block)
+        real = result["present"]
+        real &= self.present.reshape(-1)
+        result["photons"][~real], result["photons_stderr"][~real], result["n_saturated"][~real] = np.nan, np.nan, 0
+        return {name: values.reshape(*grid, *values.shape[1:]) for name, values in result.items()}, 0
+
+
+def _empty(shape: tuple[int, ...], n_beams: int) -> Result:
+    table = (*shape, n_beams)
+    return {
+        "photons": np.full(table, np.nan),
+        "photons_stderr": np.full(table, np.nan),
+        "n_saturated": np.zeros(table, np.int32),
+        "present": np.zeros(shape, bool),
+    }
+
+
+def _workspace(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return this thread's buffer of a name: touching new memory costs more than reading."""
+    buffer: np.ndarray | None = getattr(_local, name, None)
+    if buffer is None or buffer.shape != shape or buffer.dtype != dtype:
+        buffer = np.empty(shape, dtype)
+        setattr(_local, name, buffer)
+    return buffer

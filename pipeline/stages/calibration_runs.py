@@ -1,0 +1,207 @@
+"""From a dark run and a flat-field run to the calibration of a dataset: which frames are read, and in which order.
+
+The dark run is read whole, however long it is, so its sums are entered in a ledger as they grow, and stay there until the
+calibration is made; so does the mean image. Sums are whole numbers: it makes no difference where they are taken up again.
+What else is read of the flat-field run is a few thousand frames, whatever its length, and is read again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.euxfel.reader import Run, open_run
+from pipeline.euxfel.samples import frames_by_train, sample_frames, spread_trains
+from pipeline.job import Job
+from pipeline.science.detector.assemble import build_calibration
+from pipeline.science.detector.beams import beam_dataset, find_beams
+from pipeline.science.detector.crop import crop_to_beams
+from pipeline.science.detector.dark import DarkSums, dark_calibration, dark_sums
+from pipeline.storage.hashes import digest
+from pipeline.storage.ledger import CheckpointThrottle, Ledger
+from pipeline.storage.tables import read_nonlinearity
+from schemas.config.detector import Beams
+
+__all__ = ["Ledgers", "make_calibration", "nonlinearity_of"]
+
+log = logging.getLogger("trxas")
+
+FLAT_FRAMES = 4000
+"""Flat-field frames used for calibration: photon transfer and beam ratios are known to 0.1 % from these."""
+IMAGE_FRAMES = 2000
+"""Frames of the mean image on which the beams are found."""
+
+Progress = Callable[[str, int, int], None]
+
+
+class Ledgers(NamedTuple):
+    """Where a killed calibration goes on; what is in them depends on no option of the config."""
+
+    dark: Ledger
+    image: Ledger
+
+    @classmethod
+    def of(cls, job: Job, dark: str, lit: str, code: str) -> Ledgers:
+        """Return the ledgers beside the stores of the two runs, for the identities of their files and of the code."""
+        return cls(
+            Ledger(job.run_dir(job.config.runs.dark) / "blocks", digest([dark, code])),
+            Ledger(job.run_dir(job.reduced_runs[0]) / "image", digest([dark, lit, code])),
+        )
+
+    def remove(self) -> None:
+        """Forget what belongs to these runs; what others have begun stays."""
+        for ledger in self:
+            if ledger.is_open:
+                ledger.remove()
+
+
+def make_calibration(
+    job: Job, nonlinearity: Any, *, ledgers: Ledgers | None = None, progress: Progress | None = None
+) -> tuple[xr.Dataset, xr.DataArray]:
+    """Return the calibration of a dataset and the mean image on which the beams were found.
+
+    Parameters
+    ----------
+    job
+        The dataset.
+    nonlinearity
+        See `nonlinearity_of`.
+    ledgers
+        Where sums are entered, and taken from if they are there.
+
+    Raises
+    ------
+    DataError
+        If a run lacks frames, the beams are not found, or the calibration fails; names the runs.
+    """
+    runs = job.config.runs
+    run = _open(job, job.reduced_runs[0])
+    if _open(job, runs.dark).index.dtype.kind != run.index.dtype.kind:
+        raise DataError(
+            f"runs {runs.dark} and {run.number} are not both raw or both corrected; take them from one folder"
+        )
+    dark = _dark(job, None if ledgers is None else ledgers.dark, progress)
+    image = _mean_image(run, dark, None if ledgers is None else ledgers.image, progress)
+    beams = _beams(job, image, dark, run.number)
+    flat = None
+    if runs.flat_field is not None:
+        crop = crop_to_beams(beams)
+        flat = sample_frames(run, FLAT_FRAMES, rows=crop.rows, columns=crop.columns)
+    settings = job.config.detector
+    try:
+        calibration = build_calibration(
+            dark,
+            beams,
+            flat,
+            gain=None if settings.gain == "auto" else settings.gain,
+            nonlinearity=nonlinearity,
+            flat_field_order=None if settings.flat_field == "none" else settings.flat_field.order,
+            saturation=settings.saturation,
+        )
+    except DataError as error:
+        raise DataError(f"calibration of runs {runs.dark} and {run.number}: {error}") from None
+    rows, columns = run.index.frame_shape
+    corrected = int(run.index.dtype.kind == "f")
+    return calibration.assign_attrs(module_rows=rows, module_columns=columns, corrected_input=corrected), image
+
+
+def nonlinearity_of(job: Job) -> Any:
+    """Return auto, none, or the table of the file that the config names."""
+    choice = job.config.detector.nonlinearity
+    return choice if choice in ("auto", "none") else read_nonlinearity(job.base / choice)
+
+
+def _open(job: Job, number: int) -> Run:
+    return open_run(job.raw_run(number), job.instrument)
+
+
+def _dark(job: Job, ledger: Ledger | None, progress: Progress | None) -> xr.Dataset:
+    run = _open(job, job.config.runs.dark)
+    cells = np.unique(run.index.cell_id[run.index.present])
+    trains = len(run.index.train_id)
+    done, sums = (0, None) if ledger is None else _entered(ledger)
+    throttle = CheckpointThrottle(2 * 4 * len(cells) * int(np.prod(run.index.frame_shape)))
+    for train, block, cell in frames_by_train(run, range(done, trains)):
+        # a train may come in several blocks: it is done when the next one begins
+        if ledger is not None and sums is not None and train > done and throttle.due:
+            throttle.enter(ledger, train, _arrays(sums))
+        done = train
+        sums = dark_sums(block, np.searchsorted(cells, cell), len(cells), out=sums)
+        _tell(progress, f"dark run {run.number}", train + 1, trains)
+    if sums is None:
+        raise DataError(f"run {run.number}: the dark run holds no frames; choose another dark run")
+    if ledger is not None and done < trains:
+        throttle.enter(ledger, trains, _arrays(sums))
+    return dark_calibration(sums, cell_id=cells)
+
+
+def _entered(ledger: Ledger) -> tuple[int, DarkSums | None]:
+    """Return how many trains are in the sums of a ledger, and these."""
+    if not ledger.is_open:
+        ledger.begin()
+    finished = ledger.finished()
+    if not finished:
+        return 0, None
+    trains = max(finished)
+    log.info("%s: the sums over %d trains were there", ledger.folder.parent.name, trains)
+    return trains, DarkSums(**finished[trains][0])
+
+
+def _arrays(sums: DarkSums) -> dict[str, np.ndarray]:
+    return {"count": sums.count, "total": sums.total, "total_sq": sums.total_sq}
+
+
+def _mean_image(run: Run, dark: xr.Dataset, ledger: Ledger | None, progress: Progress | None) -> xr.DataArray:
+    """Return the mean dark-subtracted image of frames spread over a run, X-ray pulses only."""
+    if ledger is not None and not ledger.is_open:
+        ledger.begin()
+    finished = {} if ledger is None else ledger.finished()
+    if finished:
+        mean = finished[0][0]["mean"]
+    else:
+        mean = _averaged(run, dark, progress)
+        if ledger is not None:
+            ledger.add(0, {"mean": mean})
+    attrs = {"units": "ADU", "long_name": "mean dark-subtracted image"}
+    return xr.DataArray(mean, dims=("y", "x"), coords={"y": dark["y"], "x": dark["x"]}, attrs=attrs)
+
+
+def _averaged(run: Run, dark: xr.Dataset, progress: Progress | None) -> np.ndarray:
+    cells = dark["cell_id"].values
+    lit = ~run.labels["dark_frame"].values
+    trains = spread_trains(run, IMAGE_FRAMES)
+    sums = None
+    for train, block, cell in frames_by_train(run, trains):
+        shown = np.isin(cell, cells) & np.isin(cell, run.index.cell_id[train][lit[train]])
+        sums = dark_sums(block[shown], np.searchsorted(cells, cell[shown]), len(cells), out=sums)
+        _tell(progress, f"image of run {run.number}", trains.index(train) + 1, len(trains))
+    if sums is None or not sums.count.any():
+        raise DataError(f"run {run.number}: no frame shares a memory cell with the dark run; record another dark run")
+    offset = np.einsum("c,cyx->yx", sums.count.astype(np.float64), np.nan_to_num(dark["dark_mean"].values))
+    mean: np.ndarray = (sums.total.sum(axis=0, dtype=np.float64) - offset) / sums.count.sum()
+    return mean
+
+
+def _beams(job: Job, image: xr.DataArray, dark: xr.Dataset, run: int) -> xr.Dataset:
+    choice = job.config.beams
+    if isinstance(choice, Beams):
+        regions = choice.model_dump()
+        height, width = image.shape
+        for role, (_, x1, _, y1) in ((r, v) for r, v in regions.items() if v is not None):
+            if x1 > width or y1 > height:
+                raise ConfigError(f"beams.{role}: reaches beyond the module of {width} × {height} pixels")
+        return beam_dataset([tuple(regions[role]) for role in job.roles])
+    try:
+        return find_beams(image, bad=dark["bad_pixel"], count=len(job.roles))
+    except DataError as error:
+        raise DataError(f"run {run}: {error}") from None
+
+
+def _tell(progress: Progress | None, text: str, done: int, total: int) -> None:
+    if progress is not None:
+        progress(text, done, total)

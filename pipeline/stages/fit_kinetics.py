@@ -1,0 +1,130 @@
+"""Spectra and delay scans → kinetics of every fluence and components of the cube: which traces, which forms, what to say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from pipeline.errors import DataError
+from pipeline.science.kinetics.components import cube_components, gather_components, single_trace_fits
+from pipeline.science.kinetics.forms import compare_models
+from pipeline.science.kinetics.shared import fit_kinetics
+from pipeline.science.kinetics.traces import (
+    collect_traces,
+    describes_data,
+    gather_fits,
+    prior_sentence,
+    simpler_form,
+)
+from pipeline.science.spectra.resampling import Replicates
+from schemas.config import Config
+from schemas.config.fits import Measured
+
+__all__ = ["SEED", "fit_all_kinetics"]
+
+LATEST_START = 0.5
+"""Delay after time zero [ps] by which a trace must begin: later ones hold neither the rise nor what follows at once."""
+SEED = 0
+"""Seed of everything that is drawn: the same data and config give the same numbers."""
+
+
+def fit_all_kinetics(
+    spectra: xr.Dataset,
+    delay_scan: xr.Dataset,
+    config: Config,
+    warnings: list[str],
+    replicates: Replicates | None = None,
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Return the groups kinetics and components; appends to `warnings` what a person must know about them.
+
+    Parameters
+    ----------
+    spectra, delay_scan
+        See `schemas.datasets.stages`.
+    config
+        Options of the fits.
+    replicates
+        Differences of resampled trains for `kinetics.bootstrap: trains`.
+    """
+    options = config.kinetics
+    fluences = np.union1d(spectra["fluence"].values, delay_scan["fluence"].values).tolist()
+    fitted: dict[float, xr.Dataset | None] = {}
+    forms: dict[float, xr.Dataset] = {}
+    alone: dict[float, xr.Dataset] = {}
+    prior = None if options.amplitude_prior == "none" else options.amplitude_prior
+    times: dict[str, Any] = {"irf_sigma": _prior(options.irf_sigma), "t_d": _prior(options.t_d)}
+    for fluence in fluences:
+        traces = collect_traces(spectra, delay_scan, fluence, include_spectra=options.global_)
+        fitted[fluence] = None
+        if traces is None:
+            continue
+        shape: dict[str, Any] = {"power": options.power, "n_exponentials": options.n_exponentials}
+        settings = {**shape, **times, "amplitude_prior": prior}
+        try:
+            _needs_rise(traces, times["t_d"])
+            fit = fit_kinetics(traces, **settings)
+            scans = collect_traces(spectra, delay_scan, fluence, include_spectra=False)
+            if scans is not None and scans.sizes["trace"] < traces.sizes["trace"] and not describes_data(fit):
+                alone_fit = fit_kinetics(scans, **settings)
+                if describes_data(alone_fit):
+                    warnings.append(
+                        f"kinetics at {fluence:g} mJ/cm²: the energies of the spectra do not follow the shared times (χ²/dof "
+                        f"{float(fit['redchi']):.2f}; a line that moves would do that); the delay scans are fitted alone"
+                    )
+                    traces, fit = scans, alone_fit
+            if options.bootstrap == "parametric":
+                fit = fit_kinetics(traces, **settings, n_bootstrap=options.n_bootstrap, seed=SEED)
+            elif replicates is not None:
+                include = traces is not scans and options.global_
+                drawn = _resampled(spectra, delay_scan, replicates, fluence, include_spectra=include)
+                fit = fit_kinetics(traces, **settings, replicates=drawn)
+            fitted[fluence] = fit
+            forms[fluence] = compare_models(traces, **times, amplitude_prior=prior)
+            if options.per_energy:
+                alone[fluence] = single_trace_fits(traces, fit, **shape, amplitude_prior=prior)
+        except DataError as error:
+            warnings.append(f"kinetics at {fluence:g} mJ/cm²: {error}")
+    done = {f: fit for f, fit in fitted.items() if fit is not None}
+    if not done:
+        warnings.append("no kinetics: no fluence has a delay scan with enough delays")
+    elif options.irf_sigma == "fit" and options.t_d == "fit":
+        warnings.append(
+            "kinetics: time zero and instrument response are both fitted; a measured value makes tau1 far better known"
+        )
+    warnings += [text for fluence, compared in forms.items() if (text := simpler_form(fluence, compared))]
+    warnings += [text for fluence, fit in done.items() if (text := prior_sentence(fluence, fit))]
+    cubes = {f: cube_components(spectra.sel(fluence=f), seed=SEED) for f in spectra["fluence"].values.tolist()}
+    return gather_fits(fitted, forms), gather_components(fluences, cubes, done, alone)
+
+
+def _needs_rise(traces: xr.Dataset, t_d: Any) -> None:
+    """Raise DataError if all delays lie behind the rise: a fit would then find a time zero among them."""
+    zero = 0.0 if t_d == "fit" else float(t_d[0] if isinstance(t_d, tuple) else t_d)
+    first = float(traces["delay"].values[traces["delta_xas"].notnull().any("trace").values].min())
+    if first > zero + LATEST_START:
+        raise DataError(
+            f"the first delay is {first:.3g} ps, behind the rise; measure delays before and around time zero"
+        )
+
+
+def _resampled(
+    spectra: xr.Dataset, delay_scan: xr.Dataset, replicates: Replicates, fluence: float, *, include_spectra: bool
+) -> xr.DataArray:
+    """Put the replicates of one fluence on the traces of the fit."""
+    draws = []
+    for i in range(replicates.delay_scan.sizes["draw"]):
+        one = collect_traces(
+            spectra.assign(delta_xas=replicates.spectra.isel(draw=i)),
+            delay_scan.assign(delta_xas=replicates.delay_scan.isel(draw=i)),
+            fluence,
+            include_spectra=include_spectra,
+        )
+        if one is not None:
+            draws.append(one["delta_xas"])
+    return xr.concat(draws, dim="draw")
+
+
+def _prior(option: Any) -> Any:
+    return (option.value, option.stderr) if isinstance(option, Measured) else option

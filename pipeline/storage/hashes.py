@@ -1,0 +1,145 @@
+"""What a result was made from: content hashes of inputs, code and options."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+__all__ = ["FileHashes", "Identity", "code_hash", "code_version", "digest", "environment", "tree_hash"]
+
+PACKAGES = ("numpy", "scipy", "numba", "xarray", "zarr", "dask", "lmfit", "extra-data", "prefect")
+
+
+def digest(content: Any) -> str:
+    """Return the hash of a JSON-able object; the order of keys does not matter."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def code_hash(modules: Iterable[str]) -> str:
+    """Return the hash of the sources of some modules; `package.part*` stands for all modules whose names begin so."""
+    state = hashlib.blake2b(digest_size=16)
+    for path in sorted({p for name in modules for p in _sources(name)}):
+        state.update(path.name.encode() + b"\0" + path.read_bytes())
+    return state.hexdigest()
+
+
+def _sources(name: str) -> list[Path]:
+    package, _, last = name.rpartition(".")
+    spec = importlib.util.find_spec(package if last.endswith("*") else name)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(name)
+    origin = Path(spec.origin)
+    return sorted(origin.parent.glob(f"{last}.py")) if last.endswith("*") else [origin]
+
+
+def code_version() -> str:
+    """Return the version of the installed distribution."""
+    try:
+        return importlib.metadata.version("trxas")
+    except importlib.metadata.PackageNotFoundError:
+        return "0+unknown"
+
+
+def environment() -> dict[str, str]:
+    """Return the versions of Python and of the packages that shape the numbers."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+class FileHashes:
+    """Content hashes of files, remembered by size, modification time and inode in one JSON file."""
+
+    def __init__(self, cache: Path):
+        self._cache = cache
+        self._known: dict[str, list[Any]] = json.loads(cache.read_text()) if cache.is_file() else {}
+
+    def of(self, path: Path) -> dict[str, Any]:
+        """Return name, size and SHA-256 of a file; reads it only if it changed since the last time."""
+        stat = path.stat()
+        stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        known = self._known.get(str(path))
+        if known is None or known[:3] != stamp:
+            with path.open("rb") as stream:
+                known = [*stamp, hashlib.file_digest(stream, "sha256").hexdigest()]
+            self._known[str(path)] = known
+            # at once: a killed run hashes no file twice
+            self.save()
+        return {"name": path.name, "size": stat.st_size, "sha256": known[3]}
+
+    def save(self) -> None:
+        """Keep what is known, together with what others have saved meanwhile."""
+        self._cache.parent.mkdir(parents=True, exist_ok=True)
+        stored = json.loads(self._cache.read_text()) if self._cache.is_file() else {}
+        write_json(self._cache, {**stored, **self._known})
+
+
+_TURNS = threading.Semaphore(max(1, min(4, len(os.sched_getaffinity(0)) // 4)))
+"""Runs that are hashed at a time; the first to ask is the first to have its turn."""
+
+
+class Identity:
+    """What a run is, by the content of its files: worked out in the background, settled when somebody needs it.
+
+    So a run is hashed while the one before it is reduced, and is then read from the memory of the system, not from disk.
+    """
+
+    def __init__(self, work: Callable[[], str]):
+        self._work = work
+        self._found: str | None = None
+        # a daemon: who stops early does not wait for the files of all other runs
+        self._thread = threading.Thread(target=self._try, name="hash", daemon=True)
+        self._thread.start()
+
+    def _try(self) -> None:
+        # what fails is tried again by `result`, where somebody hears of it
+        with _TURNS, suppress(Exception):
+            self._found = self._work()
+
+    def result(self) -> str:
+        """Return the identity; raises what prevents it."""
+        self._thread.join()
+        if self._found is None:
+            self._found = self._work()
+        return self._found
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file whole: a reader sees the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{id(content)}.partial")
+    partial.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def tree_hash(tree: xr.DataTree) -> str:
+    """Return the hash of all variables of a tree: names, dims, types and every bit of the values."""
+    state = hashlib.blake2b(digest_size=16)
+    for path, node in sorted((n.path, n) for n in tree.subtree):
+        dataset = node.to_dataset(inherit=False)
+        for name in sorted(map(str, dataset.variables)):
+            variable = dataset[name]
+            state.update(f"{path}:{name}:{variable.dims}:{variable.shape}".encode())
+            values = variable.values
+            if values.dtype.kind in "UOT":
+                state.update("\0".join(map(str, values.ravel().tolist())).encode())
+            else:
+                state.update(values.dtype.str.encode() + np.ascontiguousarray(values).tobytes())
+    return state.hexdigest()

@@ -1,0 +1,183 @@
+"""The ledger of a run in work: one file per finished block of trains, so that a killed run goes on.
+
+The folder stands beside the run's stores and is gone when the run is finished. An entry is written aside and renamed after
+the block's chunk of the cube is in its place, by whoever worked on the block: what has an entry is done, what has none is
+done again, which gives the same bytes. Entries of other inputs, options or code carry another key and do not count.
+
+Sums over a whole run (a dark run: per memory cell and pixel, far more than a block of its frames) are not entered block by
+block but as they stand after so many trains, the former ones removed; `CheckpointThrottle` says when that is worth its time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from pipeline.errors import DataError
+from pipeline.storage.hashes import write_json
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+__all__ = ["Ledger", "Result", "CheckpointThrottle"]
+
+Result = dict[str, np.ndarray]
+"""What a block gives: arrays by name, trains first."""
+
+_HEAD = "ledger.json"
+_KEY, _SIZE = "key", "chunk_bytes"
+_CHECK_BYTES = 16
+_PIECE = 2**22
+
+SHARE = 0.05
+"""Part of the time that may go into entries of sums."""
+FIRST_GUESS = 0.5e9
+"""Bytes per second at which an entry is thought to be written before one was."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The finished blocks in a folder that belong to a key; a plain value that can be sent to workers."""
+
+    folder: Path
+    key: str
+
+    @property
+    def is_open(self) -> bool:
+        """Whether work with this key has begun: the cube that its blocks fill is there."""
+        try:
+            return bool(json.loads((self.folder / _HEAD).read_text(encoding="utf-8"))["key"] == self.key)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def begin(self) -> None:
+        """Start with no finished blocks; call it when what the blocks fill is there."""
+        self.remove()
+        write_json(self.folder / _HEAD, {"key": self.key})
+
+    def remove(self) -> None:
+        """Forget all blocks."""
+        # without its head a ledger counts for nothing, however much of it is left
+        (self.folder / _HEAD).unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def add(self, number: int, result: Result, chunk_bytes: int = 0) -> None:
+        """Enter a finished block.
+
+        Parameters
+        ----------
+        number
+            Position of the block.
+        result
+            What it gave.
+        chunk_bytes
+            Size of the chunk of the cube that it filled; 0 for none.
+        """
+        partial = self.folder / f".{uuid.uuid4().hex}.partial"
+        entry = {**result, _KEY: np.array(self.key), _SIZE: np.array(chunk_bytes)}
+        try:
+            _write(partial, entry)
+            partial.replace(self.folder / f"{number:06d}.npz")
+        except FileNotFoundError:
+            raise self.taken_over() from None
+
+    def replace(self, number: int, result: Result) -> None:
+        """Enter what stands for the first `number` blocks together; entries for fewer go."""
+        self.add(number, result)
+        for path in self.folder.glob("[0-9]*.npz"):
+            if int(path.stem) < number:
+                path.unlink(missing_ok=True)
+
+    def taken_over(self) -> DataError:
+        """Return the error of a worker whose ledger is gone."""
+        return DataError(f"{self.folder}: another process works on this run with other settings; wait for it to end")
+
+    def finished(self) -> dict[int, tuple[Result, int]]:
+        """Return results and chunk size of the finished blocks by number; damaged entries are not among them."""
+        if not self.is_open:
+            return {}
+        found = {}
+        for path in sorted(self.folder.glob("[0-9]*.npz")):
+            entry = _unpacked(path)
+            if entry is None:
+                continue
+            key, size = str(entry.pop(_KEY)), int(entry.pop(_SIZE))
+            if key == self.key:
+                found[int(path.stem)] = entry, size
+        return found
+
+
+class CheckpointThrottle:
+    """Tells when sums should be entered again, so that writing them takes no more than a small part of the time.
+
+    Parameters
+    ----------
+    size
+        Size of an entry [bytes].
+    """
+
+    def __init__(self, size: int):
+        self._cost = size / FIRST_GUESS
+        self._last = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether enough was done since the last entry."""
+        return time.monotonic() - self._last >= self._cost / SHARE
+
+    def enter(self, ledger: Ledger, number: int, result: Result) -> None:
+        """Enter sums, and learn what that costs."""
+        begun = time.monotonic()
+        ledger.replace(number, result)
+        self._last = time.monotonic()
+        self._cost = self._last - begun
+
+
+class _Hashed(io.RawIOBase):
+    """A file that hashes what is written to it; entries may be too large to be packed in memory."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.state = hashlib.blake2b(digest_size=_CHECK_BYTES)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: ReadableBuffer) -> int:
+        self.state.update(data)
+        return self._file.write(data)
+
+
+def _write(path: Path, arrays: Result) -> None:
+    """Write arrays, and behind them the hash of the whole: the sums in the container do not cover how long arrays are."""
+    with path.open("wb") as file:
+        hashed = _Hashed(file)
+        np.savez(hashed, allow_pickle=False, **arrays)
+        file.write(hashed.state.digest())
+
+
+def _unpacked(path: Path) -> Result | None:
+    """Return the arrays of a file, or None if it is not there as it was written."""
+    try:
+        with path.open("rb") as file:
+            left = path.stat().st_size - _CHECK_BYTES
+            state = hashlib.blake2b(digest_size=_CHECK_BYTES)
+            while left > 0 and (piece := file.read(min(left, _PIECE))):
+                state.update(piece)
+                left -= len(piece)
+            if left or file.read() != state.digest():
+                return None
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as stored:
+                return {name: stored[name] for name in stored.files}
+    except OSError:
+        return None

@@ -1,0 +1,155 @@
+"""Writes and opens zarr v3 datasets. Whole datasets appear at once: written aside, then renamed."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from pipeline.errors import ProductError
+from pipeline.storage.places import Place
+
+__all__ = [
+    "CHUNK_BYTES",
+    "exchange",
+    "few_chunks",
+    "open_dataset",
+    "open_tree",
+    "plain",
+    "quiet",
+    "replace_coords",
+    "replace_folder",
+    "write_dataset",
+    "write_tree",
+]
+
+CHUNK_BYTES = 2**20
+"""Bytes of a product's chunk at most, uncompressed: one request to an object store, a few milliseconds to decode."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the warning that zarr gives for what every product has."""
+    with warnings.catch_warnings():
+        # consolidated metadata is not in the zarr v3 specification yet; every zarr reader ignores or understands it
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+        yield
+
+
+def write_dataset(path: Path, dataset: xr.Dataset) -> None:
+    """Write a dataset whole; a reader sees the old one or the new one."""
+    write_tree(path, xr.DataTree(dataset))
+
+
+def write_tree(path: Path, tree: xr.DataTree, *, whole_arrays: bool = False) -> None:
+    """Write a tree of datasets whole, with consolidated metadata.
+
+    Parameters
+    ----------
+    path
+        Folder to write; an existing one is replaced.
+    tree
+        The datasets.
+    whole_arrays
+        Chunk by `few_chunks`, for arrays that are read in slices along any dim; else zarr decides.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    with quiet():
+        tree = tree.map_over_datasets(plain)
+        encoding = {n.path: _encoding(n.to_dataset(inherit=False)) for n in tree.subtree} if whole_arrays else None
+        tree.to_zarr(partial, mode="w", zarr_format=3, consolidated=True, encoding=encoding)
+    replace_folder(partial, path)
+
+
+def few_chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Return the chunks of an array that people read by trace, by spectrum and by map.
+
+    One chunk as long as it holds less than `CHUNK_BYTES`: a slice along any dim is then a single read. Larger arrays are cut
+    along their first dims (fluence, scan) first, so that a map of delay against energy stays whole.
+    """
+    chunks = list(shape)
+    for i in range(len(shape)):
+        rest = itemsize * math.prod(chunks[i + 1 :])
+        if rest * chunks[i] <= CHUNK_BYTES:
+            break
+        chunks[i] = max(1, CHUNK_BYTES // rest)
+    return tuple(max(1, n) for n in chunks)
+
+
+def _encoding(dataset: xr.Dataset) -> dict[str, dict[str, object]]:
+    return {
+        str(name): {"chunks": few_chunks(variable.shape, variable.dtype.itemsize)}
+        for name, variable in dataset.variables.items()
+        if variable.shape
+    }
+
+
+def replace_folder(partial: Path, path: Path) -> None:
+    """Put a finished folder in the place of another, or where there was none; whenever it is killed, one is there."""
+    if not path.exists():
+        partial.rename(path)
+        return
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if exchange(partial, path):
+        partial.rename(old)
+    else:
+        path.rename(old)
+        partial.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def exchange(a: Path, b: Path) -> bool:
+    """Swap two folders at once; returns whether the system and the file system can."""
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError):
+        return False
+    return renameat2(here, os.fsencode(a), here, os.fsencode(b), swap) == 0
+
+
+def plain(dataset: xr.Dataset) -> xr.Dataset:
+    """Return the dataset with text as variable-length strings, the kind that zarr v3 stores in a stable way."""
+    result = dataset.copy()
+    for name, variable in dataset.variables.items():
+        result[name].encoding = {}
+        if variable.dtype.kind == "U":
+            text = xr.Variable(variable.dims, variable.values.astype(np.dtypes.StringDType()), variable.attrs)
+            result = result.assign_coords({name: text}) if name in dataset.coords else result.assign({name: text})
+    return result
+
+
+def open_dataset(path: Path, *, chunks: dict[str, int] | None = None) -> xr.Dataset:
+    """Open a dataset lazily; raises ProductError naming the path if there is none."""
+    if not (path / "zarr.json").is_file():
+        raise ProductError(f"{path}: no dataset there; process the run first")
+    with quiet():
+        return xr.open_zarr(path, chunks=chunks, consolidated=True)
+
+
+def open_tree(path: Place) -> xr.DataTree:
+    """Open a tree lazily, from a folder or a URL; raises ProductError naming it if there is none."""
+    if not (path / "zarr.json").is_file():
+        raise ProductError(f"{path}: no product there")
+    try:
+        return xr.open_datatree(str(path), engine="zarr")
+    except Exception as error:
+        raise ProductError(f"{path}: cannot be opened ({str(error).splitlines()[0]})") from None
+
+
+def replace_coords(path: Path, coords: Mapping[str, np.ndarray]) -> None:
+    """Overwrite the values of existing coordinates of a stored dataset; shapes must not change."""
+    for name, values in coords.items():
+        zarr.open_array(path / name, mode="r+")[...] = values

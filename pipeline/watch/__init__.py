@@ -1,0 +1,1 @@
+"""What a watcher of a raw folder sees, decides and remembers."""

@@ -1,0 +1,75 @@
+"""A watcher's looks at the raw folder of a dataset, and what it remembers between them beside the store."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.euxfel import raw_folder
+from pipeline.euxfel.draft import classify
+from pipeline.job import Job
+from pipeline.storage.hashes import write_json
+from pipeline.watch.decide import Look, Memory, Processed, Seen, look
+
+__all__ = ["peek", "look_now", "remember"]
+
+log = logging.getLogger("trxas")
+
+
+def look_now(job: Job, now: float) -> Look:
+    """Look at the raw folder at a time [s since the epoch], and log what was not told before."""
+    judged, memory = _look(job, now)
+    _save(job, memory)
+    for line in judged.lines:
+        (log.error if "cannot be read" in line else log.info)("%s", line)
+    return judged
+
+
+def peek(job: Job, now: float) -> Look:
+    """Look as `look_now` does, without telling anything."""
+    before = _load(job)
+    judged, memory = _look(job, now)
+    _save(job, replace(memory, told=before.told))
+    return judged
+
+
+def remember(job: Job, judged: Look, version: str | None, error: str | None = None) -> None:
+    """Remember what a look led to, so that neither success nor failure is repeated before something changes."""
+    memory = _load(job)
+    version = version or memory.processed.version
+    runs = memory.processed.runs if error is not None else judged.ready
+    _save(job, replace(memory, processed=Processed(judged.key, runs, version, error)))
+
+
+def _look(job: Job, now: float) -> tuple[Look, Memory]:
+    def faults(number: int) -> list[str]:
+        return raw_folder.unreadable(job.raw_run(number))
+
+    def kinds(numbers: list[int]) -> dict[int, str]:
+        found, _ = classify(job.raw, job.instrument, numbers)
+        return {r["run"]: r["kind"] for r in found}
+
+    return look(job.config, raw_folder.list_runs(job.raw), _load(job), now, faults=faults, kinds=kinds)
+
+
+def _path(job: Job) -> Path:
+    return job.out / "watch" / f"{job.config.dataset}.json"
+
+
+def _load(job: Job) -> Memory:
+    """Return what was remembered; nothing where the file is missing or damaged: then all is looked at anew."""
+    try:
+        stored: dict[str, Any] = json.loads(_path(job).read_text(encoding="utf-8"))
+        runs = {int(n): Seen(**seen) for n, seen in stored["runs"].items()}
+        return Memory(runs, stored["told"], Processed(**stored["processed"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Memory()
+
+
+def _save(job: Job, memory: Memory) -> None:
+    stored = asdict(memory)
+    if memory != _load(job):
+        write_json(_path(job), stored | {"runs": {str(n): seen for n, seen in stored["runs"].items()}})

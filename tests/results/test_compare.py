@@ -1,0 +1,149 @@
+"""What `show A B` says about two versions that differ in known ways."""
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.results.compare import _matches, compare, comparison_text
+
+
+def product(**changes):
+    """A small tree with the groups that the comparison reads; `changes` are root attributes."""
+    energy = np.array([526.0, 526.2, 526.4, 526.6])
+    spectra = xr.Dataset(
+        {
+            "delta_xas": (("fluence", "energy"), np.linspace(-1e-3, 1e-3, 4)[None], {"units": "1"}),
+            "delta_xas_stderr": (("fluence", "energy"), np.full((1, 4), 1e-4), {"units": "1"}),
+            "n_pulses": (("fluence", "energy"), np.full((1, 4), 100), {"units": "1"}),
+        },
+        {"fluence": [8.0], "energy": energy},
+    )
+    kinetics = xr.Dataset(
+        {
+            "value": (("fluence", "parameter"), np.array([[0.15, 1.5]]), {"units": "ps"}),
+            "stderr": (("fluence", "parameter"), np.array([[0.02, 0.1]]), {"units": "ps"}),
+            "identifiable": (("fluence", "parameter"), np.array([[True, True]])),
+        },
+        {"fluence": [8.0], "parameter": ["tau1", "tau3"]},
+    )
+    mixture = xr.Dataset(
+        {"alpha": ("fluence", np.array([0.05])), "alpha_stderr": ("fluence", np.array([0.01]))}, {"fluence": [8.0]}
+    )
+    tree = xr.DataTree.from_dict({"/spectra": spectra, "/kinetics": kinetics, "/mixture": mixture})
+    tree.attrs = {
+        "dataset": "test",
+        "created": "then",
+        "code_version": "1",
+        "schema_version": 1,
+        "product_hash": "a",
+        "config": json.dumps({"kinetics": {"power": 2}, "runs": {"energy_scans": [{"run": 3, "fluence": 8.0}]}}),
+        "inputs": {"r0003": [{"name": "x.h5", "sha256": "1"}, {"name": "y.h5", "sha256": "2"}]},
+        "environment": {"numpy": "2.1"},
+        **changes,
+    }
+    return tree
+
+
+def test_a_product_does_not_differ_from_itself():
+    compared = compare(product(), product())
+    assert not compared["config"]
+    assert not any(compared["inputs"].values())
+    assert all(r["difference"] == 0 for r in compared["numbers"])
+    assert all(r["same"] for r in compared["arrays"])
+    assert "same arrays, bit for bit" in comparison_text(compared)
+    json.dumps(compared, allow_nan=False)
+
+
+def test_every_kind_of_change_is_told():
+    config = {
+        "kinetics": {"power": 1},
+        "runs": {"energy_scans": [{"run": 2, "fluence": 4.0}, {"run": 3, "fluence": 16.0}]},
+    }
+    inputs = {"r0003": [{"name": "x.h5", "sha256": "9"}], "r0002": [{"name": "z.h5", "sha256": "3"}]}
+    new = product(config=json.dumps(config), inputs=inputs, product_hash="b", code_version="2")
+    new["kinetics"]["value"][0, 0] = 0.19
+    new["kinetics"]["stderr"][0, 0] = 0.04
+    new["spectra"]["delta_xas"][0, 2] += 3e-4
+    new["spectra"]["n_pulses"][0, 2] = 90
+    new["kinetics"]["identifiable"][0, 1] = False
+    compared = compare(product(), new)
+    assert {r["key"]: (r["old"], r["new"]) for r in compared["config"]} == {
+        "kinetics.power": (2, 1),
+        "runs.energy_scans[run 2].fluence": (None, 4.0),
+        "runs.energy_scans[run 3].fluence": (8.0, 16.0),
+    }
+    assert compared["inputs"] == {"added": ["r0002/z.h5"], "removed": ["r0003/y.h5"], "changed": ["r0003/x.h5"]}
+    moved = {r["name"]: r for r in compared["numbers"] if r["difference"]}
+    assert list(moved) == ["tau1 at 8 mJ/cm²"]
+    # in units of the larger of the two errors
+    assert moved["tau1 at 8 mJ/cm²"]["sigmas"] == pytest.approx(1.0)
+    arrays = {(r["group"], r["variable"]): r for r in compared["arrays"] if not r["same"]}
+    assert arrays["spectra", "delta_xas"]["max_difference"] == pytest.approx(3e-4)
+    assert arrays["spectra", "delta_xas"]["max_sigmas"] == pytest.approx(3.0)
+    assert arrays["spectra", "n_pulses"]["n_different"] == 1
+    assert arrays["kinetics", "identifiable"]["n_different"] == 1
+    text = comparison_text(compared)
+    for line in (
+        "code_version  1 → 2",
+        "kinetics.power: 2 → 1",
+        "tau1 at 8 mJ/cm²: 0.15 ± 0.02 → 0.19 ± 0.04 ps   by +1.00 σ",
+        "added r0002/z.h5",
+        "/spectra/delta_xas: 1 of 4 differ, by at most 0.0003, 3 σ",
+    ):
+        assert line in text
+
+
+def test_other_grids_are_compared_where_they_meet():
+    new = product()
+    shifted = new["spectra"].to_dataset().isel(energy=[1, 2, 3])
+    # measured energies differ by the noise of the encoder; that is the same point
+    new["spectra"] = xr.DataTree(shifted.assign_coords(energy=shifted["energy"] + 1e-3))
+    row = next(r for r in compare(product(), new)["arrays"] if r["variable"] == "delta_xas")
+    assert (row["points"], row["points_old"], row["points_new"]) == (3, 4, 3)
+    assert row["max_difference"] == 0
+    assert not row["same"]
+
+
+def test_groups_and_variables_that_only_one_has():
+    new = product()
+    del new["mixture"]
+    new["spectra"] = xr.DataTree(new["spectra"].to_dataset().drop_vars("n_pulses"))
+    compared = compare(product(), new)
+    only = {(r["group"], r["variable"]): r["only"] for r in compared["arrays"] if "only" in r}
+    assert only == {("mixture", None): "old", ("spectra", "n_pulses"): "old"}
+    assert next(r for r in compared["numbers"] if r["name"].startswith("alpha"))["new"]["value"] is None
+    assert "/mixture: only in the old one" in comparison_text(compared)
+
+
+@given(
+    st.lists(st.integers(-40, 40), unique=True, max_size=20), st.lists(st.integers(-40, 40), unique=True, max_size=20)
+)
+def test_points_match_one_to_one_and_only_where_near(old, new):
+    a, b = np.sort(np.array(old, float)), np.sort(np.array(new, float)) + 0.01
+    i, j = _matches(a, b)
+    assert len(set(i.tolist())) == len(i) == len(j) == len(set(j.tolist()))
+    steps = [*np.diff(a), *np.diff(b)]
+    if steps:
+        assert set(old) & set(new) <= set(a[i].astype(int).tolist())
+        assert np.all(np.abs(a[i] - b[j]) <= 0.1 * min(steps) + 1e-12)
+
+
+@given(st.lists(st.floats(0.1, 100), min_size=17, max_size=40))
+def test_the_largest_changes_are_shown_first_and_the_rest_is_counted(sizes):
+    compared = compare(product(), product())
+    row = {"group": "spectra", "points": 4, "points_old": 4, "points_new": 4, "unit": "1", "same": False}
+    compared["arrays"] = [
+        row | {"variable": f"v{i}", "max_difference": 1.0, "max_sigmas": s, "n_different": 4}
+        for i, s in enumerate(sizes)
+    ]
+    lines = comparison_text(compared).splitlines()
+    start = lines.index("arrays") + 1
+    shown = [line.split(":")[0] for line in lines[start:-1]]
+    ranked = [f"  /spectra/v{i}" for i in np.argsort(-np.array(sizes), kind="stable")]
+    assert shown == ranked[:15]
+    assert lines[-1] == f"  and {len(sizes) - 15} more, smaller ones; --all shows them"
+    assert len(comparison_text(compared, most=None).splitlines()) == start + len(sizes)
