@@ -24,7 +24,7 @@ for name, module in modules.items():
         continue
     import importlib
     made = importlib.import_module(module)
-    stage = next(s for s in vars(made).values() if hasattr(s, "needs") and s.name == name)
+    stage = next(s for s in vars(made).values() if hasattr(s, "needs") and getattr(s, "name", "") == name)
     if calls:
         from pathlib import Path
         from pipeline.compute.workers import Workers
