@@ -40,8 +40,10 @@ from pipeline.storage import versions as publish
 from pipeline.storage.hashes import FileHashes, Identity, code_hash, code_version, digest, environment
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.places import Place
+from schemas.catalogue import note
 from schemas.config.fits import DosColumn
 from schemas.datasets.stages import PULSES
+from schemas.notes import Note, as_plain, read_notes
 from schemas.products import GROUPS, SCHEMA_VERSION
 
 __all__ = [
@@ -270,7 +272,7 @@ def label(job: Job) -> bool:
     runs = {n: labelled(job, n) for n in job.reduced_runs}
     flat = job.config.runs.flat_field
     scans = [r for n, r in runs.items() if n != flat]
-    roles, notes = job.roles, list[str]()
+    roles, notes = job.roles, list[Note]()
     if not job.roles_are_given:
         roles, notes = assign_roles(scans, runs.get(flat) if flat is not None else None, job.roles)
     for number, run in runs.items():
@@ -280,7 +282,7 @@ def label(job: Job) -> bool:
         if (folder / "frames.zarr").exists():
             store.replace_coords(folder / "frames.zarr", {"delay": run["delay"].values})
         manifest.record(folder, "labels", key)
-    manifest.record(job.stage_dir, "labels", key, roles=roles, notes=notes)
+    manifest.record(job.stage_dir, "labels", key, roles=roles, notes=as_plain(notes))
     return True
 
 
@@ -298,10 +300,10 @@ def bin_spectra(job: Job) -> bool:
     )
     if manifest.is_current(job.stage_dir, "spectra", key, "spectra.zarr"):
         return False
-    tree, warnings = bin_scans(job, _selected(job))
+    tree, notes = bin_scans(job, _selected(job))
     described = {name: GROUPS[name].describe(ds) for name, ds in tree.items()}
     store.write_tree(job.stage_dir / "spectra.zarr", xr.DataTree.from_dict({"/": xr.Dataset(), **described}))
-    manifest.record(job.stage_dir, "spectra", key, warnings=warnings)
+    manifest.record(job.stage_dir, "spectra", key, notes=as_plain(notes))
     return True
 
 
@@ -334,12 +336,12 @@ def fit(job: Job) -> bool:
     replicates = None
     if job.config.kinetics.bootstrap == "trains":
         replicates = resample_scans(job, _selected(job), n_draws=job.config.kinetics.n_bootstrap, seed=SEED)
-    results, warnings = fits.fit_all(
+    results, notes = fits.fit_all(
         tree["spectra"].to_dataset().load(), tree["delay_scan"].to_dataset().load(), job.config, curves, replicates
     )
     described = {name: GROUPS[name].describe(ds) for name, ds in results.items()}
     store.write_tree(job.stage_dir / "fits.zarr", xr.DataTree.from_dict({"/": xr.Dataset(), **described}))
-    manifest.record(job.stage_dir, "fits", key, warnings=warnings)
+    manifest.record(job.stage_dir, "fits", key, notes=as_plain(notes))
     return True
 
 
@@ -388,11 +390,13 @@ def publish_product(job: Job) -> Place:
         "environment": environment(),
         "beam_order": stages["labels"]["roles"],
     }
-    lost = [f"run {n} is left out: {reason}" for n, reason in job.failed.items()]
-    notes = [*lost, *stages["labels"]["notes"], *stages["spectra"]["warnings"], *stages["fits"]["warnings"]]
+    lost = [note("run.left_out", run=n, reason=reason) for n, reason in job.failed.items()]
+    stored = [one for stage in ("labels", "spectra", "fits") for one in stages[stage]["notes"]]
     tree = xr.DataTree.from_dict(groups)
     tree.attrs = attrs
-    summary = summarise(tree, job.config, audits={n: a.get("audit", []) for n, a in audits.items()}, warnings=notes)
+    summary = summarise(
+        tree, job.config, audits={n: a.get("audit", []) for n, a in audits.items()}, notes=[*lost, *read_notes(stored)]
+    )
     beams_figure = job.calibrations / stages["calibration"]["key"] / "beams.png"
     version = publish.publish(
         job.product_dir, tree, summary, draw=draw_product, extra_figures=[beams_figure], work=job.stage_dir
