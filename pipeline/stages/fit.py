@@ -15,7 +15,9 @@ from pipeline.science.peaks.windows import difference_window
 from pipeline.science.spectra.resampling import Replicates
 from pipeline.stages.fit_kinetics import fit_all_kinetics
 from pipeline.stages.fit_mixture import Models, fit_mixture
+from schemas.catalogue import note
 from schemas.config import Config
+from schemas.notes import Note
 
 __all__ = ["MODULES", "fit_all"]
 
@@ -34,8 +36,8 @@ def fit_all(
     config: Config,
     models: Models,
     replicates: Replicates | None = None,
-) -> tuple[dict[str, xr.Dataset], list[str]]:
-    """Return the groups peaks, kinetics, components and mixture, and warnings about what could not be fitted.
+) -> tuple[dict[str, xr.Dataset], list[Note]]:
+    """Return the groups peaks, kinetics, components and mixture, and what a person must know about them.
 
     Parameters
     ----------
@@ -53,7 +55,7 @@ def fit_all(
     CoverageError
         If a DOS that was given does not cover the window.
     """
-    warnings: list[str] = []
+    notes: list[Note] = []
     empty = spectra.sizes["energy"] == 0
     window = config.peaks.window
     if window == "auto":
@@ -61,11 +63,12 @@ def fit_all(
     try:
         peaks = fit_peaks(spectra, window=window)
     except DataError as error:
-        warnings.append(f"no peaks: {error}")
+        notes.append(note("peaks.not_fitted", reason=error))
         peaks = _no_peaks(spectra)
-    kinetics, components = fit_all_kinetics(spectra, delay_scan, config, warnings, replicates)
-    mixture = fit_mixture(spectra, config, models, window, warnings)
-    return {"peaks": peaks, "kinetics": kinetics, "components": components, "mixture": mixture}, warnings
+    kinetics, components, of_kinetics = fit_all_kinetics(spectra, delay_scan, config, replicates)
+    mixture, of_mixture = fit_mixture(spectra, config, models, window)
+    groups = {"peaks": peaks, "kinetics": kinetics, "components": components, "mixture": mixture}
+    return groups, [*notes, *of_kinetics, *of_mixture]
 
 
 def _no_peaks(spectra: xr.Dataset) -> xr.Dataset:
