@@ -10,12 +10,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-__all__ = ["OLDER", "SEVERITIES", "Note", "Severity", "as_plain", "by_severity", "read_notes", "worst"]
+__all__ = ["OLDER", "SEVERITIES", "WORDS", "Note", "Severity", "as_plain", "by_severity", "read_notes"]
 
 Severity = Literal["info", "caution", "fault"]
 """info: nothing to worry about; caution: look before you use the numbers; fault: do not use them before it is mended."""
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 """From least to most."""
+WORDS: Mapping[Severity, str] = {"info": "note", "caution": "CAUTION", "fault": "FAULT"}
+"""What stands before the text of a note."""
 OLDER = "product.older_warning"
 """Code of a warning that was written as text, before warnings had codes."""
 
@@ -48,8 +50,3 @@ def read_notes(stored: Iterable[str | Mapping[str, Any]]) -> list[Note]:
 def by_severity(notes: Iterable[Note]) -> list[Note]:
     """Return notes, the most severe first, otherwise in their order."""
     return sorted(notes, key=lambda note: -SEVERITIES.index(note.severity))
-
-
-def worst(notes: Iterable[Note]) -> Severity | None:
-    """Return the highest severity among notes, None where there are none."""
-    return max((note.severity for note in notes), key=SEVERITIES.index, default=None)

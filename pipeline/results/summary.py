@@ -14,7 +14,7 @@ from pipeline.science.quality.noise import BLUR, EARLY, SETTLED
 from schemas.catalogue import note
 from schemas.config import Config
 from schemas.config.runs import DelayScanRun
-from schemas.notes import Note, as_plain, by_severity, read_notes
+from schemas.notes import WORDS, Note, as_plain, by_severity, read_notes
 from schemas.products import SCHEMA_VERSION
 
 __all__ = ["summarise", "summary_text"]
@@ -29,8 +29,6 @@ NOISY = 1.5
 """Noise over photon noise above which somebody should look."""
 PEAK_PARAMETERS = 7
 """Parameters of two free lines and a constant."""
-WORDS = {"fault": "FAULT", "caution": "CAUTION", "info": "note"}
-"""What stands before a note in a terminal."""
 
 
 def summarise(
