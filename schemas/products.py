@@ -6,7 +6,7 @@ import json
 from typing import Annotated, Any
 
 import xarray as xr
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, field_validator, model_serializer
 
 from schemas.datasets import fits, stages
 from schemas.datasets.quality import QUALITY
@@ -169,6 +169,10 @@ class NoteSummary(Strict):
     """Fluence that it is about [mJ/cm²]."""
     parameter: str | None = None
     """Parameter of the kinetics that it is about."""
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialise(self).items() if value is not None}
 
 
 class Summary(Strict):

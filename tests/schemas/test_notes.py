@@ -52,7 +52,7 @@ def test_notes_survive_storing_and_the_most_severe_come_first(notes):
     assert read_notes(plain) == notes
     assert not any(value is None for one in plain for value in one.values())
     for one in plain:
-        NoteSummary.model_validate(one)
+        assert NoteSummary.model_validate(one).model_dump() == one
     ordered = by_severity(notes)
     for severity in SEVERITIES:
         assert [n for n in ordered if n.severity == severity] == [n for n in notes if n.severity == severity]
