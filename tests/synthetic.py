@@ -137,7 +137,7 @@ def fitted(dataset: str, **options) -> tuple[xr.DataTree, dict]:
         "inputs": {"r0003": [{"name": "RAW-R0003-DSSC15-S00000.h5", "sha256": "ab" * 32, "size": 48344088}]},
         "environment": {"python": "3.11", "numpy": np.__version__},
     }
-    return tree, summarise(tree, settings, audits={3: list(AUDIT)}, warnings=notes)
+    return tree, summarise(tree, settings, audits={3: list(AUDIT)}, notes=notes)
 
 
 def publish_version(out: Path, tree: xr.DataTree, summary: dict) -> Path:

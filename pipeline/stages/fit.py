@@ -24,6 +24,7 @@ from pipeline.stages.label import labelled_pulses
 from pipeline.storage import store
 from pipeline.storage.dos_files import read_dos
 from pipeline.storage.hashes import FileHashes
+from schemas.catalogue import note
 from schemas.config import Config
 from schemas.config.fits import DosColumn
 from schemas.datasets.fits import COMPONENTS, KINETICS, MIXTURE, PEAKS
@@ -38,8 +39,8 @@ def fit_all(
     config: Config,
     models: Models,
     replicates: Replicates | None = None,
-) -> tuple[dict[str, xr.Dataset], list[str]]:
-    """Return the groups peaks, kinetics, components and mixture, and warnings about what could not be fitted.
+) -> tuple[dict[str, xr.Dataset], list[Note]]:
+    """Return the groups peaks, kinetics, components and mixture, and what a person must know about them.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ def fit_all(
     CoverageError
         If a DOS that was given does not cover the window.
     """
-    warnings: list[str] = []
+    notes: list[Note] = []
     empty = spectra.sizes["energy"] == 0
     window = config.peaks.window
     if window == "auto":
@@ -65,11 +66,12 @@ def fit_all(
     try:
         peaks = fit_peaks(spectra, window=window)
     except DataError as error:
-        warnings.append(f"no peaks: {error}")
+        notes.append(note("peaks.not_fitted", reason=error))
         peaks = _no_peaks(spectra)
-    kinetics, components = fit_all_kinetics(spectra, delay_scan, config, warnings, replicates)
-    mixture = fit_mixture(spectra, config, models, window, warnings)
-    return {"peaks": peaks, "kinetics": kinetics, "components": components, "mixture": mixture}, warnings
+    kinetics, components, of_kinetics = fit_all_kinetics(spectra, delay_scan, config, replicates)
+    mixture, of_mixture = fit_mixture(spectra, config, models, window)
+    groups = {"peaks": peaks, "kinetics": kinetics, "components": components, "mixture": mixture}
+    return groups, [*notes, *of_kinetics, *of_mixture]
 
 
 def _no_peaks(spectra: xr.Dataset) -> xr.Dataset:
@@ -88,8 +90,8 @@ def _make(context: Context, run: int | None, key: str) -> Made:
     if job.config.kinetics.bootstrap == "trains":
         runs = {n: labelled_pulses(job, n) for n in job.reduced_runs}
         replicates = resample_scans(job, runs, n_draws=job.config.kinetics.n_bootstrap, seed=SEED)
-    results, warnings = fit_all(spectra["spectra"], spectra["delay_scan"], job.config, _models(job), replicates)
-    return Made(results, [Note("fits", "caution", text) for text in warnings])
+    results, notes = fit_all(spectra["spectra"], spectra["delay_scan"], job.config, _models(job), replicates)
+    return Made(results, notes)
 
 
 def _models(job: Job) -> Models:

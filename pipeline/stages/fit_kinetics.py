@@ -15,12 +15,14 @@ from pipeline.science.kinetics.traces import (
     collect_traces,
     describes_data,
     gather_fits,
-    prior_sentence,
+    prior_decides,
     simpler_form,
 )
 from pipeline.science.spectra.resampling import Replicates
+from schemas.catalogue import note
 from schemas.config import Config
 from schemas.config.fits import Measured
+from schemas.notes import Note
 
 __all__ = ["SEED", "fit_all_kinetics"]
 
@@ -34,10 +36,9 @@ def fit_all_kinetics(
     spectra: xr.Dataset,
     delay_scan: xr.Dataset,
     config: Config,
-    warnings: list[str],
     replicates: Replicates | None = None,
-) -> tuple[xr.Dataset, xr.Dataset]:
-    """Return the groups kinetics and components; appends to `warnings` what a person must know about them.
+) -> tuple[xr.Dataset, xr.Dataset, list[Note]]:
+    """Return the groups kinetics and components, and what a person must know about them.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ def fit_all_kinetics(
     replicates
         Differences of resampled trains for `kinetics.bootstrap: trains`.
     """
-    options = config.kinetics
+    options, notes = config.kinetics, list[Note]()
     fluences = np.union1d(spectra["fluence"].values, delay_scan["fluence"].values).tolist()
     fitted: dict[float, xr.Dataset | None] = {}
     forms: dict[float, xr.Dataset] = {}
@@ -69,10 +70,7 @@ def fit_all_kinetics(
             if scans is not None and scans.sizes["trace"] < traces.sizes["trace"] and not describes_data(fit):
                 alone_fit = fit_kinetics(scans, **settings)
                 if describes_data(alone_fit):
-                    warnings.append(
-                        f"kinetics at {fluence:g} mJ/cm²: the energies of the spectra do not follow the shared times (χ²/dof "
-                        f"{float(fit['redchi']):.2f}; a line that moves would do that); the delay scans are fitted alone"
-                    )
+                    notes.append(note("kinetics.spectra_left_out", fluence=fluence, redchi=float(fit["redchi"])))
                     traces, fit = scans, alone_fit
             if options.bootstrap == "parametric":
                 fit = fit_kinetics(traces, **settings, n_bootstrap=options.n_bootstrap, seed=SEED)
@@ -85,18 +83,16 @@ def fit_all_kinetics(
             if options.per_energy:
                 alone[fluence] = single_trace_fits(traces, fit, **shape, amplitude_prior=prior)
         except DataError as error:
-            warnings.append(f"kinetics at {fluence:g} mJ/cm²: {error}")
+            notes.append(note("kinetics.not_fitted", fluence=fluence, reason=error))
     done = {f: fit for f, fit in fitted.items() if fit is not None}
     if not done:
-        warnings.append("no kinetics: no fluence has a delay scan with enough delays")
+        notes.append(note("kinetics.none"))
     elif options.irf_sigma == "fit" and options.t_d == "fit":
-        warnings.append(
-            "kinetics: time zero and instrument response are both fitted; a measured value makes tau1 far better known"
-        )
-    warnings += [text for fluence, compared in forms.items() if (text := simpler_form(fluence, compared))]
-    warnings += [text for fluence, fit in done.items() if (text := prior_sentence(fluence, fit))]
+        notes.append(note("kinetics.response_fitted"))
+    notes += [said for fluence, compared in forms.items() if (said := simpler_form(fluence, compared))]
+    notes += [said for fluence, fit in done.items() if (said := prior_decides(fluence, fit))]
     cubes = {f: cube_components(spectra.sel(fluence=f), seed=SEED) for f in spectra["fluence"].values.tolist()}
-    return gather_fits(fitted, forms), gather_components(fluences, cubes, done, alone)
+    return gather_fits(fitted, forms), gather_components(fluences, cubes, done, alone), notes
 
 
 def _needs_rise(traces: xr.Dataset, t_d: Any) -> None:

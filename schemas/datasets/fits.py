@@ -57,6 +57,8 @@ KINETICS = DatasetSpec(
         "ci95": Variable((*_PARAMETER, "bound"), "ps", "95 % interval, open ends infinite or at the search limit"),
         "at_bound": Variable(_PARAMETER, "1", "the value lies at a limit of the search", "bool"),
         "identifiable": Variable(_PARAMETER, "1", "the data determine this parameter", "bool"),
+        "verdict": _optional(_PARAMETER, "1", "what the data say of a time, in words", "str"),
+        "verdict_code": _optional(_PARAMETER, "1", "code of the verdict, see the reference of notes", "str"),
         "amplitude": Variable(
             ("fluence", "term", "energy"), "1", "amplitude of the term, root of an OD where power is 2", stderr=True
         ),

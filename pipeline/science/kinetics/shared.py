@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -98,7 +97,8 @@ def fit_kinetics(
     fit and residual (trace, delay) [OD]; redchi, chi2, dof; log_tau_sd and log_tau_direction (the principal
     directions); t50 (strongest trace) and signal (time, trace); rate, das (decay, trace): see `decay_spectra`;
     trace_correlation (trace, fitted, fitted2) of the shared parameters and the trace's amplitudes; with a bootstrap,
-    bootstrap (draw, parameter), bootstrap_stderr, bootstrap_ci68, bootstrap_ci95. attrs["verdict"] is a JSON list, a sentence per tau.
+    bootstrap (draw, parameter), bootstrap_stderr, bootstrap_ci68, bootstrap_ci95. verdict and
+    verdict_code (parameter) are the text and the code of what is known of a tau, see `schemas.catalogue`; empty for the others.
 
     Raises
     ------
@@ -159,8 +159,10 @@ def fit_kinetics(
         "amplitude_prior": "none" if amplitude_prior is None else amplitude_prior,
         "n_minima": sum(m.cost - best.cost < 4.0 * scale for m in minima),
         "n_points": problem.n_points,
-        "verdict": json.dumps(verdicts(problem, best, result), ensure_ascii=False),
     }
+    known = verdicts(problem, best, result)
+    result["verdict"] = ("parameter", ["", "", *(note.text for note in known)], _attrs("1", "what the data say of it"))
+    result["verdict_code"] = ("parameter", ["", "", *(note.code for note in known)], _attrs("1", "code of the verdict"))
     return result.isel(delay=np.argsort(order, kind="stable"))
 
 
