@@ -133,7 +133,7 @@ def systematic_shifts(problem: Problem, best: Solution) -> xr.DataArray:
     """Largest change of each parameter [ps] when a fixed t_d or irf_sigma moves by +-10 fs, added in quadrature."""
     total = np.zeros(best.theta.size)
     for p in (0, 1):
-        if problem.free[p]:
+        if problem.free[p] or problem.tied[p]:
             continue
         shifts = []
         for move in (-_SHIFT, _SHIFT):
@@ -149,7 +149,7 @@ def systematic_shifts(problem: Problem, best: Solution) -> xr.DataArray:
 def without_prior(problem: Problem, best: Solution) -> FloatArray:
     """Parameters [ps] at the local minimum that the fit slides to when the amplitudes are left free."""
     bare = problem._replace(data=problem.data._replace(ridge=np.zeros_like(problem.data.ridge)))
-    return _linear(canonical(refine(bare, best, tolerance=1e-6, max_iterations=100)).theta)
+    return _linear(canonical(refine(bare, best, tolerance=1e-6, max_iterations=100), bare).theta)
 
 
 def verdicts(problem: Problem, best: Solution, result: xr.Dataset) -> list[str]:
@@ -167,6 +167,9 @@ def verdicts(problem: Problem, best: Solution, result: xr.Dataset) -> list[str]:
             continue
         value, stderr = float(result["value"][p]), float(result["stderr"][p])
         low, high = result["ci95"].values[p]
+        if bool(result["fixed"][p]):
+            texts.append(f"{name} = {value:.3g} ps, as given")
+            continue
         if bool(result["identifiable"][p]):
             texts.append(f"{name} = {value:.3g} ps, 95 % interval {low:.3g} to {high:.3g} ps")
             continue
@@ -177,15 +180,21 @@ def verdicts(problem: Problem, best: Solution, result: xr.Dataset) -> list[str]:
                 f"{probability:.0e}); if it did, {low:.2g} to {ends} ps at 95 %"
             )
             continue
+        given = problem.known[p]
         needed = ratio * float(result["crb"][p]) / value / _WANTED
         if np.isfinite(high) and low <= 0:
-            known = f"{name} < {high:.2g} ps at 95 %, not determined below"
+            reach = f"down to its bound of {given.low:.3g} ps" if given.low > 0 else "below"
+            known = f"{name} < {high:.2g} ps at 95 %, not determined {reach}"
         elif low > 0 and not np.isfinite(high):
-            known = f"{name} > {low:.2g} ps at 95 %, not determined above"
+            reach = f"up to its bound of {given.high:.3g} ps" if np.isfinite(given.high) else "above"
+            known = f"{name} > {low:.2g} ps at 95 %, not determined {reach}"
         elif np.isfinite(high):
             known = f"{name} between {low:.2g} and {high:.2g} ps at 95 %, not determined better"
         else:
             known = f"{name} is not determined by these data"
+        if bool(result["at_bound"][p]) and (given.low > 0 or np.isfinite(given.high)):
+            texts.append(f"{name} is not known: the best value lies at its bound of {value:.3g} ps")
+            continue
         advice = f"about {_round(needed)} is needed with these delays"
         if not needed < 1e5:
             advice = "no ratio in reach would do with these delays"
