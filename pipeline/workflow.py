@@ -34,6 +34,7 @@ from pipeline.stages.calibration_runs import Ledgers, make_calibration, nonlinea
 from pipeline.stages.fit_kinetics import SEED
 from pipeline.stages.inventory import check_sources
 from pipeline.stages.label import fluence_of, labelled, select
+from pipeline.stages.model_results import files_of
 from pipeline.storage import dos_files, leftovers, store
 from pipeline.storage import record as manifest
 from pipeline.storage import versions as publish
@@ -41,6 +42,7 @@ from pipeline.storage.hashes import FileHashes, Identity, code_hash, code_versio
 from pipeline.storage.ledger import Ledger
 from pipeline.storage.places import Place
 from schemas.config.fits import DosColumn
+from schemas.datasets.fits import MODEL_RESULTS
 from schemas.datasets.stages import PULSES
 from schemas.products import GROUPS, SCHEMA_VERSION
 
@@ -337,7 +339,8 @@ def fit(job: Job) -> bool:
     results, warnings = fits.fit_all(
         tree["spectra"].to_dataset().load(), tree["delay_scan"].to_dataset().load(), job.config, curves, replicates
     )
-    described = {name: GROUPS[name].describe(ds) for name, ds in results.items()}
+    specs = {**GROUPS, MODEL_RESULTS.name: MODEL_RESULTS}
+    described = {name: specs[name].describe(ds) for name, ds in results.items()}
     store.write_tree(job.stage_dir / "fits.zarr", xr.DataTree.from_dict({"/": xr.Dataset(), **described}))
     manifest.record(job.stage_dir, "fits", key, warnings=warnings)
     return True
@@ -375,6 +378,7 @@ def publish_product(job: Job) -> Place:
     for name in ("spectra.zarr", "fits.zarr"):
         tree = store.open_tree(job.stage_dir / name)
         groups |= {f"/{n}": node.to_dataset().load() for n, node in tree.children.items()}
+    attachments = files_of(groups.pop(f"/{MODEL_RESULTS.name}"))
     audits = {n: manifest.read(job.run_dir(n)).get("inventory", {}) for n in job.all_runs}
     attrs = {
         "schema_version": SCHEMA_VERSION,
@@ -395,7 +399,13 @@ def publish_product(job: Job) -> Place:
     summary = summarise(tree, job.config, audits={n: a.get("audit", []) for n, a in audits.items()}, warnings=notes)
     beams_figure = job.calibrations / stages["calibration"]["key"] / "beams.png"
     version = publish.publish(
-        job.product_dir, tree, summary, draw=draw_product, extra_figures=[beams_figure], work=job.stage_dir
+        job.product_dir,
+        tree,
+        summary,
+        draw=draw_product,
+        extra_figures=[beams_figure],
+        attachments=attachments,
+        work=job.stage_dir,
     )
     manifest.record(job.stage_dir, entry, key, version=version.name)
     return version

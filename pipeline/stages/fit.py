@@ -15,6 +15,7 @@ from pipeline.science.peaks.windows import difference_window
 from pipeline.science.spectra.resampling import Replicates
 from pipeline.stages.fit_kinetics import fit_all_kinetics
 from pipeline.stages.fit_mixture import Models, fit_mixture
+from pipeline.stages.model_results import model_results
 from schemas.config import Config
 
 __all__ = ["MODULES", "fit_all"]
@@ -35,7 +36,7 @@ def fit_all(
     models: Models,
     replicates: Replicates | None = None,
 ) -> tuple[dict[str, xr.Dataset], list[str]]:
-    """Return the groups peaks, kinetics, components and mixture, and warnings about what could not be fitted.
+    """Return the groups peaks, kinetics, components, mixture and model_results, and warnings about what could not be fitted.
 
     Parameters
     ----------
@@ -63,9 +64,11 @@ def fit_all(
     except DataError as error:
         warnings.append(f"no peaks: {error}")
         peaks = _no_peaks(spectra)
-    kinetics, components = fit_all_kinetics(spectra, delay_scan, config, warnings, replicates)
+    kinetics, components, fits = fit_all_kinetics(spectra, delay_scan, config, warnings, replicates)
     mixture = fit_mixture(spectra, config, models, window, warnings)
-    return {"peaks": peaks, "kinetics": kinetics, "components": components, "mixture": mixture}, warnings
+    results = {"peaks": peaks, "kinetics": kinetics, "components": components, "mixture": mixture}
+    files = model_results(fits, spectra, mixture, min_delay=config.mixture.min_delay)
+    return {**results, "model_results": files}, warnings
 
 
 def _no_peaks(spectra: xr.Dataset) -> xr.Dataset:

@@ -20,6 +20,7 @@ from pipeline.science.kinetics.traces import (
     simpler_form,
 )
 from pipeline.science.spectra.resampling import Replicates
+from pipeline.stages.model_results import Fitted
 from schemas.config import Config
 from schemas.config.fits import Kinetics, Measured
 
@@ -40,8 +41,10 @@ def fit_all_kinetics(
     config: Config,
     warnings: list[str],
     replicates: Replicates | None = None,
-) -> tuple[xr.Dataset, xr.Dataset]:
-    """Return the groups kinetics and components; appends to `warnings` what a person must know about them.
+) -> tuple[xr.Dataset, xr.Dataset, Fitted]:
+    """Return the groups kinetics and components, and the fits themselves with what they were fitted to.
+
+    Appends to `warnings` what a person must know about them.
 
     Parameters
     ----------
@@ -57,6 +60,7 @@ def fit_all_kinetics(
     fitted: dict[float, xr.Dataset | None] = {}
     forms: dict[float, xr.Dataset] = {}
     alone: dict[float, xr.Dataset] = {}
+    used: dict[float, xr.Dataset] = {}
     prior = None if options.amplitude_prior == "none" else options.amplitude_prior
     parameters = parameters_of(options)
     times: dict[str, Any] = {name: _prior(options.setting(name)) for name in ("irf_sigma", "t_d")}
@@ -85,7 +89,7 @@ def fit_all_kinetics(
                 include = traces is not scans and options.global_
                 drawn = _resampled(spectra, delay_scan, replicates, fluence, include_spectra=include)
                 fit = fit_kinetics(traces, **settings, replicates=drawn)
-            fitted[fluence] = fit
+            fitted[fluence], used[fluence] = fit, traces
             forms[fluence] = compare_models(traces, **times, amplitude_prior=prior)
             if options.per_energy:
                 alone[fluence] = single_trace_fits(traces, fit, **shape, amplitude_prior=prior, parameters=parameters)
@@ -101,7 +105,8 @@ def fit_all_kinetics(
     warnings += [text for fluence, compared in forms.items() if (text := simpler_form(fluence, compared))]
     warnings += [text for fluence, fit in done.items() if (text := prior_sentence(fluence, fit))]
     cubes = {f: cube_components(spectra.sel(fluence=f), seed=SEED) for f in spectra["fluence"].values.tolist()}
-    return gather_fits(fitted, forms), gather_components(fluences, cubes, done, alone)
+    groups = gather_fits(fitted, forms), gather_components(fluences, cubes, done, alone)
+    return *groups, {f: (used[f], fit) for f, fit in done.items()}
 
 
 def parameters_of(options: Kinetics) -> lmfit.Parameters:

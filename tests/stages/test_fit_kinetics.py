@@ -48,7 +48,7 @@ def config(**kinetics):
 
 def fitted(spectra, scan, replicates=None, **kinetics):
     warnings = []
-    groups = fit_all_kinetics(spectra, scan, config(**kinetics), warnings, replicates)
+    *groups, _ = fit_all_kinetics(spectra, scan, config(**kinetics), warnings, replicates)
     for spec, group in zip((KINETICS, COMPONENTS), groups, strict=True):
         assert spec.faults(spec.describe(group)) == []
     return *groups, warnings

@@ -29,6 +29,11 @@ class Known(NamedTuple):
     vary: bool = True
     expr: str | None = None
 
+    def said(self) -> dict[str, Any]:
+        """Return what is not at its default, by the names that lmfit has for it."""
+        names = {"low": "min", "high": "max"}
+        return {names.get(k, k): v for k, v in self._asdict().items() if v != self._field_defaults[k]}
+
     @property
     def is_free(self) -> bool:
         """Whether the fit moves it by itself."""

@@ -110,7 +110,7 @@ def fit_kinetics(
     directions); t50 (strongest trace) and signal (time, trace); rate, das (decay, trace): see `decay_spectra`;
     trace_correlation (trace, fitted, fitted2) of the shared parameters and the trace's amplitudes; with a bootstrap,
     bootstrap (draw, parameter), bootstrap_stderr, bootstrap_ci68, bootstrap_ci95. attrs["verdict"] is a JSON list, a sentence per tau;
-    attrs["expressions"] JSON, parameter -> formula.
+    attrs["parameters"] is JSON, name -> what was said of the parameter.
 
     Raises
     ------
@@ -174,7 +174,8 @@ def fit_kinetics(
         "n_minima": sum(m.cost - best.cost < 4.0 * scale for m in minima),
         "n_points": problem.n_points,
         "verdict": json.dumps(verdicts(problem, best, result), ensure_ascii=False),
-        "expressions": json.dumps({n: k.expr for n, k in zip(problem.names, problem.known, strict=True) if k.expr}),
+        "signal_scale": problem.peak,
+        "parameters": json.dumps({n: k.said() for n, k in zip(problem.names, problem.known, strict=True)}),
     }
     return result.isel(delay=np.argsort(order, kind="stable"))
 
