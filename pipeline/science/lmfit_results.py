@@ -103,7 +103,7 @@ def as_report(result: ModelResult, *lines: str) -> str:
 
     parts = [*lines, "", result.fit_report(min_correl=0.5)]
     if result.ci_out:
-        parts += ["[[Intervals]] (0 and inf: open)", ci_report(result.ci_out, with_offset=False)]
+        parts += ["[[Intervals]]", ci_report(result.ci_out, with_offset=False)]
     return "\n".join(parts) + "\n"
 
 
@@ -112,4 +112,10 @@ def as_json(result: ModelResult) -> str:
     content = json.loads(result.dumps())
     # lmfit names the first module in memory that knows the function; it is at home in one
     content["model"]["value"][0]["funcdef"]["importer"] = result.model.func.__module__
+    for which in ("params", "init_params"):
+        parameters = json.loads(content[which])
+        # and lists every function of its formulas in an order that changes; it needs the parameters among them
+        symbols = parameters["unique_symbols"]
+        parameters["unique_symbols"] = {name: symbols[name] for name in getattr(result, which) if name in symbols}
+        content[which] = json.dumps(parameters)
     return json.dumps(content) + "\n"

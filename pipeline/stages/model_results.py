@@ -16,7 +16,10 @@ __all__ = ["Fitted", "files_of", "model_results"]
 
 Fitted = Mapping[float, tuple[xr.Dataset, xr.Dataset]]
 """Fluence [mJ/cm²] → the traces that were fitted, and what `fit_kinetics` found."""
-_PRIORS = "Chi-square and data points below count the priors too (see the docstring of the model function)."
+_PRIORS = (
+    "Below, chi-square and data points count the rows of the priors too (pipeline.science.kinetics.lmfit_model says which);\n"
+    "intervals are profiles of chi-square, and an end of 0, -inf or inf is open."
+)
 _SHAPE = "The two states' shapes are given here; the errors are those of the whole fit and know of the shapes' errors."
 
 
