@@ -45,7 +45,7 @@ def result_at(
         The model's independent variables.
     correlation
         Dims (varied, varied), of the parameters that vary, in their order. The covariance is made from it and the standard
-        errors; without it there is none.
+        errors; without it there are the standard errors only.
     intervals
         Name -> (probability, end) from the lowest to the highest end, the best value in the middle with probability 0, as
         lmfit's `conf_interval` gives them.
@@ -76,7 +76,7 @@ def result_at(
     spread = float(np.sum(np.square(points - points.mean())))
     result.rsquared = 1.0 - float(np.sum(np.square(points - fitted))) / max(spread, 1e-300)
     result.nfev, result.success, result.aborted, result.message = 0, True, False, _MESSAGE
-    result.errorbars, result.covar = correlation is not None, None
+    result.errorbars, result.covar = all(parameters[name].stderr is not None for name in names), None
     result.ci_out = {name: [tuple(end) for end in ends] for name, ends in (intervals or {}).items()} or None
     if correlation is not None:
         stderr = np.array([parameters[name].stderr for name in names], dtype=np.float64)

@@ -67,7 +67,7 @@ def fit_all(
     kinetics, components, fits = fit_all_kinetics(spectra, delay_scan, config, warnings, replicates)
     mixture = fit_mixture(spectra, config, models, window, warnings)
     results = {"peaks": peaks, "kinetics": kinetics, "components": components, "mixture": mixture}
-    files = model_results(fits, spectra, mixture, min_delay=config.mixture.min_delay)
+    files = model_results(fits, spectra, peaks, mixture, min_delay=config.mixture.min_delay)
     return {**results, "model_results": files}, warnings
 
 

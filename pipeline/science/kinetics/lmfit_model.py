@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pipeline.science.kinetics.model import amplitude_products, decay_names, kinetic_basis
+from pipeline.science.kinetics.model import amplitude_products, exponential_table, kinetic_basis
 from pipeline.science.lmfit_results import interval_ends, result_at
 
 if TYPE_CHECKING:
@@ -144,30 +144,34 @@ def _rows(traces: xr.Dataset, fit: xr.Dataset, used: IntArray) -> _Rows:
     power = int(fit.attrs["power"])
     signal, stderr = traces["delta_xas"].values, traces["delta_xas_stderr"].values
     number, at = np.nonzero(np.isfinite(signal) & np.isfinite(stderr))
-    energy = traces["energy"].values if "energy" in traces.coords else np.zeros(len(signal))
-    n = len(number)
+    energies = traces["energy"].values if "energy" in traces.coords else np.zeros(len(signal))
     prior, scale = fit.attrs["amplitude_prior"], float(fit.attrs["signal_scale"])
-    n_columns = 0 if prior == "none" else len(decay_names(power, fit.sizes["term"])[0])
+    n_columns = 0 if prior == "none" else exponential_table(power, fit.sizes["term"]).n_columns
     of_trace, column = np.repeat(used, n_columns), np.tile(np.arange(n_columns), len(used))
-    held = np.full(len(column), 0.0 if prior == "none" else float(prior) ** -power / scale)
-    known = [(p, one) for p, one in enumerate(_known(fit).values()) if "stderr" in one]
-    is_tau = [p > 1 for p, _ in known]
-    centre = [np.log(one["value"]) if tau else one["value"] for (_, one), tau in zip(known, is_tau, strict=True)]
-    sharp = [(one["value"] if tau else 1.0) / one["stderr"] for (_, one), tau in zip(known, is_tau, strict=True)]
-    trace = np.concatenate([number, of_trace, np.full(len(known), -1)]).astype(np.int64)
-    quantity = [np.full(n, MEASURED), column, [p + _PARAMETER for p, _ in known]]
+    centres, precisions, parameters = _priors(fit)
+    trace = np.concatenate([number, of_trace, np.full(len(parameters), -1)]).astype(np.int64)
+    behind = np.zeros(len(trace) - len(number))
+    sharpness = 0.0 if prior == "none" else float(prior) ** -power / scale
     return _Rows(
-        np.concatenate([signal[number, at], np.zeros(len(column)), centre]),
-        np.concatenate([1.0 / stderr[number, at], held, sharp]),
+        np.concatenate([signal[number, at], np.zeros(len(column)), centres]),
+        np.concatenate([1.0 / stderr[number, at], np.full(len(column), sharpness), precisions]),
         {
-            "delay": np.concatenate([traces["delay"].values[at], np.zeros(len(trace) - n)]),
+            "delay": np.concatenate([traces["delay"].values[at], behind]),
             "trace": trace,
-            "sign": np.concatenate([fit["sign"].values[number], np.ones(len(trace) - n)]).astype(np.float64),
-            "quantity": np.concatenate(quantity).astype(np.int64),
-            "energy": np.where(trace >= 0, energy[trace], 0.0).astype(np.float64),
+            "sign": np.concatenate([fit["sign"].values[number], behind + 1.0]),
+            "quantity": np.concatenate([np.full(len(number), MEASURED), column, parameters + _PARAMETER]),
+            "energy": np.where(trace >= 0, energies[trace], 0.0).astype(np.float64),
             "power": power,
         },
     )
+
+
+def _priors(fit: xr.Dataset) -> tuple[FloatArray, FloatArray, IntArray]:
+    """Values, 1 / standard error and numbers of the parameters that were measured; of a tau the logarithm."""
+    known = [(p, one["value"], one["stderr"]) for p, one in enumerate(_known(fit).values()) if "stderr" in one]
+    centres = np.array([np.log(value) if p > 1 else value for p, value, _ in known], np.float64)
+    precisions = np.array([(value if p > 1 else 1.0) / stderr for p, value, stderr in known], np.float64)
+    return centres, precisions, np.array([p for p, _, _ in known], np.int64)
 
 
 def _known(fit: xr.Dataset) -> dict[str, dict[str, Any]]:

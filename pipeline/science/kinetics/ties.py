@@ -96,15 +96,16 @@ def refine_tied(
         before = cost
         parameters = _formulas(problem)
         _set(problem, parameters, theta, free)
-        found = lmfit.minimize(
-            lambda moved: _residual(problem, _theta(problem, moved), amplitudes, signs),
-            parameters,
-            method="least_squares",
-            calc_covar=False,
-            ftol=max(min(tolerance, 1e-8), 1e-13),
-            xtol=1e-10,
-            gtol=1e-12,
-        )
+        # lmfit works out errors too, which are not used and may have no value where a parameter is held stiffly
+        with np.errstate(invalid="ignore"):
+            found = lmfit.minimize(
+                lambda moved: _residual(problem, _theta(problem, moved), amplitudes, signs),
+                parameters,
+                method="least_squares",
+                ftol=max(min(tolerance, 1e-8), 1e-13),
+                xtol=1e-10,
+                gtol=1e-12,
+            )
         reached = _theta(problem, found.params)
         for trial, gain in ((reached, 0.0), (_on_bounds(problem, reached, free), -1e-9 * cost)):
             a, s = amplitudes.copy(), signs.copy()

@@ -46,7 +46,7 @@ def mixture_result(spectra: xr.Dataset, mixture: xr.Dataset, min_delay: float) -
 
     The shape of the two states, found in a step of its own from the unpumped spectra, is given: lmfit varies alpha_0,
     alpha_1 ... only, each joint over the delays from `min_delay` [ps] on. Their errors and covariance are those of the fit,
-    which know of the shape's errors too and so are larger than what lmfit's minimiser would find. A fluence whose alpha
+    which know of the shape's errors too; lmfit's minimiser finds those of the difference alone. A fluence whose alpha
     cannot tell the shape (0) has no result.
     """
     import lmfit
