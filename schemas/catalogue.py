@@ -284,6 +284,16 @@ _ABOUT_KINETICS = {
         "{parameter} = {value:.3g} ps, 95 % interval {low:.3g} to {high:.3g} ps",
         "Verdict on a time: the interval is closed and narrow, the data alone suffice, and the model describes them.",
     ),
+    "kinetics.tau_given": Entry(
+        "info",
+        "{parameter} = {value:.3g} ps, as given",
+        "Verdict on a time: `kinetics.parameters` fixes it; it was not fitted.",
+    ),
+    "kinetics.tau_at_bound": Entry(
+        "caution",
+        "{parameter} is not known: the best value lies at its bound of {value:.3g} ps",
+        "Verdict on a time: the data ask for a value beyond the `min` or `max` of `kinetics.parameters`. Widen it, or say why not.",
+    ),
     "kinetics.tau_of_misfit": Entry(
         "caution",
         "{parameter} is not known: the model does not describe the data (χ²/dof {redchi:.2f}, probability "
@@ -292,12 +302,12 @@ _ABOUT_KINETICS = {
     ),
     "kinetics.tau_upper_limit": Entry(
         "caution",
-        "{parameter} < {high:.2g} ps at 95 %, not determined below: " + _ADVICE,
+        "{parameter} < {high:.2g} ps at 95 %, not determined {below}: " + _ADVICE,
         "Verdict on a time: quote the limit. The text says which signal-to-noise ratio would give a value.",
     ),
     "kinetics.tau_lower_limit": Entry(
         "caution",
-        "{parameter} > {low:.2g} ps at 95 %, not determined above: " + _ADVICE,
+        "{parameter} > {low:.2g} ps at 95 %, not determined {above}: " + _ADVICE,
         "Verdict on a time: quote the limit; later delays would help.",
     ),
     "kinetics.tau_between": Entry(

@@ -127,6 +127,7 @@ def fitted(dataset: str, **options) -> tuple[xr.DataTree, dict]:
     settings = config(dataset)
     data = groups(**options)
     results, notes = fits.fit_all(data["spectra"], data["delay_scan"], settings, {})
+    results.pop("model_results")
     described = {f"/{name}": GROUPS[name].describe(ds) for name, ds in (data | results).items()}
     tree = xr.DataTree.from_dict({"/": xr.Dataset(), **described})
     tree.attrs = {

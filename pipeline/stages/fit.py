@@ -21,13 +21,14 @@ from pipeline.stages.bin import BIN, binned, resample_scans
 from pipeline.stages.fit_kinetics import SEED, fit_all_kinetics
 from pipeline.stages.fit_mixture import Models, fit_mixture
 from pipeline.stages.label import labelled_pulses
+from pipeline.stages.model_results import model_results
 from pipeline.storage import store
 from pipeline.storage.dos_files import read_dos
 from pipeline.storage.hashes import FileHashes
 from schemas.catalogue import note
 from schemas.config import Config
 from schemas.config.fits import DosColumn
-from schemas.datasets.fits import COMPONENTS, KINETICS, MIXTURE, PEAKS
+from schemas.datasets.fits import COMPONENTS, KINETICS, MIXTURE, MODEL_RESULTS, PEAKS
 from schemas.notes import Note
 
 __all__ = ["FIT", "fit_all", "fitted"]
@@ -40,7 +41,7 @@ def fit_all(
     models: Models,
     replicates: Replicates | None = None,
 ) -> tuple[dict[str, xr.Dataset], list[Note]]:
-    """Return the groups peaks, kinetics, components and mixture, and what a person must know about them.
+    """Return the groups peaks, kinetics, components, mixture and model_results, and what a person must know about them.
 
     Parameters
     ----------
@@ -68,9 +69,16 @@ def fit_all(
     except DataError as error:
         notes.append(note("peaks.not_fitted", reason=error))
         peaks = _no_peaks(spectra)
-    kinetics, components, of_kinetics = fit_all_kinetics(spectra, delay_scan, config, replicates)
+    kinetics, components, fits, of_kinetics = fit_all_kinetics(spectra, delay_scan, config, replicates)
     mixture, of_mixture = fit_mixture(spectra, config, models, window)
-    groups = {"peaks": peaks, "kinetics": kinetics, "components": components, "mixture": mixture}
+    files = model_results(fits, spectra, peaks, mixture, min_delay=config.mixture.min_delay)
+    groups = {
+        "peaks": peaks,
+        "kinetics": kinetics,
+        "components": components,
+        "mixture": mixture,
+        "model_results": files,
+    }
     return groups, [*notes, *of_kinetics, *of_mixture]
 
 
@@ -122,7 +130,7 @@ FIT = Stage(
     name="fits",
     title="fits",
     make=_make,
-    makes={spec.name: spec for spec in (PEAKS, KINETICS, COMPONENTS, MIXTURE)},
+    makes={spec.name: spec for spec in (PEAKS, KINETICS, COMPONENTS, MIXTURE, MODEL_RESULTS)},
     where=_where,
     needs=(BIN,),
     options=("peaks", "kinetics", "mixture"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -10,6 +10,7 @@ import xarray as xr
 from pipeline.errors import DataError
 from pipeline.science.kinetics.components import cube_components, gather_components, single_trace_fits
 from pipeline.science.kinetics.forms import compare_models
+from pipeline.science.kinetics.parameters import kinetic_parameters
 from pipeline.science.kinetics.shared import fit_kinetics
 from pipeline.science.kinetics.traces import (
     collect_traces,
@@ -19,12 +20,16 @@ from pipeline.science.kinetics.traces import (
     simpler_form,
 )
 from pipeline.science.spectra.resampling import Replicates
+from pipeline.stages.model_results import Fitted
 from schemas.catalogue import note
 from schemas.config import Config
-from schemas.config.fits import Measured
+from schemas.config.fits import Kinetics, Measured
 from schemas.notes import Note
 
-__all__ = ["SEED", "fit_all_kinetics"]
+if TYPE_CHECKING:
+    import lmfit
+
+__all__ = ["SEED", "fit_all_kinetics", "parameters_of"]
 
 LATEST_START = 0.5
 """Delay after time zero [ps] by which a trace must begin: later ones hold neither the rise nor what follows at once."""
@@ -37,8 +42,8 @@ def fit_all_kinetics(
     delay_scan: xr.Dataset,
     config: Config,
     replicates: Replicates | None = None,
-) -> tuple[xr.Dataset, xr.Dataset, list[Note]]:
-    """Return the groups kinetics and components, and what a person must know about them.
+) -> tuple[xr.Dataset, xr.Dataset, Fitted, list[Note]]:
+    """Return the groups kinetics and components, the fits with what they were fitted to, and what a person must know.
 
     Parameters
     ----------
@@ -54,15 +59,17 @@ def fit_all_kinetics(
     fitted: dict[float, xr.Dataset | None] = {}
     forms: dict[float, xr.Dataset] = {}
     alone: dict[float, xr.Dataset] = {}
+    used: dict[float, xr.Dataset] = {}
     prior = None if options.amplitude_prior == "none" else options.amplitude_prior
-    times: dict[str, Any] = {"irf_sigma": _prior(options.irf_sigma), "t_d": _prior(options.t_d)}
+    parameters = parameters_of(options)
+    times: dict[str, Any] = {name: _prior(options.setting(name)) for name in ("irf_sigma", "t_d")}
     for fluence in fluences:
         traces = collect_traces(spectra, delay_scan, fluence, include_spectra=options.global_)
         fitted[fluence] = None
         if traces is None:
             continue
         shape: dict[str, Any] = {"power": options.power, "n_exponentials": options.n_exponentials}
-        settings = {**shape, **times, "amplitude_prior": prior}
+        settings = {**shape, "parameters": parameters, "amplitude_prior": prior}
         try:
             _needs_rise(traces, times["t_d"])
             fit = fit_kinetics(traces, **settings)
@@ -78,21 +85,30 @@ def fit_all_kinetics(
                 include = traces is not scans and options.global_
                 drawn = _resampled(spectra, delay_scan, replicates, fluence, include_spectra=include)
                 fit = fit_kinetics(traces, **settings, replicates=drawn)
-            fitted[fluence] = fit
+            fitted[fluence], used[fluence] = fit, traces
             forms[fluence] = compare_models(traces, **times, amplitude_prior=prior)
             if options.per_energy:
-                alone[fluence] = single_trace_fits(traces, fit, **shape, amplitude_prior=prior)
+                alone[fluence] = single_trace_fits(traces, fit, **shape, amplitude_prior=prior, parameters=parameters)
         except DataError as error:
             notes.append(note("kinetics.not_fitted", fluence=fluence, reason=error))
     done = {f: fit for f, fit in fitted.items() if fit is not None}
     if not done:
         notes.append(note("kinetics.none"))
-    elif options.irf_sigma == "fit" and options.t_d == "fit":
+    elif times == {"irf_sigma": "fit", "t_d": "fit"}:
         notes.append(note("kinetics.response_fitted"))
     notes += [said for fluence, compared in forms.items() if (said := simpler_form(fluence, compared))]
     notes += [said for fluence, fit in done.items() if (said := prior_decides(fluence, fit))]
     cubes = {f: cube_components(spectra.sel(fluence=f), seed=SEED) for f in spectra["fluence"].values.tolist()}
-    return gather_fits(fitted, forms), gather_components(fluences, cubes, done, alone), notes
+    groups = gather_fits(fitted, forms), gather_components(fluences, cubes, done, alone)
+    return *groups, {f: (used[f], fit) for f, fit in done.items()}, notes
+
+
+def parameters_of(options: Kinetics) -> lmfit.Parameters:
+    """Return the shared parameters of the fit as lmfit writes them, from the config."""
+    given = {name: one.model_dump(exclude_none=True) for name, one in options.given.items()}
+    # a formula is all there is to say, and a value that is absent is absent in lmfit too
+    said = {name: {"expr": one["expr"]} if "expr" in one else one for name, one in given.items()}
+    return kinetic_parameters(said, options.n_exponentials)
 
 
 def _needs_rise(traces: xr.Dataset, t_d: Any) -> None:

@@ -19,11 +19,13 @@ from pipeline.stages.code import code_hash
 from pipeline.stages.fit import FIT, fitted
 from pipeline.stages.inventory import inventories
 from pipeline.stages.label import LABEL, roles_of
+from pipeline.stages.model_results import files_of
 from pipeline.storage import leftovers, versions
 from pipeline.storage.hashes import code_version, digest, environment
 from pipeline.storage.places import Place
 from pipeline.storage.record import Published, Record
 from schemas.catalogue import note
+from schemas.datasets.fits import MODEL_RESULTS
 from schemas.notes import Note
 from schemas.products import SCHEMA_VERSION
 
@@ -65,7 +67,9 @@ def published(job: Job) -> Place:
 
 
 def _published(job: Job, context: Context) -> Place:
-    groups = {f"/{name}": dataset for name, dataset in (binned(job) | fitted(job)).items()}
+    datasets = binned(job) | fitted(job)
+    attachments = files_of(datasets.pop(MODEL_RESULTS.name))
+    groups = {f"/{name}": dataset for name, dataset in datasets.items()}
     tree = xr.DataTree.from_dict({"/": xr.Dataset(), **groups})
     found, calibration = inventories(job), CALIBRATE.recorded_key(context, None)
     tree.attrs = {
@@ -83,7 +87,7 @@ def _published(job: Job, context: Context) -> Place:
     audits = {n: one.audit for n, one in found.items()}
     summary = summarise(tree, job.config, audits=audits, notes=_notes(job))
     draw = partial(_draw, image_of(job, calibration), calibration_of(job, calibration))
-    return versions.publish(job.product_dir, tree, summary, draw=draw, work=job.stage_dir)
+    return versions.publish(job.product_dir, tree, summary, draw=draw, attachments=attachments, work=job.stage_dir)
 
 
 def _notes(job: Job) -> list[Note]:

@@ -46,7 +46,7 @@ def config(**kinetics):
 
 
 def fitted(spectra, scan, replicates=None, **kinetics):
-    *groups, notes = fit_all_kinetics(spectra, scan, config(**kinetics), replicates)
+    *groups, _, notes = fit_all_kinetics(spectra, scan, config(**kinetics), replicates)
     for spec, group in zip((KINETICS, COMPONENTS), groups, strict=True):
         assert spec.faults(spec.describe(group)) == []
     return *groups, [note.code for note in notes]

@@ -135,7 +135,7 @@ def systematic_shifts(problem: Problem, best: Solution) -> xr.DataArray:
     """Largest change of each parameter [ps] when a fixed t_d or irf_sigma moves by +-10 fs, added in quadrature."""
     total = np.zeros(best.theta.size)
     for p in (0, 1):
-        if problem.free[p]:
+        if problem.free[p] or problem.tied[p]:
             continue
         shifts = []
         for move in (-_SHIFT, _SHIFT):
@@ -151,7 +151,7 @@ def systematic_shifts(problem: Problem, best: Solution) -> xr.DataArray:
 def without_prior(problem: Problem, best: Solution) -> FloatArray:
     """Parameters [ps] at the local minimum that the fit slides to when the amplitudes are left free."""
     bare = problem._replace(data=problem.data._replace(ridge=np.zeros_like(problem.data.ridge)))
-    return _linear(canonical(refine(bare, best, tolerance=1e-6, max_iterations=100)).theta)
+    return _linear(canonical(refine(bare, best, tolerance=1e-6, max_iterations=100), bare).theta)
 
 
 def verdicts(problem: Problem, best: Solution, result: xr.Dataset) -> list[Note]:
@@ -163,12 +163,19 @@ def _verdict(problem: Problem, best: Solution, result: xr.Dataset, p: int) -> No
     value, chi_square, dof = (float(v) for v in (result["value"][p], result["chi2"], result["dof"]))
     low, high = result["ci95"].values[p].tolist()
     known = {"parameter": problem.names[p], "low": low, "high": high}
+    if bool(result["fixed"][p]):
+        return note("kinetics.tau_given", parameter=problem.names[p], value=value)
     if bool(result["identifiable"][p]):
         return note("kinetics.tau_determined", value=value, **known)
     if not describes(chi_square, dof):
         end = f"{high:.2g}" if np.isfinite(high) else "open"
         probability = float(chi2.sf(chi_square, dof))
         return note("kinetics.tau_of_misfit", redchi=chi_square / dof, probability=probability, **known | {"high": end})
+    given = problem.known[p]
+    if bool(result["at_bound"][p]) and (given.low > 0 or np.isfinite(given.high)):
+        return note("kinetics.tau_at_bound", parameter=problem.names[p], value=value)
+    below = f"down to its bound of {given.low:.3g} ps" if given.low > 0 else "below"
+    above = f"up to its bound of {given.high:.3g} ps" if np.isfinite(given.high) else "above"
     ratio = _signal_to_noise(problem, best)
     needed = ratio * float(result["crb"][p]) / value / _WANTED
     advice = f"about {_round(needed)} is needed with these delays"
@@ -176,7 +183,7 @@ def _verdict(problem: Problem, best: Solution, result: xr.Dataset, p: int) -> No
         advice = "no ratio in reach would do with these delays"
     elif needed < 1.2 * ratio:
         advice = f"other solutions fit nearly as well (linear error {float(result['stderr'][p]):.2g} ps)"
-    return note(_instead(low, high), ratio=_round(ratio), advice=advice, **known)
+    return note(_instead(low, high), ratio=_round(ratio), advice=advice, below=below, above=above, **known)
 
 
 def _instead(low: float, high: float) -> str:
