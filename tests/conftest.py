@@ -28,7 +28,7 @@ from tests.shared import made_once
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
-_LITTLE_COMPILED = re.compile(r"tests/(schemas|io|simulate|science/(?!test_(kinetic|components|design)))")
+_LITTLE_COMPILED = re.compile(r"tests/(schemas|euxfel|storage|simulate|science/(?!kinetics/))")
 
 SAMPLE_RUNS = Path(__file__).parents[1] / "sample_runs"
 
