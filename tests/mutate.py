@@ -164,16 +164,15 @@ def imports(path: Path) -> frozenset[Path]:
 
 
 def tests_of(module: Path) -> list[list[str]]:
-    """Return the files of tests that reach a module, nearest first, by the number of imports between."""
+    """Return the files of tests that reach a module, by the number of imports between."""
     ours = [p for folder in ("pipeline", "schemas", "flows", "tests") for p in (ROOT / folder).rglob("*.py")]
     near, seen, steps = {module}, {module}, []
     while near and len(steps) < 3:
         near = {p for p in ours if p not in seen and imports(p) & near}
         seen |= near
         names = (p.relative_to(ROOT) for p in near if p.name.startswith("test_"))
-        if found := sorted(str(p) for p in names if not SLOW & set(p.parts)):
-            # a module's own file first
-            steps.append(sorted(found, key=lambda name: not name.endswith(f"/test_{module.stem.lstrip('_')}.py")))
+        if found := [str(p) for p in names if not SLOW & set(p.parts)]:
+            steps.append(found)
     return steps
 
 
@@ -197,7 +196,7 @@ class Workshop:
         self.tree, self.kernels, self.spoilt = folder / "tree", folder / "kernels", folder / "spoilt"
         skipped = shutil.ignore_patterns(".git", ".venv", "__pycache__", "*.egg-info", ".*_cache", "docs")
         shutil.copytree(ROOT, self.tree, ignore=skipped)
-        self.took: dict[tuple[str, ...], float] = {}
+        self.took: dict[str, float] = {}
 
     def passes(self, tests: list[str], timeout: float, kernels: Path) -> bool:
         """Run tests until the first that fails; one that hangs is ended with all that it started."""
@@ -212,31 +211,32 @@ class Workshop:
                 os.killpg(run.pid, signal.SIGKILL)
                 return False
 
-    def patience(self, tests: list[str]) -> float:
-        """Return the seconds that tests may take on a mutation: three times what they take without one."""
-        if tuple(tests) not in self.took:
+    def seconds(self, test: str) -> float:
+        """Return what a file of tests takes without any mutation, which it must pass."""
+        if test not in self.took:
             begun = time.monotonic()
-            if not self.passes(tests, 1800, self.kernels):
-                raise SystemExit(f"these fail without any mutation: {' '.join(tests)}")
-            self.took[tuple(tests)] = time.monotonic() - begun
-        return 30 + 3 * self.took[tuple(tests)]
+            if not self.passes([test], 1800, self.kernels):
+                raise SystemExit(f"{test} fails without any mutation")
+            self.took[test] = time.monotonic() - begun
+        return self.took[test]
 
     def survives(self, mutation: Mutation) -> bool:
-        """Return whether all tests pass with a mutation."""
+        """Return whether all tests pass with a mutation; the quick ones are run first."""
         module, original = self.tree / mutation.path, ROOT / mutation.path
-        stale, steps = compiled_with(original), tests_of(original)
-        allowed = [self.patience(tests) + (300 if stale else 0) for tests in steps]
-        kernels = self.kernels
-        if stale:
-            kernels = self.spoilt
-            shutil.rmtree(kernels, ignore_errors=True)
-            old = shutil.ignore_patterns(*(f"{stem}.*" for stem in stale))
-            shutil.copytree(self.kernels, kernels, ignore=old)
-        module.write_bytes(spoilt(mutation))
-        try:
-            return all(self.passes(tests, timeout, kernels) for tests, timeout in zip(steps, allowed, strict=True))
-        finally:
+        stale, kernels = compiled_with(original), self.kernels
+        for step in tests_of(original):
+            tests = sorted(step, key=self.seconds)
+            patience = 30 + 3 * sum(map(self.seconds, tests)) + (300 if stale else 0)
+            if stale:
+                kernels = self.spoilt
+                shutil.rmtree(kernels, ignore_errors=True)
+                shutil.copytree(self.kernels, kernels, ignore=shutil.ignore_patterns(*(f"{s}.*" for s in stale)))
+            module.write_bytes(spoilt(mutation))
+            passed = self.passes(tests, patience, kernels)
             shutil.copy2(original, module)
+            if not passed:
+                return False
+        return True
 
 
 def spoilt(mutation: Mutation) -> bytes:
