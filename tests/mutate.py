@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-SLOW = {"end_to_end", "flows", "faults", "dashboard", "benchmarks"}
+SLOW = {"end_to_end", "flows", "faults", "dashboard", "plots", "benchmarks"}
 """Folders of tests that run the whole pipeline: too slow to be run for every mutation."""
 SWAPPED = {
     ast.Lt: ast.GtE, ast.GtE: ast.Gt, ast.Gt: ast.LtE, ast.LtE: ast.Lt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,

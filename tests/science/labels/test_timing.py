@@ -77,7 +77,10 @@ def binned(delay, nominal, *, arrival=None, drop_reason=None):
     delay = np.asarray(delay, float)
     pulses = xr.Dataset(
         {
-            "drop_reason": (("train", "pulse"), np.zeros(delay.shape, np.uint8) if drop_reason is None else drop_reason),
+            "drop_reason": (
+                ("train", "pulse"),
+                np.zeros(delay.shape, np.uint8) if drop_reason is None else drop_reason,
+            ),
         },
         coords={"delay": (("train", "pulse"), delay), "nominal_delay": ("train", np.asarray(nominal, float))},
     )
