@@ -12,26 +12,35 @@ __all__ = [
     "ENERGY",
     "FLUENCE",
     "FRAMES",
+    "LABELS",
     "PULSES",
     "SPECTRA",
 ]
 
 _TRAIN = {"train_id": Variable(("train",), "1", "train id", "int")}
-_LABELS = {
+_BY_PULSE = ("train", "pulse")
+_RECORDED = {
     **_TRAIN,
     "pulse_id": Variable(("pulse",), "1", "pulse id of the machine", "int"),
-    "cell_id": Variable(("train", "pulse"), "1", "memory cell of the detector", "int"),
-    "present": Variable(("train", "pulse"), "1", "the frame was recorded", "bool"),
+    "cell_id": Variable(_BY_PULSE, "1", "memory cell of the detector", "int"),
+    "present": Variable(_BY_PULSE, "1", "the frame was recorded", "bool"),
+    "blank": Variable(_BY_PULSE, "1", "the frame was announced and holds nothing", "bool"),
     "energy": Variable(("train",), "eV", "photon energy"),
     "delay_stage": Variable(("train",), "*", "position of the delay stage, in its own unit", required=False),
-    "delay": Variable(("train", "pulse"), "ps", "pump-probe delay, positive: pump first"),
+}
+_BESIDE = {
+    "trigger": Variable(("train",), "ps", "electronic delay of the pump", required=False),
+    "arrival": Variable(_BY_PULSE, "ps", "arrival time of the X-ray pulse", required=False),
+    "intensity": Variable(_BY_PULSE, "uJ", "pulse energy before the sample", required=False),
+    "dark_frame": Variable(_BY_PULSE, "1", "frame without an X-ray pulse", "bool"),
 }
 
 FRAMES = DatasetSpec(
     "frames",
-    "Raw detector frames of one run, as recorded, cropped to the beams or whole.",
+    "Raw detector frames of one run, as recorded, cropped to the beams or whole, with all that was recorded beside them.",
     {
-        **_LABELS,
+        **_RECORDED,
+        **_BESIDE,
         "y": Variable(("y",), "1", "row of the module", "int"),
         "x": Variable(("x",), "1", "column of the module", "int"),
     },
@@ -40,19 +49,27 @@ FRAMES = DatasetSpec(
 
 PULSES = DatasetSpec(
     "pulses",
-    "Photons per pulse and beam of one run.",
-    {
-        **_LABELS,
-        "beam": Variable(("beam",), "1", "beam", "str"),
-        "fluence": Variable((), "mJ/cm^2", "pump fluence"),
-    },
+    "Photons per pulse and beam of one run. What a pulse means (delay, fluence, which beam is which) is in its labels.",
+    {**_RECORDED, "beam": Variable(("beam",), "1", "number of the beam, from low to high x", "int")},
     {
         "photons": Variable(("train", "pulse", "beam"), "1", "photons in the beam", stderr=True),
         "n_saturated": Variable(("train", "pulse", "beam"), "1", "saturated pixels in the beam", "int"),
-        "intensity": Variable(("train", "pulse"), "uJ", "pulse energy before the sample", required=False),
-        "arrival": Variable(("train", "pulse"), "ps", "arrival time of the X-ray pulse", required=False),
-        "dark_frame": Variable(("train", "pulse"), "1", "frame without an X-ray pulse", "bool"),
+        **_BESIDE,
     },
+)
+
+LABELS = DatasetSpec(
+    "labels",
+    "What every pulse of one run means for the dataset; beside the pulses, which are never written again.",
+    {
+        **_TRAIN,
+        "energy": Variable(("train",), "eV", "photon energy"),
+        "delay": Variable(_BY_PULSE, "ps", "pump-probe delay, positive: pump first"),
+        "nominal_delay": Variable(("train",), "ps", "pump-probe delay without the arrival time"),
+        "fluence": Variable((), "mJ/cm^2", "pump fluence"),
+        "role": Variable(("beam",), "1", "role of the beam", "str"),
+    },
+    {"drop_reason": Variable(_BY_PULSE, "1", "why the pulse is left out; 0: it is used", "int")},
 )
 
 

@@ -82,13 +82,13 @@ def test_every_stage_and_run_is_a_task_with_name_and_tags(api, ran):
         "inventory-r0001",
         "inventory-r0003",
         "inventory-r0005",
-        "reduce-r0002",
-        "reduce-r0003",
-        "reduce-r0006",
+        "pulses-r0002",
+        "pulses-r0003",
+        "pulses-r0006",
     } <= set(found)
-    assert set(found["reduce-r0003"].tags) == {"dataset:tiny", "run:3", "reduce"}
+    assert set(found["pulses-r0003"].tags) == {"dataset:tiny", "run:3", "pulses"}
     lost = next(t for t in found.values() if not t.state.is_completed())
-    assert lost.name in ("inventory-r0005", "reduce-r0005")
+    assert lost.name in ("inventory-r0005", "pulses-r0005")
     # what is wrong with the data does not pass
     assert lost.run_count == 1
 
@@ -110,8 +110,8 @@ def test_summary_quality_progress_and_figures_are_artifacts(api, ran):
     assert "tau1" in shown["tiny-summary"].data
     table = json.loads(shown["tiny-quality"].data)
     assert [row["run"] for row in table] == [2, 3, 6]
-    assert {shown[f"tiny-reduce-r000{n}"].type for n in (2, 3, 6)} == {"progress"}
-    assert {shown[f"tiny-reduce-r000{n}"].data for n in (2, 3, 6)} == {100.0}
+    assert {shown[f"tiny-pulses-r000{n}"].type for n in (2, 3, 6)} == {"progress"}
+    assert {shown[f"tiny-pulses-r000{n}"].data for n in (2, 3, 6)} == {100.0}
     figures = {k: a for k, a in shown.items() if "-figure-" in k}
     assert set(figures) == {key_of(p) for p in Path(ran[1].result(), "figures").glob("*.png")}
     assert {a.type for a in figures.values()} == {"markdown"}
