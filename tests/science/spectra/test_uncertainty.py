@@ -104,6 +104,16 @@ def test_what_single_pulses_scatter_is_expected_of_the_bins():
     np.testing.assert_allclose(found, 1.0 + one / mixed)
 
 
+def test_the_excess_of_pulses_is_pooled_by_their_degrees_of_freedom():
+    """Twenty bins of 2 pulses with eight times photon noise too much, twenty of 20 with once too much."""
+    n, pulses = np.repeat([2.0, 20.0], 20), np.repeat([9.0, 2.0], 20)
+    expected = (20 * 1 * 2 * 8 + 20 * 19 * 20 * 1) / (20 * 1 + 20 * 19)
+    assert _excess_of_pulses(pulses, np.ones(40), n) == pytest.approx(expected)
+    pulses[:5] = np.nan
+    expected = (15 * 1 * 2 * 8 + 20 * 19 * 20 * 1) / (15 * 1 + 20 * 19)
+    assert _excess_of_pulses(pulses, np.ones(40), n) == pytest.approx(expected)
+
+
 def test_an_observed_variance_is_shrunk_by_its_degrees_of_freedom():
     """Trains less one, beside those that the common ratio is worth: G. K. Smyth's posterior mean, bin by bin."""
     rng = np.random.default_rng(5)
