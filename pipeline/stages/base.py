@@ -75,8 +75,6 @@ class Stage:
     """Parts of the config on which the result depends."""
     reads: Callable[[Job], Any] = _nothing
     """Identity of files that the options name."""
-    chosen: Callable[[Job], str | None] = _nothing
-    """Key of a result made before, where the config names one."""
     per_run: bool = False
     heavy: bool = False
     """Whether it keeps all cores or the disk busy, so that one at a time is enough for a machine."""
@@ -103,8 +101,6 @@ class Stage:
     def key(self, context: Context, run: int | None = None) -> str:
         """Return the hash of all that decides about the result: needs, options, files that these name, and code."""
         job = context.job
-        if (chosen := self.chosen(job)) is not None:
-            return chosen
         needed = {need.name: need.keys(context, run) for need in self.needs}
         return digest([needed, job.options(*self.options), self.reads(job), code_hash(self.make.__module__)])
 

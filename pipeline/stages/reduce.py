@@ -178,7 +178,10 @@ def _as_pulses(labels: xr.Dataset, results: list[Result]) -> xr.Dataset:
     if "blank" in labels:
         # a stored cube knows its blank frames already
         blank |= labels["blank"].values
-    pulses = pulses.assign_coords(present=announced.copy(data=present), blank=(announced.dims, blank))
+    # from a cube or from raw files: the same pulses, to the last attribute
+    pulses = pulses.assign_coords(present=announced.copy(data=present), blank=(announced.dims, blank)).drop_attrs(
+        deep=False
+    )
     return pulses.set_coords(["energy", "delay_stage"])
 
 

@@ -24,6 +24,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.job import load_job
 from pipeline.storage.claim import claimed
 from pipeline.storage.hashes import digest
+from pipeline.workflow import context_of
 from tests.flows.conftest import aged
 
 SETTLED = ["watch.settle=1800"]
@@ -180,18 +181,19 @@ def test_failure_is_the_one_line_in_the_state(api, broken, tmp_path):
 def test_only_what_a_file_system_gets_over_is_tried_again(api, broken, monkeypatch, error, runs):
     tried = []
 
-    def fails_twice(_job):
+    def fails_twice(context, run):
         tried.append(1)
         if len(tried) < 3:
             raise error
         return True
 
-    monkeypatch.setattr(tasks.task_label, "fn", fails_twice)
-    monkeypatch.setattr(tasks.task_label, "retry_delay_seconds", [0.0] * 4)
+    task = tasks.TASKS["labels"]
+    monkeypatch.setattr(task, "fn", fails_twice)
+    monkeypatch.setattr(task, "retry_delay_seconds", [0.0] * 4)
 
     @flow
     def labels():
-        return tasks.task_label(load_job(broken))
+        return task(context_of(load_job(broken)), None)
 
     state = labels(return_state=True)
     assert len(tried) == runs
