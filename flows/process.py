@@ -14,8 +14,8 @@ from pydantic import Field
 
 from flows import settings, tasks
 from flows.limits import one_at_a_time
+from flows.server import retry_while_unreachable
 from flows.states import completed, failed, named_flow_run
-from flows.steady import steady
 from pipeline.errors import DataError, TrxasError
 from pipeline.job import Job, load_job
 from pipeline.results.compare import other_settings
@@ -106,14 +106,14 @@ def _stages(job: Job, restart: str | None, waiting: dict[int, str]) -> Any:
     former = publish.latest(job.product_dir)
     job, inputs = _take_stock(job)
     with one_at_a_time():
-        steady(tasks.task_calibrate, job, inputs)
+        retry_while_unreachable(tasks.task_calibrate, job, inputs)
         job = _reduce(job, inputs)
-    steady(tasks.task_label, job)
-    steady(tasks.task_bin_spectra, job)
-    steady(tasks.task_fit, job)
-    version = steady(tasks.task_publish, job)
+    retry_while_unreachable(tasks.task_label, job)
+    retry_while_unreachable(tasks.task_bin_spectra, job)
+    retry_while_unreachable(tasks.task_fit, job)
+    version = retry_while_unreachable(tasks.task_publish, job)
     # what cannot be shown is published all the same
-    steady(tasks.task_show, version, former, return_state=True)
+    retry_while_unreachable(tasks.task_show, version, former, return_state=True)
     return completed(str(version), job.failed, other_settings(former, version))
 
 
@@ -138,7 +138,7 @@ def _reduce(job: Job, inputs: dict[int, Identity]) -> Job:
         for run in job.reduced_runs:
             try:
                 with tags(f"run:{run}"):
-                    steady(tasks.task_reduce_run, job, run, inputs[run], workers)
+                    retry_while_unreachable(tasks.task_reduce_run, job, run, inputs[run], workers)
             except DataError as error:
                 job = _leave_out(job, run, error)
     return job
