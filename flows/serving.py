@@ -37,9 +37,7 @@ def serve(descriptor: int) -> None:
     # this connection keeps the records, whatever becomes of Prefect's
     records = sqlite3.connect("file::memory:?cache=shared", uri=True, check_same_thread=False)
     tables = get_current_settings().home / f"trxas-tables-{prefect.__version__}.db"
-    if tables.exists():
-        with suppress(sqlite3.Error), closing(sqlite3.connect(tables)) as file:
-            file.backup(records)
+    _load(tables, records)
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -49,6 +47,16 @@ def serve(descriptor: int) -> None:
 
     config = uvicorn.Config(create_app(ephemeral=True, final=True), log_level="critical", lifespan="on")
     Server(config).run(sockets=[socket.socket(fileno=descriptor)])
+
+
+def _load(path: Path, records: sqlite3.Connection) -> None:
+    """Load the tables that a former server has saved; they are made again where that fails."""
+    if path.exists():
+        try:
+            with closing(sqlite3.connect(path)) as file:
+                file.backup(records)
+        except sqlite3.Error:
+            path.unlink()
 
 
 def _save(records: sqlite3.Connection, path: Path) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from prefect import flow
+from prefect.client.schemas.objects import State
 
 from flows import server, tasks
 from flows.process import Change, process
@@ -107,7 +109,11 @@ def _look(
     for line in seen.lines:
         tell(line)
     with server.running():
-        state = watch(config, out, changes, work, return_state=True)
+        return _said_by(watch(config, out, changes, work, return_state=True))
+
+
+def _said_by(state: State[Any]) -> str:
+    """Return the line of a final state; raises its error."""
     if state.is_completed():
         return str(state.message or state.name)
     error = state.result(raise_on_failure=False)
