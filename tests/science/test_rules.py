@@ -12,12 +12,13 @@ import inspect
 import pkgutil
 from types import SimpleNamespace
 
+import lmfit
 import numpy as np
 import pytest
 import xarray as xr
 
 import pipeline.science
-from pipeline.science import forward
+from pipeline.science import forward, lmfit_results
 from pipeline.science.detector import (
     assemble,
     beam_photons,
@@ -36,16 +37,18 @@ from pipeline.science.kinetics import (
     intervals,
     lmfit_model,
     model,
+    parameters,
     problem,
     report,
     search,
     shared,
     starts,
+    ties,
     traces,
 )
 from pipeline.science.labels import roles, selection, timing
-from pipeline.science.mixture import alpha, dos, dos_models
-from pipeline.science.peaks import lines, windows
+from pipeline.science.mixture import alpha, alpha_result, dos, dos_models
+from pipeline.science.peaks import line_result, line_shape, lines, windows
 from pipeline.science.quality import agreement, backlash, burst, noise
 from pipeline.science.spectra import difference, resampling, scans, uncertainty
 from pipeline.science.sums import accumulate, binning, edges
@@ -135,6 +138,21 @@ def fitted():
     fit = shared.fit_kinetics(data, irf_sigma=0.05)
     spread = intervals.covariance(inner, minima[0])
     return SimpleNamespace(traces=data, problem=inner, minima=minima, fit=fit, spread=spread)
+
+
+@functools.cache
+def tied():
+    """Return the same problem with a formula: tau2 follows tau1."""
+    data = fitted().traces
+    said = parameters.kinetic_parameters({"tau2": {"expr": "1.6*tau1"}})
+    names = ("delay", "delta_xas", "delta_xas_stderr")
+    return problem.build_problem(*(np.array(data[n].values) for n in names), irf_sigma=0.05, parameters=said)
+
+
+def straight_line():
+    """Return an lmfit model of a line, its parameters, data, weights and the axis."""
+    model = lmfit.Model(lambda x, a: a * x)
+    return model, model.make_params(a=1.0), np.array([1.0, 2.1]), np.ones(2), {"x": np.array([1.0, 2.0])}
 
 
 @functools.cache
@@ -275,7 +293,33 @@ CALLS = {
         (1.0, np.array([[0.9, 1.1], [0.8, 1.2], [0.7, 1.3]]), 0.1, np.array([0.01, 10.0])),
         {},
     ),
-    lmfit_model.lmfit_parameters: lambda: ((fitted().fit,), {}),
+    lmfit_model.kinetic_result: lambda: ((fitted().traces, fitted().fit), {}),
+    lmfit_model.kinetics: lambda: (
+        (np.array([0.1, 1.0]), np.array([0, 0]), np.ones(2), np.full(2, -1), np.zeros(2), 1),
+        {"tau1": 0.15, "tau2": 0.24, "tau3": 1.5, "A1_0": 1.0, "A2_0": 0.5, "A3_0": 0.1},
+    ),
+    parameters.kinetic_parameters: lambda: (({"tau1": {"value": 0.2, "min": 0.1}},), {}),
+    parameters.known_parameters: lambda: ((3, {"irf_sigma": 0.05}), {"parameters": parameters.kinetic_parameters()}),
+    parameters.parameter_names: lambda: ((2,), {}),
+    ties.check_ties: lambda: ((tied(), tied().start), {}),
+    ties.refine_tied: lambda: (
+        (tied(), tied().start.copy(), fitted().minima[0].amplitudes.copy(), fitted().minima[0].signs.copy()),
+        {"held": None, "thorough": False, "tolerance": 1e-6},
+    ),
+    ties.tangent: lambda: ((tied(), tied().start), {}),
+    ties.with_ties: lambda: ((tied(), tied().start), {}),
+    lmfit_results.as_json: lambda: ((lmfit_model.kinetic_result(fitted().traces, fitted().fit),), {}),
+    lmfit_results.as_report: lambda: ((lmfit_model.kinetic_result(fitted().traces, fitted().fit), "a line"), {}),
+    lmfit_results.interval_ends: lambda: ((1.0, np.array([0.9, 1.1]), np.array([0.8, np.inf])), {}),
+    lmfit_results.result_at: lambda: (straight_line(), {}),
+    alpha_result.mixture_result: lambda: ((measured(), mixtures()["one"], 4.0), {}),
+    alpha_result.mixture_shares: lambda: ((np.ones(4), np.zeros(4, int), np.arange(4.0)), {"alpha_0": 0.1}),
+    line_result.peak_lines: lambda: (
+        (np.array([528.0, 529.0]), np.zeros(2, int), np.full(2, -1), np.full(2, 8.0), np.full(2, 4.8)),
+        {"A_position_0": 528.0, "A_amplitude_0": 0.1, "A_fwhm_0": 1.0},
+    ),
+    line_result.peaks_result: lambda: ((measured(), peaks()), {}),
+    line_shape.gaussian: lambda: ((np.array([1.0, 2.0]), 1.5, 0.5), {}),
     model.amplitude_products: lambda: ((np.ones((2, 3)),), {}),
     model.convolved_exponential: lambda: ((GRID, np.array(1.0), 0.05), {}),
     model.decay_names: lambda: ((2, 3), {}),
@@ -294,7 +338,7 @@ CALLS = {
     report.systematic_shifts: lambda: ((fitted().problem, fitted().minima[0]), {}),
     report.verdicts: lambda: ((fitted().problem, fitted().minima[0], fitted().fit), {}),
     report.without_prior: lambda: ((fitted().problem, fitted().minima[0]), {}),
-    search.canonical: lambda: ((fitted().minima[0],), {}),
+    search.canonical: lambda: ((fitted().minima[0], fitted().problem), {}),
     search.model_traces: lambda: ((fitted().problem, fitted().minima[0]), {}),
     search.polish: lambda: ((fitted().problem, fitted().minima[0]), {}),
     search.refine: lambda: ((fitted().problem, fitted().problem.start), {}),
@@ -306,7 +350,7 @@ CALLS = {
     traces.collect_traces: lambda: ((*grouped(), 8.0), {"include_spectra": True}),
     traces.describes_data: lambda: ((fitted().fit,), {}),
     traces.gather_fits: lambda: (({8.0: fitted().fit, 16.0: None}, {8.0: compared()}), {}),
-    traces.prior_sentence: lambda: ((8.0, fitted().fit), {}),
+    traces.prior_decides: lambda: ((8.0, fitted().fit), {}),
     traces.simpler_form: lambda: ((8.0, compared()), {}),
     roles.assign_roles: lambda: (([run(-1.0), run()], None, ["pumped", "unpumped", "reference"]), {}),
     selection.count_reasons: lambda: ((np.array([[0, 1, 1]], np.uint8),), {}),
