@@ -43,7 +43,6 @@ from pipeline.science.kinetics import (
     search,
     shared,
     starts,
-    ties,
     traces,
 )
 from pipeline.science.labels import roles, selection, timing
@@ -138,15 +137,6 @@ def fitted():
     fit = shared.fit_kinetics(data, irf_sigma=0.05)
     spread = intervals.covariance(inner, minima[0])
     return SimpleNamespace(traces=data, problem=inner, minima=minima, fit=fit, spread=spread)
-
-
-@functools.cache
-def tied():
-    """Return the same problem with a formula: tau2 follows tau1."""
-    data = fitted().traces
-    said = parameters.kinetic_parameters({"tau2": {"expr": "1.6*tau1"}})
-    names = ("delay", "delta_xas", "delta_xas_stderr")
-    return problem.build_problem(*(np.array(data[n].values) for n in names), irf_sigma=0.05, parameters=said)
 
 
 def straight_line():
@@ -301,13 +291,7 @@ CALLS = {
     parameters.kinetic_parameters: lambda: (({"tau1": {"value": 0.2, "min": 0.1}},), {}),
     parameters.known_parameters: lambda: ((3, {"irf_sigma": 0.05}), {"parameters": parameters.kinetic_parameters()}),
     parameters.parameter_names: lambda: ((2,), {}),
-    ties.check_ties: lambda: ((tied(), tied().start), {}),
-    ties.refine_tied: lambda: (
-        (tied(), tied().start.copy(), fitted().minima[0].amplitudes.copy(), fitted().minima[0].signs.copy()),
-        {"held": None, "thorough": False, "tolerance": 1e-6},
-    ),
-    ties.tangent: lambda: ((tied(), tied().start), {}),
-    ties.with_ties: lambda: ((tied(), tied().start), {}),
+    starts.with_given: lambda: ((fitted().problem, fitted().problem.start[None]), {}),
     lmfit_results.as_json: lambda: ((lmfit_model.kinetic_result(fitted().traces, fitted().fit),), {}),
     lmfit_results.as_report: lambda: ((lmfit_model.kinetic_result(fitted().traces, fitted().fit), "a line"), {}),
     lmfit_results.interval_ends: lambda: ((1.0, np.array([0.9, 1.1]), np.array([0.8, np.inf])), {}),
@@ -494,6 +478,10 @@ def assert_same(before, after, where):
             assert before[name].dtype == after[name].dtype, where
     elif isinstance(before, np.ndarray):
         np.testing.assert_array_equal(before, after, err_msg=where, strict=True)
+    elif isinstance(before, lmfit.model.ModelResult):
+        assert before.dumps() == after.dumps(), where
+    elif isinstance(before, lmfit.Model):
+        assert before.param_names == after.param_names, where
     elif dataclasses.is_dataclass(before) or type(before).__module__.startswith("pipeline."):
         names = before._fields if isinstance(before, tuple) else vars(before)
         for name in names:
