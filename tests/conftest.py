@@ -29,7 +29,9 @@ from tests.shared import made_once
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
-_LITTLE_COMPILED = re.compile(r"tests/(schemas|euxfel|storage|watch|simulate|science/(?!kinetics/|test_kernels|test_rules))")
+_LITTLE_COMPILED = re.compile(
+    r"tests/(schemas|euxfel|storage|watch|simulate|science/(?!kinetics/|test_kernels|test_rules))"
+)
 
 SAMPLE_RUNS = Path(__file__).parents[1] / "sample_runs"
 

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import DataError
-from pipeline.science.detector import dark
 from pipeline.science.detector.dark import (
     DEAD,
     HOT,
