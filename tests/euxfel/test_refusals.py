@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.euxfel.draft import check_folder, draft_config
+from pipeline.euxfel.draft import check_folder, draft
 from pipeline.euxfel.reader import open_run
 from pipeline.euxfel.run_files import open_files, raw_folder, run_folder
 from schemas.config import Proposal
@@ -119,11 +119,11 @@ def test_folders_that_hold_no_runs(tmp_path, folder):
 
 def test_a_folder_without_a_dark_run_or_without_scans(folder):
     with pytest.raises(DataError, match=r"none of the 1 runs is dark.*--set runs\.dark=N"):
-        draft_config(folder.parent)
+        draft(folder.parent, "scs-dssc-boz")
     with pytest.raises(
         DataError, match=r"no run in which the profile's energy or delay stage moves.*`trxas inspect RUN`"
     ):
-        draft_config(folder.parent, changes=["runs.dark=1"])
+        draft(folder.parent, "scs-dssc-boz", changes=["runs.dark=1"])
 
 
 @pytest.mark.parametrize(
@@ -137,4 +137,4 @@ def test_a_folder_without_a_dark_run_or_without_scans(folder):
 )
 def test_changes_that_make_no_config(folder, changes, message):
     with pytest.raises(ConfigError, match=message):
-        draft_config(folder.parent, changes=changes)
+        draft(folder.parent, "scs-dssc-boz", changes=changes)
