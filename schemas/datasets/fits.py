@@ -7,7 +7,7 @@ from dataclasses import replace
 from schemas.datasets.spec import DatasetSpec, Kind, Variable
 from schemas.datasets.stages import DELAY, FLUENCE
 
-__all__ = ["COMPONENTS", "KINETICS", "MIXTURE", "PEAKS"]
+__all__ = ["COMPONENTS", "KINETICS", "MIXTURE", "MODEL_RESULTS", "PEAKS"]
 
 
 def _optional(dims: tuple[str, ...], units: str, text: str, kind: Kind = "float", *, stderr: bool = False) -> Variable:
@@ -57,6 +57,8 @@ KINETICS = DatasetSpec(
         "ci95": Variable((*_PARAMETER, "bound"), "ps", "95 % interval, open ends infinite or at the search limit"),
         "at_bound": Variable(_PARAMETER, "1", "the value lies at a limit of the search", "bool"),
         "identifiable": Variable(_PARAMETER, "1", "the data determine this parameter", "bool"),
+        "verdict": _optional(_PARAMETER, "1", "what the data say of a time, in words", "str"),
+        "verdict_code": _optional(_PARAMETER, "1", "code of the verdict, see the reference of notes", "str"),
         "amplitude": Variable(
             ("fluence", "term", "energy"), "1", "amplitude of the term, root of an OD where power is 2", stderr=True
         ),
@@ -171,4 +173,11 @@ MIXTURE = DatasetSpec(
         "excited_shift": _optional((), "eV", "shift of the excited DOS", stderr=True),
         "extra_fwhm": _optional((), "eV", "broadening beyond what the config names", stderr=True),
     },
+)
+
+MODEL_RESULTS = DatasetSpec(
+    "model_results",
+    "Files that lmfit reads, and reports, on their way into the folder `fits/` of a version; no group of the product.",
+    {"file": Variable(("file",), "1", "name of the file", "str")},
+    {"text": Variable(("file",), "1", "its content", "str")},
 )

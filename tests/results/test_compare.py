@@ -8,7 +8,10 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.results.compare import _matches, compare, comparison_text
+from pipeline.results.compare import _on_common_points, compare, compare_versions, comparison_text
+from schemas.catalogue import note
+from schemas.notes import as_plain
+from tests.synthetic import fitted, publish_version
 
 
 def product(**changes):
@@ -123,13 +126,22 @@ def test_groups_and_variables_that_only_one_has():
     st.lists(st.integers(-40, 40), unique=True, max_size=20), st.lists(st.integers(-40, 40), unique=True, max_size=20)
 )
 def test_points_match_one_to_one_and_only_where_near(old, new):
-    a, b = np.sort(np.array(old, float)), np.sort(np.array(new, float)) + 0.01
-    i, j = _matches(a, b)
-    assert len(set(i.tolist())) == len(i) == len(j) == len(set(j.tolist()))
-    steps = [*np.diff(a), *np.diff(b)]
-    if steps:
-        assert set(old) & set(new) <= set(a[i].astype(int).tolist())
-        assert np.all(np.abs(a[i] - b[j]) <= 0.1 * min(steps) + 1e-12)
+    grids = (np.array(old, float), np.array(new, float) + 0.01)
+    products = [xr.Dataset({"place": ("energy", grid)}, {"energy": grid}) for grid in grids]
+    a, b = (ds["place"].values for ds in _on_common_points(*products))
+    assert len(set(a.tolist())) == len(a) == len(b) == len(set(b.tolist()))
+    steps = np.concatenate([np.diff(np.sort(grid)) for grid in grids])
+    if steps.size:
+        assert set(old) & set(new) <= set(a.astype(int).tolist())
+        assert np.all(np.abs(a - b) <= 0.1 * steps.min() + 1e-12)
+
+
+def test_a_dim_without_places_that_changed_its_length_has_nothing_in_common():
+    old, new = product(), product()
+    for tree, n in ((old, 3), (new, 4)):
+        tree["kinetics"] = xr.DataTree(tree["kinetics"].to_dataset().assign(draws=("draw", np.zeros(n))))
+    row = next(r for r in compare(old, new)["arrays"] if r["variable"] == "draws")
+    assert (row["points"], row["points_old"], row["points_new"], row["same"]) == (0, 3, 4, False)
 
 
 @given(st.lists(st.floats(0.1, 100), min_size=17, max_size=40))
@@ -147,3 +159,23 @@ def test_the_largest_changes_are_shown_first_and_the_rest_is_counted(sizes):
     assert shown == ranked[:15]
     assert lines[-1] == f"  and {len(sizes) - 15} more, smaller ones; --all shows them"
     assert len(comparison_text(compared, most=None).splitlines()) == start + len(sizes)
+
+
+def test_warnings_are_compared_by_code_and_text_and_with_an_older_product_by_text(tmp_path):
+    tree, summary = fitted("seed")
+    kept, gone, new = (note("quality.noise", run=n, ratio=1.6) for n in (3, 4, 5))
+    fault = note("reference.offset_unknown")
+    for notes in ([kept.text, gone.text], as_plain([kept, gone]), as_plain([fault, kept, new])):
+        publish_version(tmp_path, tree, {**summary, "warnings": notes})
+    older, coded, last = (str(tmp_path / "products" / "seed" / f"v000{n}") for n in (1, 2, 3))
+    assert compare_versions(older, coded)["warnings"] == {"added": [], "removed": []}
+    compared = compare_versions(coded, last)
+    assert compared["warnings"] == {"added": as_plain([fault, new]), "removed": as_plain([gone])}
+    lines = comparison_text(compared).splitlines()
+    i = lines.index("warnings")
+    assert lines[i + 1 : i + 4] == [
+        f"  added FAULT {fault.text}",
+        f"  added CAUTION {new.text}",
+        f"  removed CAUTION {gone.text}",
+    ]
+    assert "warnings  no change" in comparison_text(compare_versions(older, coded))
