@@ -45,7 +45,7 @@ mutate: $(READY)
 # the lines of compiled kernels count only where they run without compilation: small inputs, or it takes hours
 UNCOMPILED := tests/science/test_kernels.py tests/science/spectra/test_estimate.py tests/science/sums/test_accumulate.py \
 	tests/science/detector/test_dark.py tests/science/detector/test_flat_sample.py tests/science/kinetics/test_model.py \
-	tests/simulate/test_frames_kernel.py tests/stages/test_bin.py
+	tests/stages/test_bin.py
 
 coverage: $(READY)
 	$(BIN)/python -m coverage erase
