@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import xarray as xr
 from pydantic import Field, ValidationError
 
-from schemas.datasets import fits, stages
+from schemas.datasets import fits, kinetics, stages
 from schemas.datasets.quality import QUALITY
 from schemas.strict import Strict
 
@@ -33,8 +33,8 @@ GROUPS = {
         stages.SPECTRA,
         stages.DELAY_SCAN,
         fits.PEAKS,
-        fits.KINETICS,
-        fits.COMPONENTS,
+        kinetics.KINETICS,
+        kinetics.COMPONENTS,
         fits.MIXTURE,
         QUALITY,
         stages.BURST_SPECTRA,

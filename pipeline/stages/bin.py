@@ -24,6 +24,8 @@ from pipeline.science.sums.edges import edges_of_delay, edges_of_energy
 from pipeline.storage import record as manifest
 from schemas.config.binning import BinGrid, BinWidth
 from schemas.config.runs import DelayScanRun
+from schemas.datasets.quality import QUALITY
+from schemas.products import GROUPS
 
 __all__ = ["bin_scans", "resample_scans"]
 
@@ -42,6 +44,8 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
     ------
     DataError
         If no scan holds a pulse that falls into a bin.
+    SpecError
+        If a group is not as specified.
     """
     warnings = list[str]()
     energy_bins, delay_bins = _energy_bins(job), _delay_bins(job)
@@ -59,8 +63,8 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
     axes = {n: _axes(runs[n], n, energy_bins, edges, warnings) for n, edges in delay_edges.items()}
     if not _has_reference(runs):
         warnings.append("no reference beam: od_unpumped and od_pumped are unknown (NaN); delta_xas does not need one")
-    tree["quality"] = _quality(job, runs, constant, of_spectra, delay_edges, axes).assign(_stderr_ratios(tree))
-    tree["quality"] = tree["quality"].assign_coords(_of_scans(tree["delay_scan"]))
+    quality = _quality(job, runs, constant, of_spectra, delay_edges, axes).assign(_stderr_ratios(tree))
+    tree["quality"] = QUALITY.describe(quality.assign_coords(_of_scans(tree["delay_scan"])))
     if job.config.burst.resolve:
         flat = job.config.runs.flat_field
         lit = runs.get(flat) if flat is not None else None
@@ -70,7 +74,7 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
         ):
             if tree[name]["n_pulses"].size:
                 tree[f"burst_{name}"] = _along_burst(job, function, chosen, lit, tree[name], options)
-    return tree, warnings
+    return {name: GROUPS[name].check(group) for name, group in tree.items()}, warnings
 
 
 def resample_scans(job: Job, runs: dict[int, xr.Dataset], *, n_draws: int, seed: int) -> Replicates:

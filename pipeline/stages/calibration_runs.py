@@ -26,6 +26,7 @@ from pipeline.storage.hashes import digest
 from pipeline.storage.ledger import CheckpointThrottle, Ledger
 from pipeline.storage.tables import read_nonlinearity
 from schemas.config.detector import Beams
+from schemas.datasets.calibration import IMAGE
 
 __all__ = ["Ledgers", "make_calibration", "nonlinearity_of"]
 
@@ -167,8 +168,8 @@ def _mean_image(run: Run, dark: xr.Dataset, ledger: Ledger | None, progress: Pro
         mean = _averaged(run, dark, progress)
         if ledger is not None:
             ledger.add(0, {"mean": mean})
-    attrs = {"units": "ADU", "long_name": "mean dark-subtracted image"}
-    return xr.DataArray(mean, dims=("y", "x"), coords={"y": dark["y"], "x": dark["x"]}, attrs=attrs)
+    coords = {"y": dark["y"], "x": dark["x"]}
+    return xr.DataArray(mean, dims=("y", "x"), coords=coords, attrs=IMAGE["image"].attrs)
 
 
 def _averaged(run: Run, dark: xr.Dataset, progress: Progress | None) -> np.ndarray:

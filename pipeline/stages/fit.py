@@ -16,6 +16,7 @@ from pipeline.science.spectra.resampling import Replicates
 from pipeline.stages.fit_kinetics import fit_all_kinetics
 from pipeline.stages.fit_mixture import Models, fit_mixture
 from schemas.config import Config
+from schemas.products import GROUPS
 
 __all__ = ["MODULES", "fit_all"]
 
@@ -52,6 +53,8 @@ def fit_all(
     ------
     CoverageError
         If a DOS that was given does not cover the window.
+    SpecError
+        If a group is not as specified.
     """
     warnings: list[str] = []
     empty = spectra.sizes["energy"] == 0
@@ -65,7 +68,8 @@ def fit_all(
         peaks = _no_peaks(spectra)
     kinetics, components = fit_all_kinetics(spectra, delay_scan, config, warnings, replicates)
     mixture = fit_mixture(spectra, config, models, window, warnings)
-    return {"peaks": peaks, "kinetics": kinetics, "components": components, "mixture": mixture}, warnings
+    results = {"peaks": peaks, "kinetics": kinetics, "components": components, "mixture": mixture}
+    return {name: GROUPS[name].check(group) for name, group in results.items()}, warnings
 
 
 def _no_peaks(spectra: xr.Dataset) -> xr.Dataset:

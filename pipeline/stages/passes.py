@@ -26,6 +26,7 @@ from pipeline.storage import cube as cubes
 from pipeline.storage import store
 from pipeline.storage.ledger import Ledger, Result
 from schemas.config.compute import Compute
+from schemas.datasets.stages import FRAMES
 
 __all__ = [
     "Progress",
@@ -107,11 +108,12 @@ def _threads(count: int) -> Workers:
 def _create_cube(run: Run, keep: Crop, target: Target) -> None:
     labels = run.labels.drop_vars(["dark_frame", "arrival", "intensity", "trigger"])
     labels = labels.set_coords(["energy", "delay_stage"]).assign_coords(keep.coords())
-    labels = labels.assign_coords(delay=(("train", "pulse"), np.full(run.index.row.shape, np.nan), {"units": "ps"}))
+    labels = labels.assign_coords(delay=(("train", "pulse"), np.full(run.index.row.shape, np.nan)))
+    labels = FRAMES.describe(labels)
     labels.attrs = {"run": run.number, "source": run.index.source}
     trains, pulses = run.index.row.shape
     shape = {"train": trains, "pulse": pulses, "y": keep.shape[0], "x": keep.shape[1]}
-    attrs = {"units": "ADU", "long_name": "raw detector frame"}
+    attrs = FRAMES["frames"].attrs
     cubes.create_cube(target.path, labels, shape=shape, chunk=target.trains, attrs=attrs)
 
 
@@ -179,11 +181,7 @@ def _as_pulses(labels: xr.Dataset, results: list[Result]) -> xr.Dataset:
     whole = {name: np.concatenate([result[name] for result in results]) for name in results[0]}
     photons, stderr, saturated, present = (whole[n] for n in ("photons", "photons_stderr", "n_saturated", "present"))
     dims = ("train", "pulse", "beam")
-    pulses = labels.assign(
-        photons=(dims, photons, {"units": "1", "long_name": "photons in the beam"}),
-        photons_stderr=(dims, stderr, {"units": "1", "long_name": "standard error of photons"}),
-        n_saturated=(dims, saturated, {"units": "1", "long_name": "saturated pixels in the beam"}),
-    )
+    pulses = labels.assign(photons=(dims, photons), photons_stderr=(dims, stderr), n_saturated=(dims, saturated))
     blank = int((labels["present"].values & ~present).sum()) + int(labels.attrs.get("n_blank", 0))
     pulses["present"] = labels["present"].copy(data=present)
     pulses = pulses.set_coords(["energy", "delay_stage", "present"])

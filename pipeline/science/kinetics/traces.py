@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline.science.kinetics.intervals import describes
+from schemas.datasets.kinetics import KINETICS
 
 __all__ = [
     "MIN_SPECTRA_DELAYS",
@@ -159,7 +160,7 @@ def gather_fits(
             _fill(out, k, done[f])
     out.attrs["forms"] = json.dumps({f"{f:g}": _forms(d) for f, d in (forms or {}).items()})
     out.attrs["verdicts"] = json.dumps({f"{f:g}": _verdicts(d) for f, d in fitted.items()})
-    return out
+    return KINETICS.describe(out)
 
 
 _SCALARS = ("redchi", "chi2", "dof", "t50", "t50_stderr")
