@@ -106,7 +106,7 @@ KINETIC_FIT = DatasetSpec(
         "rate": _RATE,
         "das": _DAS,
         "fixed": Variable(_PARAMETER, "1", "parameter was given, not fitted", "bool"),
-        "sign": Variable(("trace",), "1", "sign of the trace in the squared form"),
+        "sign": Variable(("trace",), "1", "sign of the trace in the squared form", "int"),
         "correlation": Variable(("parameter", "parameter2"), "1", "correlation of t_d, irf_sigma, log tau"),
         "trace_correlation": Variable(
             ("trace", "fitted", "fitted2"), "1", "correlation of t_d, irf_sigma, log tau and the trace's amplitudes"

@@ -56,3 +56,13 @@ def test_missing_arrival_leaves_the_other_trains_alone():
 def test_no_stage_at_all_says_what_to_do():
     with pytest.raises(DataError, match=r"sources\.delay_stage or the run's `delay:`"):
         pulse_delay(labels([np.nan, np.nan]))
+
+
+@pytest.mark.parametrize("unit", ["um", "s", None])
+def test_a_stage_of_another_unit_is_no_time(unit):
+    data = labels([120.0])
+    data["delay_stage"].attrs = {} if unit is None else {"units": unit}
+    with pytest.raises(
+        DataError, match=rf"delay_stage: units {unit!r} found, mm or ps expected; .*sources\.delay_stage\.unit"
+    ):
+        pulse_delay(data)
