@@ -10,9 +10,9 @@ import pytest
 import xarray as xr
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.stages.inventory import check_sources
 from pipeline.job import load_job
 from pipeline.results.summary import summary_text
+from pipeline.stages.inventory import check_sources
 from pipeline.storage import versions as publish
 from pipeline.workflow import process
 from tests.command import trxas
