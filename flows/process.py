@@ -5,29 +5,23 @@ Their docstrings say "Args:" because Prefect shows in its forms what it finds th
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from prefect import flow, tags
+from prefect import flow
 from pydantic import Field
 
 from flows import settings, tasks
-from flows.limits import one_at_a_time
 from flows.states import completed, failed, named_flow_run
 from flows.steady import steady
-from pipeline.errors import DataError, TrxasError
+from pipeline import workflow
+from pipeline.errors import TrxasError
 from pipeline.job import Job, load_job
 from pipeline.results.compare import other_settings
-from pipeline.stages.inventory import check_sources
-from pipeline.storage import versions as publish
+from pipeline.storage import versions
 from pipeline.storage.claim import claimed
-from pipeline.storage.hashes import Identity
-from pipeline.workflow import restart_from, workers_of
 
 __all__ = ["Change", "Stage", "process", "reprocess"]
-
-log = logging.getLogger("trxas")
 
 Stage = Literal["frames", "pulses", "spectra", "fits"]
 Change = Annotated[
@@ -65,7 +59,7 @@ def process(
     try:
         job = load_job(Path(config), out, changes, work=work)
         with named_flow_run("process", job.config.dataset), claimed(job.out, "process", wait=settings.PATIENCE):
-            return _stages(job, restart, waiting or {})
+            return _process(job, restart, waiting or {})
     except TrxasError as error:
         return failed(error)
 
@@ -93,58 +87,14 @@ def reprocess(
             named_flow_run(f"reprocess-{stage}", job.config.dataset),
             claimed(job.out, "reprocess", wait=settings.PATIENCE),
         ):
-            return _stages(job, stage, {})
+            return _process(job, stage, {})
     except TrxasError as error:
         return failed(error)
 
 
-def _stages(job: Job, restart: str | None, waiting: dict[int, str]) -> Any:
-    for run, reason in waiting.items():
-        job = job.without(run, reason)
-    if restart is not None:
-        restart_from(job, restart)
-    former = publish.latest(job.product_dir)
-    job, inputs = _take_stock(job)
-    with one_at_a_time():
-        steady(tasks.task_calibrate, job, inputs)
-        job = _reduce(job, inputs)
-    steady(tasks.task_label, job)
-    steady(tasks.task_bin_spectra, job)
-    steady(tasks.task_fit, job)
-    version = steady(tasks.task_publish, job)
+def _process(job: Job, restart: str | None, waiting: dict[int, str]) -> Any:
+    former = versions.latest(job.product_dir)
+    done = workflow.process(job, restart=restart, waiting=waiting, run=tasks.as_task)
     # what cannot be shown is published all the same
-    steady(tasks.task_show, version, former, return_state=True)
-    return completed(str(version), job.failed, other_settings(former, version))
-
-
-def _take_stock(job: Job) -> tuple[Job, dict[int, Identity]]:
-    check_sources(job)
-    started = {}
-    for run in job.all_runs:
-        with tags(f"run:{run}"):
-            started[run] = tasks.task_inventory.submit(job, run)
-    inputs: dict[int, Identity] = {}
-    for run, future in started.items():
-        try:
-            inputs[run] = future.result()
-        except DataError as error:
-            job = _leave_out(job, run, error)
-    return job, inputs
-
-
-def _reduce(job: Job, inputs: dict[int, Identity]) -> Job:
-    # runs one after the other: every run keeps all workers busy, and memory is that of one run
-    with workers_of(job) as workers:
-        for run in job.reduced_runs:
-            try:
-                with tags(f"run:{run}"):
-                    steady(tasks.task_reduce_run, job, run, inputs[run], workers)
-            except DataError as error:
-                job = _leave_out(job, run, error)
-    return job
-
-
-def _leave_out(job: Job, run: int, error: DataError) -> Job:
-    job = job.without(run, str(error))
-    log.error("run %d is left out: %s", run, error)
-    return job
+    steady(tasks.task_show, done.version, former, return_state=True)
+    return completed(str(done.version), done.left_out, other_settings(former, done.version))

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from schemas.config import Config
 from schemas.datasets.spec import DatasetSpec, Variable
-from schemas.datasets.stages import FRAMES, PULSES
+from schemas.datasets.stages import FRAMES, LABELS, PULSES
 from schemas.keys import fields
 from schemas.products import GROUPS, ROOT_ATTRIBUTES, SCHEMA_VERSION, Pointer, Summary
 
@@ -56,8 +56,13 @@ def product_page() -> str:
     for name, spec in GROUPS.items():
         lines += ["", f"## /{name}", *_tables(spec)]
     lines += ["", "## summary.json", "", *_model(Summary), "", "## latest.json", "", *_model(Pointer)]
-    lines += ["", "# Working stores", "", "Beside the products, per run: `runs/rNNNN/frames.zarr` and `pulses.zarr`."]
-    for spec in (FRAMES, PULSES):
+    lines += [
+        "",
+        "# Working stores",
+        "",
+        "Beside the products: `runs/rNNNN/frames.zarr` and `pulses.zarr` per run, and what a dataset makes of the pulses in `stages/<dataset>/labels.zarr`, a group `rNNNN` per run.",
+    ]
+    for spec in (FRAMES, PULSES, LABELS):
         lines += ["", f"## {spec.name}.zarr", *_tables(spec)]
     return "\n".join(lines) + "\n"
 

@@ -18,8 +18,9 @@ settings.apply("ERROR")
 from extra_data import RunDirectory
 from extra_data.reader import DataCollection
 
-from pipeline import plots, workflow
+from pipeline import plots
 from pipeline.simulate import load_scenario, simulate_scenario
+from pipeline.stages import publish
 from schemas.scenario import Scenario
 from tests.command import trxas
 from tests.shared import made_once
@@ -28,7 +29,9 @@ from tests.shared import made_once
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
-_LITTLE_COMPILED = re.compile(r"tests/(schemas|io|simulate|science/(?!test_(kinetic|components|design)))")
+_LITTLE_COMPILED = re.compile(
+    r"tests/(schemas|euxfel|storage|watch|simulate|science/(?!test_(kinetic|components|design)))"
+)
 
 SAMPLE_RUNS = Path(__file__).parents[1] / "sample_runs"
 
@@ -76,7 +79,7 @@ def compiled(request):
 def few_figures():
     """Leave the figures out of products that a test makes in its own process: they take a third of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workflow, "draw_product", lambda tree, summary, folder: None)
+        patch.setattr(publish, "draw_product", lambda tree, summary, folder: None)
         yield
 
 
@@ -84,7 +87,7 @@ def few_figures():
 def all_figures(few_figures):
     """Draw them all the same."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workflow, "draw_product", plots.draw_product)
+        patch.setattr(publish, "draw_product", plots.draw_product)
         yield
 
 

@@ -61,10 +61,10 @@ def _run_flow(
 
         # a config that is wrong is told before a flow starts, and before what takes seconds to import
         load_job(config, out, changes, work=work)
-        from pipeline.workflow import STAGES
+        from pipeline.workflow import RESTARTS
 
-        if stage is not None and stage not in STAGES:
-            raise ConfigError(f"--from {stage}: not one of {', '.join(STAGES)}")
+        if stage is not None and stage not in RESTARTS:
+            raise ConfigError(f"--from {stage}: not one of {', '.join(RESTARTS)}")
         from flows import progress
         from flows.process import process as flow
         from flows.process import reprocess as flow_from

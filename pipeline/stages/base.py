@@ -1,54 +1,148 @@
-"""The stages by name, and whose sources decide whether what a stage left behind is current."""
+"""What a stage is: a small object that says what it needs, which options it depends on and what it makes.
+
+A stage's result is current when the key in its record is the one that its needs, options and code give now.
+"""
 
 from __future__ import annotations
 
-from pipeline.stages import fit as fits
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-__all__ = ["CODE", "STAGES"]
+import xarray as xr
 
-STAGES = ("frames", "pulses", "spectra", "fits")
-"""Stages from which a dataset can be processed again."""
+from pipeline.compute.workers import Workers
+from pipeline.job import Job
+from pipeline.stages.code import code_hash
+from pipeline.storage import store
+from pipeline.storage.hashes import Identity, digest
+from pipeline.storage.record import Record, Records
+from schemas.datasets.spec import DatasetSpec
+from schemas.notes import Note
 
-CODE = {
-    "frames": (
-        "pipeline.stages.passes",
-        "pipeline.stages.blocks",
-        "pipeline.storage.cube",
-        "pipeline.euxfel.reader",
-        "pipeline.euxfel.frame_index",
-        "pipeline.euxfel.run_files",
-        "pipeline.storage.store",
-    ),
-    "calibration": (
-        "pipeline.stages.calibration_runs",
-        "pipeline.stages.passes",
-        "pipeline.euxfel.reader",
-        "pipeline.euxfel.frame_index",
-        "pipeline.euxfel.run_files",
-        "pipeline.science.detector.*",
-    ),
-    "pulses": (
-        "pipeline.stages.passes",
-        "pipeline.stages.blocks",
-        "pipeline.science.detector.beam_photons",
-        "pipeline.science.detector._pixel_kernel",
-    ),
-    "labels": ("pipeline.stages.label", "pipeline.science.labels.*"),
-    "spectra": (
-        "pipeline.stages.bin",
-        "pipeline.science.spectra.*",
-        "pipeline.science.quality.*",
-        "pipeline.science.labels.selection",
-    ),
-    "fits": fits.MODULES,
-    "product": (
-        "pipeline.results.summary",
-        "pipeline.plots.*",
-        "pipeline.results.lookup",
-        "pipeline.storage.versions",
-        "pipeline.storage.store",
-        "schemas.products",
-        "schemas.datasets.*",
-    ),
-}
-"""Whose sources decide whether a stage is current."""
+__all__ = ["Context", "Made", "Progress", "Stage", "number_of"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with a label, what was done and what there is to do."""
+
+
+@dataclass
+class Context:
+    """What the stages of one processing share."""
+
+    job: Job
+    """The dataset; runs that turn out to be unusable are taken out as the stages go on."""
+    workers: Workers
+    progress: Progress | None = None
+    identities: dict[int, Identity] = field(default_factory=dict)
+    """Content of the runs' files, worked out in the background."""
+
+    def tell(self, text: str, done: int, total: int) -> None:
+        """Report progress, if somebody wants to know."""
+        if self.progress is not None:
+            self.progress(text, done, total)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a stage made: datasets by group (`/` for one that stands alone), and what a person must know."""
+
+    datasets: Mapping[str, xr.Dataset]
+    notes: list[Note] = field(default_factory=list)
+
+
+def _nothing(job: Job) -> Any:
+    return None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the way from raw runs to the product."""
+
+    name: str
+    """Name of its record, and of its task."""
+    title: str
+    """What a person sees of it; `{run}` is the run's number."""
+    make: Callable[[Context, int | None, str], Made]
+    """Makes the result for a run (None: for the dataset) and a key; writes nothing of another stage's."""
+    makes: Mapping[str, DatasetSpec]
+    """What each group of the result must be; `*` stands for any other group."""
+    where: Callable[[Job, int | None, str], Path]
+    """The store of the result for a run and a key."""
+    needs: tuple[Stage, ...] = ()
+    options: tuple[str, ...] = ()
+    """Parts of the config on which the result depends."""
+    reads: Callable[[Job], Any] = _nothing
+    """Identity of files that the options name."""
+    per_run: bool = False
+    heavy: bool = False
+    """Whether it keeps all cores or the disk busy, so that one at a time is enough for a machine."""
+
+    def records(self, job: Job, run: int | None = None) -> Records:
+        """Return the records among which this stage's is, for a run or for the dataset."""
+        return Records(job.stage_dir if run is None else job.run_dir(run))
+
+    def spec(self, group: str) -> DatasetSpec:
+        """Return what a group of the result must be."""
+        return self.makes.get(group) or self.makes["*"]
+
+    def runs(self, job: Job) -> list[int | None]:
+        """Return the runs for which this stage runs; None stands for the dataset."""
+        return list(job.reduced_runs) if self.per_run else [None]
+
+    def recorded_key(self, context: Context, run: int | None) -> str:
+        """Return the key of the finished result; raises KeyError where there is none."""
+        key = self.records(context.job, run).key(self.name)
+        if key is None:
+            raise KeyError(f"{self.name}: not made yet{'' if run is None else f' for run {run}'}")
+        return key
+
+    def key(self, context: Context, run: int | None = None) -> str:
+        """Return the hash of all that decides about the result: needs, options, files that these name, and code."""
+        job = context.job
+        needed = {need.name: need.keys(context, run) for need in self.needs}
+        return digest([needed, job.options(*self.options), self.reads(job), code_hash(self.make.__module__)])
+
+    def keys(self, context: Context, run: int | None) -> Any:
+        """Return what a stage that needs this one must know of it: the key for the run, for all runs, or for the dataset."""
+        if not self.per_run:
+            return self.recorded_key(context, None)
+        if run is not None:
+            return self.recorded_key(context, run)
+        return {n: self.recorded_key(context, n) for n in self.runs(context.job)}
+
+    def is_current(self, context: Context, run: int | None, key: str) -> bool:
+        """Return whether the result is there and was made from what `key` stands for."""
+        job = context.job
+        return self.records(job, run).key(self.name) == key and self.where(job, run, key).exists()
+
+    def forget(self, job: Job, run: int | None, *also: str) -> None:
+        """Forget the result for a run or for the dataset, and records of other names, so that the stage runs again."""
+        self.records(job, run).forget(self.name, *also)
+
+    def run(self, context: Context, run: int | None = None) -> bool:
+        """Make the result unless it is current; returns whether there was anything to do.
+
+        Raises
+        ------
+        TrxasError
+            With one line that names the run, the source, the value and the way out.
+        SpecError
+            If what it made is not as specified; names the group and the variable.
+        """
+        key = self.key(context, run)
+        if self.is_current(context, run, key):
+            return False
+        made = self.make(context, run, key)
+        groups = {name: self.spec(name).check(dataset) for name, dataset in made.datasets.items()}
+        store.write_tree(self.where(context.job, run, key), xr.DataTree.from_dict({"/": xr.Dataset(), **groups}))
+        self.records(context.job, run).put(self.name, Record(key, made.notes))
+        return True
+
+
+def number_of(stage: Stage, run: int | None) -> int:
+    """Return the number of a run for a stage that is made run by run."""
+    if run is None:
+        raise ValueError(f"the stage {stage.name} is made run by run")
+    return run

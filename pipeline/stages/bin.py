@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,17 @@ from pipeline.science.spectra.resampling import Replicates, resampled_difference
 from pipeline.science.spectra.scans import delay_scans, flat_constant, noise_of_trains, quality_cells, spectra
 from pipeline.science.sums.binning import snap_to_steps
 from pipeline.science.sums.edges import edges_of_delay, edges_of_energy
-from pipeline.storage import record as manifest
+from pipeline.stages.base import Context, Made, Stage
+from pipeline.stages.inventory import inventories
+from pipeline.stages.label import LABEL, labelled_pulses
+from pipeline.storage import store
 from schemas.config.binning import BinGrid, BinWidth
 from schemas.config.runs import DelayScanRun
 from schemas.datasets.quality import QUALITY
-from schemas.products import GROUPS
+from schemas.datasets.stages import BURST_DELAY_SCAN, BURST_SPECTRA, DELAY_SCAN, SPECTRA
+from schemas.notes import Note
 
-__all__ = ["bin_scans", "resample_scans"]
+__all__ = ["BIN", "bin_scans", "binned", "resample_scans"]
 
 
 def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Dataset], list[str]]:
@@ -44,8 +49,6 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
     ------
     DataError
         If no scan holds a pulse that falls into a bin.
-    SpecError
-        If a group is not as specified.
     """
     warnings = list[str]()
     energy_bins, delay_bins = _energy_bins(job), _delay_bins(job)
@@ -74,7 +77,7 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
         ):
             if tree[name]["n_pulses"].size:
                 tree[f"burst_{name}"] = _along_burst(job, function, chosen, lit, tree[name], options)
-    return {name: GROUPS[name].check(group) for name, group in tree.items()}, warnings
+    return tree, warnings
 
 
 def resample_scans(job: Job, runs: dict[int, xr.Dataset], *, n_draws: int, seed: int) -> Replicates:
@@ -216,6 +219,7 @@ def _quality(
     """Return the group `/quality`: per run, what became of its frames and pulses, and how good they are."""
     rows, profiles = [], []
     bins = {n: options[n] for n in ("energy_bins", "delay_bins")}
+    found = inventories(job)
     agreement = compare_runs(
         {s.run: runs[s.run] for s in job.energy_scans},
         {s.run: runs[s.run] for s in job.delay_scans},
@@ -238,15 +242,14 @@ def _quality(
                 (run["drop_reason"].values == 0) & (cell < 0), REASONS.index("outside_bins"), run["drop_reason"].values
             )
         )
-        counts = manifest.read(job.run_dir(number)).get("inventory", {}).get("counts", {})
-        blank = manifest.read(job.run_dir(number)).get("pulses", {}).get("n_blank", 0)
+        counts = found[number].counts
         steady = kind == "energy_scan" and np.isfinite(run["nominal_delay"].values).any()
         row = {
             "run_fluence": float(run["fluence"]),
             "run_delay": float(np.nanmedian(run["nominal_delay"])) if steady else np.nan,
             "frames_expected": (run.sizes["train"] + counts.get("missing", 0)) * run.sizes["pulse"],
             "frames_read": int(run["present"].sum()),
-            "frames_blank": blank,
+            "frames_blank": int(run["blank"].sum()),
             "pulses_used": reasons.pop("used"),
             "trains_missing": counts.get("missing", 0),
             "trains_partial": counts.get("partial", 0),
@@ -304,3 +307,30 @@ def _axes(
     if np.isfinite(run["energy"].values).any():
         value, error = backlash(run, edges_of_energy([run], energy_bins))
     return {"backlash": value, "backlash_stderr": error, "delay_spread": spread}
+
+
+def _make(context: Context, run: int | None, key: str) -> Made:
+    job = context.job
+    tree, warnings = bin_scans(job, {n: labelled_pulses(job, n) for n in job.reduced_runs})
+    return Made(tree, [Note("spectra", "caution", text) for text in warnings])
+
+
+def _where(job: Job, run: int | None, key: str) -> Path:
+    return job.stage_dir / "spectra.zarr"
+
+
+def binned(job: Job) -> dict[str, xr.Dataset]:
+    """Return what the stage made, in memory, by group."""
+    tree = store.open_tree(_where(job, None, ""))
+    return {name: node.to_dataset().load() for name, node in tree.children.items()}
+
+
+BIN = Stage(
+    name="spectra",
+    title="spectra and delay scans",
+    make=_make,
+    makes={spec.name: spec for spec in (SPECTRA, DELAY_SCAN, QUALITY, BURST_SPECTRA, BURST_DELAY_SCAN)},
+    where=_where,
+    needs=(LABEL,),
+    options=("energy", "delay", "filters", "runs", "burst"),
+)

@@ -15,10 +15,11 @@ import numpy as np
 from pipeline.euxfel.frame_source import FrameSource
 from pipeline.euxfel.samples import not_blank
 from pipeline.science.detector.beam_photons import Reducer, reduce_block
+from pipeline.stages.frames import Target
 from pipeline.storage import cube as cubes
 from pipeline.storage.ledger import Ledger, Result
 
-__all__ = ["Block", "RawBlock", "StoredBlock", "Target", "finish"]
+__all__ = ["Block", "RawBlock", "StoredBlock", "finish"]
 
 READ_FRAMES = 64
 """Frames that are read before they are reduced: 8 MB, still near the processor when the kernel sees them."""
@@ -51,20 +52,6 @@ def finish(block: Block, shared: tuple[Reducer, Ledger | None]) -> Result:
     if ledger is not None:
         ledger.add(block.number, result, chunk_bytes)
     return result
-
-
-@dataclass(frozen=True)
-class Target:
-    """The cube that blocks fill, one chunk of `trains` trains each, with these rows and columns of the module.
-
-    Chunks are written in the folder `aside` first, if there is one.
-    """
-
-    path: Path
-    rows: slice
-    columns: slice
-    trains: int
-    aside: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -6,27 +6,31 @@ fitted to what, what is tried where that fails, and what a person must be told.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import xarray as xr
 
 from pipeline.errors import DataError
+from pipeline.job import Job
 from pipeline.science.peaks.lines import fit_peaks
 from pipeline.science.peaks.windows import difference_window
 from pipeline.science.spectra.resampling import Replicates
-from pipeline.stages.fit_kinetics import fit_all_kinetics
+from pipeline.stages.base import Context, Made, Stage
+from pipeline.stages.bin import BIN, binned, resample_scans
+from pipeline.stages.fit_kinetics import SEED, fit_all_kinetics
 from pipeline.stages.fit_mixture import Models, fit_mixture
+from pipeline.stages.label import labelled_pulses
+from pipeline.storage import store
+from pipeline.storage.dos_files import read_dos
+from pipeline.storage.hashes import FileHashes
 from schemas.config import Config
-from schemas.products import GROUPS
+from schemas.config.fits import DosColumn
+from schemas.datasets.fits import MIXTURE, PEAKS
+from schemas.datasets.kinetics import COMPONENTS, KINETICS
+from schemas.notes import Note
 
-__all__ = ["MODULES", "fit_all"]
-
-MODULES = (
-    "pipeline.stages.fit.*",
-    "pipeline.science.kinetics.*",
-    "pipeline.science.mixture.*",
-    "pipeline.science.peaks.*",
-)
-"""Sources that shape the fits."""
+__all__ = ["FIT", "fit_all", "fitted"]
 
 
 def fit_all(
@@ -53,8 +57,6 @@ def fit_all(
     ------
     CoverageError
         If a DOS that was given does not cover the window.
-    SpecError
-        If a group is not as specified.
     """
     warnings: list[str] = []
     empty = spectra.sizes["energy"] == 0
@@ -68,8 +70,7 @@ def fit_all(
         peaks = _no_peaks(spectra)
     kinetics, components = fit_all_kinetics(spectra, delay_scan, config, warnings, replicates)
     mixture = fit_mixture(spectra, config, models, window, warnings)
-    results = {"peaks": peaks, "kinetics": kinetics, "components": components, "mixture": mixture}
-    return {name: GROUPS[name].check(group) for name, group in results.items()}, warnings
+    return {"peaks": peaks, "kinetics": kinetics, "components": components, "mixture": mixture}, warnings
 
 
 def _no_peaks(spectra: xr.Dataset) -> xr.Dataset:
@@ -80,3 +81,49 @@ def _no_peaks(spectra: xr.Dataset) -> xr.Dataset:
         detected=(dims, np.zeros(shape, bool))
     )
     return peaks.assign_coords(peak=["A", "B"], fluence=spectra["fluence"].values, delay=spectra["delay"].values)
+
+
+def _make(context: Context, run: int | None, key: str) -> Made:
+    job, spectra = context.job, binned(context.job)
+    replicates = None
+    if job.config.kinetics.bootstrap == "trains":
+        runs = {n: labelled_pulses(job, n) for n in job.reduced_runs}
+        replicates = resample_scans(job, runs, n_draws=job.config.kinetics.n_bootstrap, seed=SEED)
+    results, warnings = fit_all(spectra["spectra"], spectra["delay_scan"], job.config, _models(job), replicates)
+    return Made(results, [Note("fits", "caution", text) for text in warnings])
+
+
+def _models(job: Job) -> Models:
+    def read(dos: DosColumn) -> xr.DataArray:
+        return read_dos(job.base / dos.file, dos.column, energy_zero=job.config.mixture.energy_zero)
+
+    return {name: (read(ground), read(excited)) for name, (ground, excited) in job.config.mixture.models.items()}
+
+
+def _dos_files(job: Job) -> list[str]:
+    """Return the content hashes of the DOS files that the config names."""
+    files = sorted({job.base / dos.file for pair in job.config.mixture.models.values() for dos in pair})
+    hashes = FileHashes(job.stage_dir / "dos.json")
+    return [hashes.of(path)["sha256"] for path in files if path.is_file()]
+
+
+def _where(job: Job, run: int | None, key: str) -> Path:
+    return job.stage_dir / "fits.zarr"
+
+
+def fitted(job: Job) -> dict[str, xr.Dataset]:
+    """Return what the stage made, in memory, by group."""
+    tree = store.open_tree(_where(job, None, ""))
+    return {name: node.to_dataset().load() for name, node in tree.children.items()}
+
+
+FIT = Stage(
+    name="fits",
+    title="fits",
+    make=_make,
+    makes={spec.name: spec for spec in (PEAKS, KINETICS, COMPONENTS, MIXTURE)},
+    where=_where,
+    needs=(BIN,),
+    options=("peaks", "kinetics", "mixture"),
+    reads=_dos_files,
+)

@@ -2,12 +2,71 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 from pipeline.errors import ConfigError, DataError
+from pipeline.euxfel.reader import Run, open_run
 from pipeline.euxfel.run_files import RunFiles, open_files
 from pipeline.euxfel.sources import lacking
 from pipeline.job import Job
+from pipeline.stages.base import Context, Made, Stage, number_of
+from pipeline.storage import record
+from pipeline.storage.hashes import FileHashes, Identity, digest
 
-__all__ = ["check_sources"]
+__all__ = ["INVENTORY", "check_sources", "inventories"]
+
+log = logging.getLogger("trxas")
+
+
+@dataclass(frozen=True)
+class _Inventory(Stage):
+    """The stage whose result is a record alone. It always looks; the files are hashed while others are reduced."""
+
+    def runs(self, job: Job) -> list[int | None]:
+        """Return all runs, the dark run first."""
+        return list(job.all_runs)
+
+    def run(self, context: Context, run: int | None = None) -> bool:
+        """Audit a run, and begin to hash the files of it that matter here; unchanged files are not read again."""
+        run = number_of(self, run)
+        opened = open_run(context.job.raw_run(run), context.job.instrument)
+        # the summary shows it too, beside what became of the run
+        for line in opened.audit:
+            log.info("run %d: %s", run, line)
+        context.identities[run] = Identity(lambda: _record(context.job, opened))
+        return True
+
+    def recorded_key(self, context: Context, run: int | None) -> str:
+        """Return the identity of a run's files; waits until they are hashed."""
+        return context.identities[number_of(self, run)].result()
+
+
+def _record(job: Job, run: Run) -> str:
+    """Hash the files of a run that matter for the dataset, and record what was found; returns the key."""
+    hashes = FileHashes(job.run_dir(run.number) / "files.json")
+    wanted = {role.source for role in _roles(job)} | {run.index.source}
+    files = [f for f in run.files.files if wanted & (f.control_sources | f.instrument_sources)]
+    found = [hashes.of(Path(f.filename)) for f in files]
+    key = digest({"files": found, "instrument": job.profile})
+    records = record.Records(job.run_dir(run.number))
+    made = record.Inventory(key, [], found, run.audit, dict(run.counts))
+    if records.get(INVENTORY.name, record.Inventory) != made:
+        records.put(INVENTORY.name, made)
+    return key
+
+
+def _roles(job: Job) -> list[Any]:
+    names = (name for name in type(job.instrument).model_fields if name not in ("name", "title"))
+    return [role for name in names if (role := job.instrument.role(name)) is not None]
+
+
+def inventories(job: Job) -> dict[int, record.Inventory]:
+    """Return what is known of the files of each run, by number."""
+    found = {n: record.Records(job.run_dir(n)).get(INVENTORY.name, record.Inventory) for n in job.all_runs}
+    return {n: one or record.Inventory("") for n, one in found.items()}
 
 
 def check_sources(job: Job) -> None:
@@ -56,3 +115,17 @@ def _open(job: Job, number: int) -> RunFiles | None:
     except DataError:
         return None
     return None if files.problems else files
+
+
+def _no_dataset(context: Context, run: int | None, key: str) -> Made:
+    return Made({})
+
+
+INVENTORY = _Inventory(
+    name="inventory",
+    title="files of run {run}",
+    make=_no_dataset,
+    makes={},
+    where=lambda job, run, key: job.out,
+    per_run=True,
+)

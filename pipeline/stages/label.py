@@ -1,57 +1,74 @@
-"""What a pulse is: its delay and fluence, whether it counts."""
+"""What a pulse means: its delay and fluence, whether it counts, and which beam is which.
+
+This depends on a few numbers of the config only, so a better t0 costs seconds and reads no frames.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.job import Job
+from pipeline.science.labels.roles import assign_roles
 from pipeline.science.labels.selection import select_pulses
 from pipeline.science.labels.timing import pulse_delay
+from pipeline.stages.base import Context, Made, Stage
+from pipeline.stages.reduce import REDUCE, pulses_of
 from pipeline.storage import store
 from schemas.config.runs import DelayScanRun
+from schemas.datasets.stages import LABELS
+from schemas.notes import Note
+
+__all__ = ["LABEL", "labelled_pulses", "roles_of"]
 
 log = logging.getLogger("trxas")
 
-__all__ = ["fluence_of", "labelled", "select"]
+
+def _make(context: Context, run: int | None, key: str) -> Made:
+    job = context.job
+    timed = {number: _timed(job, number) for number in job.reduced_runs}
+    roles, notes = _roles(job, _selected(job, timed, job.roles))
+    labelled = _selected(job, timed, roles)
+    return Made({_group(number): _labels(one) for number, one in labelled.items()}, notes)
 
 
-def fluence_of(job: Job, number: int) -> float:
-    """Return the pump fluence of a run [mJ/cm²]; 0 for the flat field, whose pump is off."""
+def _timed(job: Job, number: int) -> xr.Dataset:
+    """Return a run's pulses with delay, nominal delay, fluence and, where the config gives it, energy."""
+    pulses = pulses_of(job, number)
     scan = job.config.run_of(number)
-    return scan.fluence if scan is not None else 0.0
-
-
-def labelled(job: Job, number: int) -> xr.Dataset:
-    """Return a run's pulses with delay, fluence and the reason why a pulse does not count."""
-    pulses = store.open_dataset(job.run_dir(number) / "pulses.zarr").load()
-    scan = job.config.run_of(number)
-    options = job.config.delay
+    unknown = np.full(pulses["present"].shape, np.nan)
+    delay, nominal = xr.DataArray(unknown, dims=("train", "pulse")), xr.DataArray(unknown[:, 0], dims="train")
     if scan is not None:
-        nominal = None if isinstance(scan, DelayScanRun) else scan.delay
+        options = job.config.delay
+        given = None if isinstance(scan, DelayScanRun) else scan.delay
 
         def at(use_arrival: bool) -> xr.DataArray:
-            return pulse_delay(pulses, t0=options.t0, sign=options.sign, nominal=nominal, use_arrival=use_arrival)
+            return pulse_delay(pulses, t0=options.t0, sign=options.sign, nominal=given, use_arrival=use_arrival)
 
         try:
-            delay, base = at(options.use_arrival), at(False)[:, 0]
+            delay, nominal = at(options.use_arrival), at(False)[:, 0]
         except DataError as error:
             # its pulses are counted as `no_delay`; the other runs go on
             log.warning("run %d: %s", number, error)
-            delay = xr.DataArray(np.full(pulses["present"].shape, np.nan), dims=("train", "pulse"))
-            base = delay[:, 0]
-        pulses = pulses.assign_coords(delay=delay, nominal_delay=base.variable)
         if isinstance(scan, DelayScanRun) and scan.energy is not None:
             pulses = pulses.assign_coords(energy=("train", np.full(pulses.sizes["train"], scan.energy)))
-    pulses = pulses.assign_coords(fluence=fluence_of(job, number))
-    return pulses.assign(drop_reason=select(job, pulses, number))
+    # the pump is off in the flat field
+    fluence = scan.fluence if scan is not None else 0.0
+    return pulses.assign_coords(delay=delay.variable, nominal_delay=nominal.variable, fluence=fluence)
 
 
-def select(job: Job, pulses: xr.Dataset, number: int) -> xr.DataArray:
-    """Return why each pulse of a run is left out, see `select_pulses`."""
+def _selected(job: Job, runs: Mapping[int, xr.Dataset], roles: Sequence[str]) -> dict[int, xr.Dataset]:
+    """Return the runs with their beams named, and why each pulse is left out, which the reference beam decides with."""
+    named = {n: run.assign_coords(beam=np.array(roles[: run.sizes["beam"]])) for n, run in runs.items()}
+    return {n: run.assign(drop_reason=_drop_reason(job, run, n)) for n, run in named.items()}
+
+
+def _drop_reason(job: Job, pulses: xr.Dataset, number: int) -> xr.DataArray:
     science = job.config.run_of(number) is not None
     filters = job.config.filters
     return select_pulses(
@@ -62,3 +79,53 @@ def select(job: Job, pulses: xr.Dataset, number: int) -> xr.DataArray:
         need_delay=science,
         need_energy=science,
     )
+
+
+def _roles(job: Job, runs: Mapping[int, xr.Dataset]) -> tuple[list[str], list[Note]]:
+    """Return the roles of the beams from low to high x, and how they were found."""
+    if job.roles_are_given:
+        return job.roles, []
+    flat = job.config.runs.flat_field
+    scans = [run for number, run in runs.items() if number != flat]
+    roles, texts = assign_roles(scans, runs.get(flat) if flat is not None else None, job.roles)
+    return roles, [Note("beams", "info", text) for text in texts]
+
+
+def _labels(run: xr.Dataset) -> xr.Dataset:
+    names = ["train_id", "energy", "delay", "nominal_delay", "fluence"]
+    labels = run[["drop_reason"]].reset_coords(drop=True).assign_coords({name: run[name].variable for name in names})
+    return labels.assign_coords(role=("beam", run["beam"].values))
+
+
+def _group(number: int) -> str:
+    return f"r{number:04d}"
+
+
+def labelled_pulses(job: Job, number: int) -> xr.Dataset:
+    """Return the pulses of a run with all their labels; beams are named by their roles."""
+    labels = store.open_tree(_where(job, None, ""))[_group(number)].to_dataset().load()
+    pulses = pulses_of(job, number).drop_vars("energy")
+    with xr.set_options(arithmetic_join="exact"):
+        joined = pulses.assign_coords({n: v for n, v in labels.coords.items() if n != "role"})
+    return joined.assign_coords(beam=labels["role"].values).assign(drop_reason=labels["drop_reason"])
+
+
+def roles_of(job: Job) -> list[str]:
+    """Return the roles of the beams from low to high x."""
+    tree = store.open_tree(_where(job, None, ""))
+    return max(([str(r) for r in node.to_dataset()["role"].values] for node in tree.children.values()), key=len)
+
+
+def _where(job: Job, run: int | None, key: str) -> Path:
+    return job.stage_dir / "labels.zarr"
+
+
+LABEL = Stage(
+    name="labels",
+    title="delays and fluences",
+    make=_make,
+    makes={"*": LABELS},
+    where=_where,
+    needs=(REDUCE,),
+    options=("runs", "delay", "beams", "filters"),
+)

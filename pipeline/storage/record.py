@@ -1,49 +1,93 @@
-"""What is done: one small JSON file per folder that says from which inputs, options and code each stage was made.
+"""What is done: one small JSON file per folder that says from what each stage's result was made.
 
-A stage is current when its key is the one recorded; the record is written last, so a killed stage is not current.
+A result is current when the key of its record is the one that inputs, options and code give now. The record is written
+last, so a stage that was killed is not current.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.storage.hashes import write_json
+from schemas.notes import Note
 
-__all__ = ["forget", "is_current", "read", "record", "update"]
-
-_NAME = "stages.json"
-
-
-def read(folder: Path) -> dict[str, Any]:
-    """Return the records of a folder; empty where there are none or the file is damaged."""
-    try:
-        content = json.loads((folder / _NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+__all__ = ["Inventory", "Published", "Record", "Records"]
 
 
-def is_current(folder: Path, stage: str, key: str, *outputs: str) -> bool:
-    """Return whether a stage was finished with this key and its outputs are there."""
-    return bool(read(folder).get(stage, {}).get("key") == key) and all((folder / o).exists() for o in outputs)
+@dataclass(frozen=True)
+class Record:
+    """A finished stage: from what it was made, and what a person must know about the result."""
+
+    key: str
+    """Hash of inputs, options and code."""
+    notes: list[Note] = field(default_factory=list)
 
 
-def record(folder: Path, stage: str, key: str, **details: Any) -> None:
-    """Record a finished stage."""
-    update(folder, {stage: {"key": key, **details}})
+@dataclass(frozen=True)
+class Inventory(Record):
+    """What the audit of a run found; the key stands for the content of its files."""
+
+    files: list[dict[str, Any]] = field(default_factory=list)
+    """Name, size [bytes] and SHA-256 of each."""
+    audit: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    """Irregular trains and frames by reason."""
 
 
-def update(folder: Path, made: Mapping[str, Mapping[str, Any]], drop: Iterable[str] = ()) -> None:
-    """Record finished stages, each with its key, and forget others, in one go."""
-    known = {k: v for k, v in read(folder).items() if k not in set(drop)}
-    write_json(folder / _NAME, {**known, **made})
+@dataclass(frozen=True)
+class Published(Record):
+    """A published product."""
+
+    version: str = ""
 
 
-def forget(folder: Path, *stages: str) -> None:
-    """Forget stages, so that they run again."""
-    known = read(folder)
-    if any(s in known for s in stages):
-        write_json(folder / _NAME, {k: v for k, v in known.items() if k not in stages})
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of a folder."""
+
+    folder: Path
+
+    @property
+    def _path(self) -> Path:
+        return self.folder / "stages.json"
+
+    def get(self, stage: str, kind: type[R]) -> R | None:
+        """Return the record of a stage; None where there is none or it is damaged."""
+        try:
+            return TypeAdapter(kind).validate_python(self._read()[stage])
+        except (KeyError, ValidationError):
+            return None
+
+    def key(self, stage: str) -> str | None:
+        """Return the key of a stage's record, or None."""
+        record = self.get(stage, Record)
+        return None if record is None else record.key
+
+    def put(self, stage: str, record: Record) -> None:
+        """Record a finished stage."""
+        write_json(self._path, {**self._read(), stage: asdict(record)})
+
+    def forget(self, *stages: str) -> None:
+        """Forget stages, so that they run again."""
+        known = self._read()
+        if any(stage in known for stage in stages):
+            write_json(self._path, {name: one for name, one in known.items() if name not in stages})
+
+    def __bool__(self) -> bool:
+        return bool(self._read())
+
+    def _read(self) -> Mapping[str, Any]:
+        try:
+            content = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}

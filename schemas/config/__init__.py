@@ -33,7 +33,7 @@ class Watch(Strict):
     of a change after a few seconds."""
     marker: str = "*.complete"
     """Name pattern of a file that the facility puts into the folder of a closed run; where it is, nothing else is waited
-    for. Runs without one are judged by `result`."""
+    for. Runs without one are judged by `settle`."""
 
 
 class Sample(Strict):

@@ -13,6 +13,7 @@ __all__ = [
     "ENERGY",
     "FLUENCE",
     "FRAMES",
+    "LABELS",
     "PULSES",
     "PULSE_DELAY",
     "SPECTRA",
@@ -22,49 +23,58 @@ __all__ = [
 ]
 
 PULSE_DELAY = Variable(("train", "pulse"), "ps", "pump-probe delay, positive: pump first")
-DROP_REASON = Variable(("train", "pulse"), "1", "why a pulse is left out", "int")
+DROP_REASON = Variable(("train", "pulse"), "1", "why the pulse is left out; 0: it is used", "int")
 Y = Variable(("y",), "1", "row of the module", "int")
 X = Variable(("x",), "1", "column of the module", "int")
 
 _TRAIN = {"train_id": Variable(("train",), "1", "train id", "int")}
-_LABELS = {
+_BY_PULSE = ("train", "pulse")
+_RECORDED = {
     **_TRAIN,
     "pulse_id": Variable(("pulse",), "1", "pulse id of the machine", "int"),
-    "cell_id": Variable(("train", "pulse"), "1", "memory cell of the detector", "int"),
-    "present": Variable(("train", "pulse"), "1", "the frame was recorded", "bool"),
+    "cell_id": Variable(_BY_PULSE, "1", "memory cell of the detector", "int"),
+    "present": Variable(_BY_PULSE, "1", "the frame was recorded", "bool"),
+    "blank": Variable(_BY_PULSE, "1", "the frame was announced and holds nothing", "bool"),
     "energy": Variable(("train",), "eV", "photon energy"),
     "delay_stage": Variable(("train",), ("mm", "ps"), "position of the delay stage", required=False),
-    "delay": PULSE_DELAY,
+}
+_BESIDE = {
+    "trigger": Variable(("train",), "ps", "electronic delay of the pump", required=False),
+    "arrival": Variable(_BY_PULSE, "ps", "arrival time of the X-ray pulse", required=False),
+    "intensity": Variable(_BY_PULSE, ("uJ", "1"), "pulse energy before the sample", required=False),
+    "dark_frame": Variable(_BY_PULSE, "1", "frame without an X-ray pulse", "bool"),
 }
 
 FRAMES = DatasetSpec(
     "frames",
-    "Raw detector frames of one run, as recorded, cropped to the beams or whole.",
-    {
-        **_LABELS,
-        "y": Y,
-        "x": X,
-    },
+    "Raw detector frames of one run, as recorded, cropped to the beams or whole, with all that was recorded beside them.",
+    {**_RECORDED, **_BESIDE, "y": Y, "x": X},
     {"frames": Variable(("train", "pulse", "y", "x"), "ADU", "raw detector frame", "int")},
 )
 
 PULSES = DatasetSpec(
     "pulses",
-    "Photons per pulse and beam of one run.",
-    {
-        **_LABELS,
-        "beam": Variable(("beam",), "1", "beam", "str"),
-        "nominal_delay": Variable(("train",), "ps", "pump-probe delay without the arrival time", required=False),
-        "fluence": Variable((), "mJ/cm^2", "pump fluence"),
-    },
+    "Photons per pulse and beam of one run. What a pulse means (delay, fluence, which beam is which) is in its labels.",
+    {**_RECORDED, "beam": Variable(("beam",), "1", "number of the beam, from low to high x", "int")},
     {
         "photons": Variable(("train", "pulse", "beam"), "1", "photons in the beam", stderr=True),
         "n_saturated": Variable(("train", "pulse", "beam"), "1", "saturated pixels in the beam", "int"),
-        "trigger": Variable(("train",), "ps", "electronic delay of the pump", required=False),
-        "intensity": Variable(("train", "pulse"), ("uJ", "1"), "pulse energy before the sample", required=False),
-        "arrival": Variable(("train", "pulse"), "ps", "arrival time of the X-ray pulse", required=False),
-        "dark_frame": Variable(("train", "pulse"), "1", "frame without an X-ray pulse", "bool"),
+        **_BESIDE,
     },
+)
+
+LABELS = DatasetSpec(
+    "labels",
+    "What every pulse of one run means for the dataset; beside the pulses, which are never written again.",
+    {
+        **_TRAIN,
+        "energy": Variable(("train",), "eV", "photon energy"),
+        "delay": PULSE_DELAY,
+        "nominal_delay": Variable(("train",), "ps", "pump-probe delay without the arrival time"),
+        "fluence": Variable((), "mJ/cm^2", "pump fluence"),
+        "role": Variable(("beam",), "1", "role of the beam", "str"),
+    },
+    {"drop_reason": DROP_REASON},
 )
 
 

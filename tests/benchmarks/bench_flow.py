@@ -35,7 +35,7 @@ from pathlib import Path
 from pipeline.job import load_job
 from pipeline.results.summary import summary_text
 from pipeline.workflow import process
-version = process(load_job(Path(sys.argv[1]), sys.argv[2]))
+version = process(load_job(Path(sys.argv[1]), sys.argv[2])).version
 print(summary_text(json.loads((version / "summary.json").read_text())))
 """
 START = """

@@ -20,7 +20,7 @@ import numpy as np
 from pipeline.euxfel.reader import open_run
 from pipeline.science.detector.crop import crop_to_beams
 from pipeline.simulate import load_scenario, simulate_scenario
-from pipeline.stages import passes as ingest
+from pipeline.stages.reduce import reduce_raw, reduce_stored
 from pipeline.storage import store
 from schemas.instrument import load_instrument
 from tests.benchmarks.bench_reduce import FRAME_BYTES, FRAMES_PER_TRAIN, make_calibration, peak_memory, write_run
@@ -38,10 +38,10 @@ def bench(n_frames: int, workers: int) -> dict:
         calibration = make_calibration()
         crop = crop_to_beams(calibration)
         common = {"workers": workers, "memory": "1GiB"}
-        ingest.reduce_raw(run, calibration, keep=crop, cube=folder / "warm.zarr", **common)
-        one_pass = fastest(lambda: ingest.reduce_raw(run, calibration, keep=crop, cube=folder / "a.zarr", **common))
-        raw = fastest(lambda: ingest.reduce_raw(run, calibration, keep=None, cube=None, **common))
-        again = fastest(lambda: ingest.reduce_stored(folder / "a.zarr", run.labels, calibration, workers=workers))
+        reduce_raw(run, calibration, keep=crop, cube=folder / "warm.zarr", **common)
+        one_pass = fastest(lambda: reduce_raw(run, calibration, keep=crop, cube=folder / "a.zarr", **common))
+        raw = fastest(lambda: reduce_raw(run, calibration, keep=None, cube=None, **common))
+        again = fastest(lambda: reduce_stored(folder / "a.zarr", calibration, workers=workers))
         store.write_dataset(folder / "calibration.zarr", calibration)
         peaks = {n: memory_of(path, folder, n) for n in (n_frames // 10, n_frames)}
         stored = sum(f.stat().st_size for f in (folder / "a.zarr").rglob("*") if f.is_file())
@@ -84,7 +84,7 @@ def _one_pass(path: Path, cube: Path, n_frames: int, results) -> None:
     )
     calibration = store.open_dataset(cube.parent / "calibration.zarr").load()
     crop = crop_to_beams(calibration)
-    ingest.reduce_raw(run, calibration, keep=crop, cube=cube, workers=2, memory="1GiB")
+    reduce_raw(run, calibration, keep=crop, cube=cube, workers=2, memory="1GiB")
     results.put(peak_memory())
 
 

@@ -8,8 +8,10 @@ import xarray as xr
 
 from pipeline.job import load_job
 from pipeline.simulate import simulate_scenario
+from pipeline.stages.bin import BIN
+from pipeline.stages.label import LABEL
 from pipeline.storage.store import open_tree
-from pipeline.workflow import bin_spectra, label, process
+from pipeline.workflow import context_of, process
 from schemas.scenario import Scenario
 
 ENERGIES = [{"start": 526.6, "stop": 531.0, "step": 0.2}]
@@ -39,7 +41,7 @@ def config(tmp_path_factory):
 
 @pytest.mark.long
 def test_backlash_and_jitter_are_in_quality_and_a_warning(config, tmp_path):
-    version = process(load_job(config, tmp_path / "out", ["frames.keep=none"]))
+    version = process(load_job(config, tmp_path / "out", ["frames.keep=none"])).version
     tree = xr.open_datatree(version / "product.zarr")
     quality = tree["quality"].to_dataset()
     warnings = json.loads((version / "summary.json").read_text())["warnings"]
@@ -68,8 +70,8 @@ def test_backlash_and_jitter_are_in_quality_and_a_warning(config, tmp_path):
     assert "fs rms apart" in said[0]
 
     job = load_job(config, tmp_path / "out", ["frames.keep=none", "delay.bin={width: 0.05}"])
-    label(job)
-    bin_spectra(job)
+    for stage in (LABEL, BIN):
+        stage.run(context_of(job))
     sharp = open_tree(job.stage_dir / "spectra.zarr")
     spread = sharp["quality/delay_spread"].sel(run=3)
     assert float(spread) == pytest.approx(0.05 / np.sqrt(12), rel=0.15)

@@ -31,7 +31,7 @@ def product(out, runs, *, change=None, options=(), **scenario):
         content = yaml.safe_load(config.read_text())
         change(content)
         config.write_text(yaml.safe_dump(content))
-    version = process(load_job(config, out / "out", options))
+    version = process(load_job(config, out / "out", options)).version
     warnings = json.loads((version / "summary.json").read_text())["warnings"]
     assert publish.check(version) == []
     return xr.open_datatree(version / "product.zarr", engine="zarr"), warnings, version

@@ -21,7 +21,7 @@ from tests.command import trxas
 @pytest.fixture(scope="module")
 def irregular(faults, tmp_path_factory):
     out = tmp_path_factory.mktemp("irregular")
-    version = process(load_job(faults.out / "config.yaml", out))
+    version = process(load_job(faults.out / "config.yaml", out)).version
     return version, xr.open_datatree(version / "product.zarr", engine="zarr")
 
 
@@ -59,7 +59,7 @@ def test_a_broken_run_costs_no_other_run_its_result(tiny, processed, tmp_path):
     shutil.copytree(tiny.out, source)
     damaged = next((source / "raw" / "r0005").glob("*DSSC*"))
     damaged.write_bytes(damaged.read_bytes()[:3000])
-    version = process(load_job(source / "config.yaml", tmp_path / "out"))
+    version = process(load_job(source / "config.yaml", tmp_path / "out")).version
     summary = json.loads((version / "summary.json").read_text())
     assert "run 5 is left out" in summary_text(summary)
     assert any("run 5 is left out" in w for w in summary["warnings"])
@@ -80,7 +80,7 @@ def test_runs_without_energy_or_stage_are_counted_and_cost_no_other(tiny, tmp_pa
     for run, (source, _) in lost.items():
         with h5py.File(next((copied / "raw" / f"r{run:04d}").glob("*DA01*")), "r+") as file:
             file.move(f"CONTROL/{source}", f"CONTROL/{source}Lost")
-    version = process(load_job(copied / "config.yaml", tmp_path / "out"))
+    version = process(load_job(copied / "config.yaml", tmp_path / "out")).version
     tree = xr.open_datatree(version / "product.zarr", engine="zarr")
     warnings = json.loads((version / "summary.json").read_text())["warnings"]
     for run, (_, reason) in lost.items():

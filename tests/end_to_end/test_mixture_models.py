@@ -10,8 +10,10 @@ import yaml
 
 from pipeline.errors import ConfigError, CoverageError
 from pipeline.job import load_job
+from pipeline.stages.fit import FIT
+from pipeline.stages.publish import PUBLISH, published
 from pipeline.storage import versions as publish
-from pipeline.workflow import fit, publish_product
+from pipeline.workflow import context_of
 from schemas.reading import parse_config
 
 ZERO = 520.0
@@ -47,9 +49,10 @@ def experiment(processed, tiny, tmp_path_factory):
 def test_columns_and_alternatives_reach_product_and_summary(experiment, all_figures):
     folder, before = experiment
     job = load_job(folder / "config.yaml")
-    assert fit(job)
-    assert not fit(job)
-    version = publish_product(job)
+    assert FIT.run(context_of(job))
+    assert not FIT.run(context_of(job))
+    assert PUBLISH.run(context_of(job))
+    version = published(job)
     assert publish.check(version) == []
     old, new = (xr.open_datatree(v / "product.zarr")["mixture"].to_dataset() for v in (before, version))
     # the same DOS from one file and another zero
@@ -75,7 +78,7 @@ def test_a_dos_that_is_too_short_is_an_error_and_costs_no_product(experiment):
         ["mixture.alternatives=[{name: c, dos_ground: short.txt, dos_excited: short.txt}]"],
     )
     with pytest.raises(CoverageError, match=r"mixture: model c: the ground DOS covers .*mixture.energy_zero"):
-        fit(job)
+        FIT.run(context_of(job))
     assert publish.resolve(folder / "out") == before
 
 
@@ -90,7 +93,7 @@ def test_a_dos_that_is_too_short_is_an_error_and_costs_no_product(experiment):
 )
 def test_what_is_wrong_with_the_files_is_said(experiment, changes, message):
     with pytest.raises(ConfigError, match=message):
-        fit(load_job(experiment[0] / "config.yaml", None, changes))
+        FIT.run(context_of(load_job(experiment[0] / "config.yaml", None, changes)))
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,8 @@ def test_a_product_goes_to_a_bucket_and_plain_xarray_reads_it(s3, tiny, processe
     assert (version / "figures" / "delta_xas.png").read_bytes()[:4] == b"\x89PNG"
     # the same product is not published twice, there or here
     job = load_job(tiny.out / "config.yaml", f"{s3}/shift-1", work=out)
-    assert str(process(job)) == str(version)
-    assert process(load_job(tiny.out / "config.yaml", out)) == expected
+    assert str(process(job).version) == str(version)
+    assert process(load_job(tiny.out / "config.yaml", out)).version == expected
 
 
 def test_every_reading_verb_takes_a_url(s3, ready, processed, tmp_path, monkeypatch, capsys):

@@ -15,7 +15,7 @@ from tests.conftest import simulated
 
 def test_another_edge_needs_no_code(tmp_path, tmp_path_factory):
     cu = simulated("cu_l3", tmp_path_factory)
-    version = process(load_job(cu.out / "config.yaml", tmp_path / "out"))
+    version = process(load_job(cu.out / "config.yaml", tmp_path / "out")).version
     tree = xr.open_datatree(version / "product.zarr", engine="zarr")
     spectra = tree["spectra"].to_dataset()
     z2 = []

@@ -19,10 +19,10 @@ from pipeline.compute.workers import Workers, slurm_cluster
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.euxfel.frame_source import FrameSource
 from pipeline.euxfel.reader import open_run
-from pipeline.stages import passes as ingest
-from pipeline.stages.calibration_runs import make_calibration
-from pipeline.storage import record as manifest
-from pipeline.workflow import inventory, process, reduce_run
+from pipeline.stages.calibrate import make_calibration
+from pipeline.stages.inventory import INVENTORY
+from pipeline.stages.reduce import REDUCE, reduce_raw
+from pipeline.workflow import context_of, process
 from schemas.config.compute import Compute, Slurm
 from tests.faults.stores import assert_same_stores
 
@@ -69,6 +69,13 @@ def cluster(tmp_path):
     made.close()
 
 
+def reduce_run(job, run, progress=None):
+    context = context_of(job, progress)
+    with context.workers:
+        INVENTORY.run(context, run)
+        REDUCE.run(context, run)
+
+
 def when_under_way(run, action):
     """Return a progress callback that acts once, when a run is reduced in part."""
     acted = []
@@ -90,16 +97,16 @@ def test_a_killed_worker_costs_its_blocks_only_and_a_killed_scheduler_is_one_lin
     assert killed
     assert_same_stores(undisturbed, job.out)
 
-    manifest.forget(job.run_dir(6), "frames", "pulses")
+    REDUCE.forget(job, 6, "frames")
     progress, killed = when_under_way(6, lambda: cluster.kill("scheduler"))
     with pytest.raises(ClusterError, match="scheduler is gone; process again: finished blocks are kept"):
-        reduce_run(job, 6, inventory(job, 6), progress=progress)
+        reduce_run(job, 6, progress)
     assert killed
     entered = len(list((job.run_dir(6) / "blocks").glob("[0-9]*.npz")))
     assert entered > 0
     # goes on with threads from what the cluster has finished
     with caplog.at_level(logging.INFO, "trxas"):
-        reduce_run(small_job(job.out), 6, inventory(job, 6))
+        reduce_run(small_job(job.out), 6)
     assert f"r0006: {entered} of 27 blocks were finished before" in caplog.text
     for store, name in (("frames", "frames"), ("pulses", "photons"), ("pulses", "photons_stderr")):
         one, other = (xr.open_zarr(out / "runs" / "r0006" / f"{store}.zarr")[name] for out in (undisturbed, job.out))
@@ -131,12 +138,12 @@ def test_a_block_that_ends_every_worker_is_one_line():
 
 def test_the_graph_grows_with_blocks_and_what_a_block_carries_does_not_grow_with_the_run(tiny, small_job, tmp_path):
     job = small_job(tmp_path / "out")
-    calibration = make_calibration(job, "auto")[0]
+    calibration = make_calibration(job)[0]
     sizes = []
     with Callback(start=lambda graph: sizes.append(len(graph))):
         for number, memory in ((2, "11MiB"), (4, "11MiB"), (4, "110MiB")):
             run = open_run(job.raw_run(number), job.instrument)
-            ingest.reduce_raw(run, calibration, keep=None, cube=None, workers=2, memory=memory)
+            reduce_raw(run, calibration, keep=None, cube=None, workers=2, memory=memory)
     # 20 and 46 trains of 16 frames; one train per block, then ten
     assert sizes == [20, 46, 5]
     carried = {n: carried_by_a_block(job, n) for n in (2, 4)}

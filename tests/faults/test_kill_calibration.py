@@ -8,9 +8,10 @@ from collections import Counter
 import pytest
 import xarray as xr
 
-from pipeline.stages import calibration_runs as calibrating
+from pipeline.stages import calibrate as calibrating
+from pipeline.stages.inventory import INVENTORY
 from pipeline.storage import ledger
-from pipeline.workflow import calibrate, inventory
+from pipeline.workflow import context_of
 
 DARK, FLAT = 1, 2
 KILLS = [
@@ -22,6 +23,13 @@ KILLS = [
     ("fits", 0),
 ]
 """Where the attempts end: what was done last."""
+
+
+def calibrate(job, progress=None):
+    context = context_of(job, progress)
+    for run in (DARK, FLAT):
+        INVENTORY.run(context, run)
+    calibrating.CALIBRATE.run(context)
 
 
 def attempt(job, end, reads):
@@ -45,7 +53,7 @@ def attempt(job, end, reads):
     fitted, calibrating.build_calibration = calibrating.build_calibration, build
     # an entry after every train, whatever it costs
     ledger.SHARE = float("inf")
-    calibrate(job, {n: inventory(job, n) for n in (DARK, FLAT)}, progress=told)
+    calibrate(job, told)
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +89,11 @@ def test_only_what_was_in_work_is_read_again(attempted):
 def test_the_calibration_is_that_of_an_undisturbed_run_and_nothing_is_left_behind(attempted, small_job, tmp_path):
     job, _ = attempted
     undisturbed = small_job(tmp_path / "out")
-    calibrate(undisturbed, {n: inventory(undisturbed, n) for n in (DARK, FLAT)})
+    calibrate(undisturbed)
     (one,), (other,) = (list(j.calibrations.iterdir()) for j in (job, undisturbed))
     assert one.name == other.name
-    for name in ("calibration.zarr", "image.zarr"):
-        xr.testing.assert_identical(xr.open_zarr(one / name), xr.open_zarr(other / name))
+    trees = [xr.open_datatree(folder / "calibration.zarr", engine="zarr") for folder in (one, other)]
+    xr.testing.assert_identical(*trees)
     for number in (DARK, FLAT):
         assert sorted(p.name for p in job.run_dir(number).iterdir()) == ["files.json", "stages.json"]
 

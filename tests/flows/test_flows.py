@@ -24,6 +24,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.job import load_job
 from pipeline.storage.claim import claimed
 from pipeline.storage.hashes import digest
+from pipeline.workflow import context_of
 from tests.flows.conftest import aged
 
 SETTLED = ["watch.settle=1800"]
@@ -82,13 +83,13 @@ def test_every_stage_and_run_is_a_task_with_name_and_tags(api, ran):
         "inventory-r0001",
         "inventory-r0003",
         "inventory-r0005",
-        "reduce-r0002",
-        "reduce-r0003",
-        "reduce-r0006",
+        "pulses-r0002",
+        "pulses-r0003",
+        "pulses-r0006",
     } <= set(found)
-    assert set(found["reduce-r0003"].tags) == {"dataset:tiny", "run:3", "reduce"}
+    assert set(found["pulses-r0003"].tags) == {"dataset:tiny", "run:3", "pulses"}
     lost = next(t for t in found.values() if not t.state.is_completed())
-    assert lost.name in ("inventory-r0005", "reduce-r0005")
+    assert lost.name in ("inventory-r0005", "pulses-r0005")
     # what is wrong with the data does not pass
     assert lost.run_count == 1
 
@@ -110,8 +111,8 @@ def test_summary_quality_progress_and_figures_are_artifacts(api, ran):
     assert "tau1" in shown["tiny-summary"].data
     table = json.loads(shown["tiny-quality"].data)
     assert [row["run"] for row in table] == [2, 3, 6]
-    assert {shown[f"tiny-reduce-r000{n}"].type for n in (2, 3, 6)} == {"progress"}
-    assert {shown[f"tiny-reduce-r000{n}"].data for n in (2, 3, 6)} == {100.0}
+    assert {shown[f"tiny-pulses-r000{n}"].type for n in (2, 3, 6)} == {"progress"}
+    assert {shown[f"tiny-pulses-r000{n}"].data for n in (2, 3, 6)} == {100.0}
     figures = {k: a for k, a in shown.items() if "-figure-" in k}
     assert set(figures) == {key_of(p) for p in Path(ran[1].result(), "figures").glob("*.png")}
     assert {a.type for a in figures.values()} == {"markdown"}
@@ -180,18 +181,19 @@ def test_failure_is_the_one_line_in_the_state(api, broken, tmp_path):
 def test_only_what_a_file_system_gets_over_is_tried_again(api, broken, monkeypatch, error, runs):
     tried = []
 
-    def fails_twice(_job):
+    def fails_twice(context, run):
         tried.append(1)
         if len(tried) < 3:
             raise error
         return True
 
-    monkeypatch.setattr(tasks.task_label, "fn", fails_twice)
-    monkeypatch.setattr(tasks.task_label, "retry_delay_seconds", [0.0] * 4)
+    task = tasks.TASKS["labels"]
+    monkeypatch.setattr(task, "fn", fails_twice)
+    monkeypatch.setattr(task, "retry_delay_seconds", [0.0] * 4)
 
     @flow
     def labels():
-        return tasks.task_label(load_job(broken))
+        return task(context_of(load_job(broken)), None)
 
     state = labels(return_state=True)
     assert len(tried) == runs

@@ -18,7 +18,7 @@ FILES = [Path(module.__file__) for module in (process, tasks, watch)]
 ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.MatMult)
 LONGEST = 15
 """Statements of a flow body; what is longer belongs into pipeline."""
-ALL_TASKS = [value for value in vars(tasks).values() if isinstance(value, Task)]
+ALL_TASKS = [*tasks.TASKS.values(), *(value for value in vars(tasks).values() if isinstance(value, Task))]
 ALL_FLOWS = [value for module in (process, watch) for value in vars(module).values() if isinstance(value, Flow)]
 
 
@@ -57,8 +57,7 @@ def test_tasks_take_and_return_places_numbers_and_words(one):
         "Look",
         "Path",
         "Remote",
-        "Identity",
-        "Workers",
+        "Context",
         "str",
         "int",
         "float",
@@ -86,7 +85,7 @@ def test_tasks_try_again_only_what_may_pass_and_cache_nothing(one):
 
 
 def test_stages_of_the_parameter_are_those_of_the_pipeline():
-    assert get_args(process.Stage) == workflow.STAGES
+    assert get_args(process.Stage) == tuple(workflow.RESTARTS)
 
 
 @pytest.mark.parametrize("one", ALL_FLOWS, ids=lambda f: f.name)

@@ -6,8 +6,9 @@ from importlib import resources
 import pytest
 
 from pipeline.job import load_job
+from pipeline.stages.inventory import INVENTORY
 from pipeline.storage.hashes import FileHashes, Identity
-from pipeline.workflow import inventory
+from pipeline.workflow import context_of
 
 
 def test_the_identity_is_worked_out_before_anybody_asks_and_once():
@@ -52,14 +53,20 @@ def test_a_file_is_read_once_also_when_killed_between_files(tmp_path, monkeypatc
     assert FileHashes(tmp_path / "files.json").of(files[1])["size"] == 4
 
 
+def identity_of_run_5(config, out, change):
+    context = context_of(load_job(config, out, [change]))
+    INVENTORY.run(context, 5)
+    return INVENTORY.recorded_key(context, 5)
+
+
 def test_an_edited_profile_is_another_identity(tiny, tmp_path):
     """The same file name and other content: the sign or source of a role may have changed."""
     profile = tmp_path / "hutch.yaml"
     text = (resources.files("schemas") / "profiles" / "scs-dssc-boz.yaml").read_text(encoding="utf-8")
     profile.write_text(text, encoding="utf-8")
     change = f"instrument={profile}"
-    first = inventory(load_job(tiny.out / "config.yaml", tmp_path / "out", [change]), 5).result()
+    first = identity_of_run_5(tiny.out / "config.yaml", tmp_path / "out", change)
     profile.write_text(text.replace("title: SCS", "title: the hutch"), encoding="utf-8")
-    assert inventory(load_job(tiny.out / "config.yaml", tmp_path / "out", [change]), 5).result() == first
+    assert identity_of_run_5(tiny.out / "config.yaml", tmp_path / "out", change) == first
     profile.write_text(text.replace("unit: fs, index: bucket", "unit: ps, index: bucket"), encoding="utf-8")
-    assert inventory(load_job(tiny.out / "config.yaml", tmp_path / "out", [change]), 5).result() != first
+    assert identity_of_run_5(tiny.out / "config.yaml", tmp_path / "out", change) != first

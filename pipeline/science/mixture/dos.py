@@ -12,7 +12,7 @@ from scipy.special import voigt_profile
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.science.mixture._ground import GroundShape, fit_ground, merge_scans
-from pipeline.science.peaks._line_kernel import gaussian
+from pipeline.science.peaks.line_shape import gaussian
 from pipeline.science.peaks.lines import fit_peaks, mean_separation
 from schemas.datasets.curves import DOS, DOS_ENERGY
 

@@ -24,7 +24,7 @@ from pipeline.errors import DataError
 from pipeline.science.mixture._ground import merge_scans
 from pipeline.science.mixture.alpha import fit_mixture
 from pipeline.science.mixture.dos import builtin_dos
-from pipeline.science.peaks._line_kernel import gaussian
+from pipeline.science.peaks.line_shape import gaussian
 from pipeline.science.peaks.lines import fit_peaks, mean_separation
 from schemas.datasets.curves import EDGE
 from schemas.datasets.fits import MIXTURE

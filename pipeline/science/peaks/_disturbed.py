@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import chi2
 
-from pipeline.science.peaks._line_kernel import gaussian
 from pipeline.science.peaks._line_models import N_FREEST, Lines, freest_lines
+from pipeline.science.peaks.line_shape import gaussian
 
 __all__ = ["MISFIT", "chi2_of", "scale_by_itself", "scale_by_lines"]
 

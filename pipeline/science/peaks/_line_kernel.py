@@ -12,11 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LineFit", "LineModel", "aicc", "fit_line_model", "gaussian", "normal_equations"]
+from pipeline.science.peaks.line_shape import LN16, gaussian
+
+__all__ = ["LineFit", "LineModel", "aicc", "fit_line_model", "normal_equations"]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-_LN16 = 4.0 * np.log(2.0)
 _BATCH = 64  # spectra per block of the start search: keeps its (spectrum, line, line) arrays inside the cache
 _MAX_STEPS = 80
 _N_STARTS = 3
@@ -63,11 +64,6 @@ class LineFit(NamedTuple):
     chi2: Floats
     objective: Floats  # chi2 + prior, what was minimised
     free: Bools  # no parameter sits at its limit: what was fitted is a line, not an edge or a background
-
-
-def gaussian(energy: Floats, position: Floats | float, fwhm: Floats | float) -> Floats:
-    """Gaussian of unit height; arguments broadcast."""
-    return np.asarray(np.exp(-_LN16 * ((energy - position) / fwhm) ** 2))
 
 
 def aicc(chi2: Floats, n_parameters: int, n_points: NDArray[np.int_]) -> Floats:
@@ -233,8 +229,8 @@ def _model_and_jacobian(energy: Floats, theta: Floats, model: LineModel) -> tupl
         fwhm = np.exp(theta[:, width_column, None]) if model.fwhm is None else model.fwhm[k]
         height = theta[:, height_column, None]
         distance = (energy - theta[:, k, None]) / fwhm
-        line = np.exp(-_LN16 * distance**2)
-        slope = 2.0 * _LN16 * height * line * distance
+        line = np.exp(-LN16 * distance**2)
+        slope = 2.0 * LN16 * height * line * distance
         curve += height * line
         jacobian[:, :, k] = slope / fwhm
         if n_widths:

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.science.peaks._line_kernel import LineFit, LineModel, aicc, fit_line_model, gaussian, normal_equations
+from pipeline.science.peaks._line_kernel import LineFit, LineModel, aicc, fit_line_model, normal_equations
+from pipeline.science.peaks.line_shape import gaussian
 
 __all__ = ["N_FREEST", "Candidate", "Lines", "best_candidate", "freest_lines"]
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.science.peaks._disturbed import MISFIT, chi2_of, scale_by_itself, scale_by_lines
-from pipeline.science.peaks._line_kernel import gaussian
 from pipeline.science.peaks._line_models import Lines, best_candidate
+from pipeline.science.peaks.line_shape import gaussian
 from schemas.datasets.curves import PEAK_LINES
 from schemas.datasets.fits import PEAKS
 

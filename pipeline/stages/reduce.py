@@ -1,4 +1,4 @@
-"""From raw runs to calibrations and pulses: the stages that touch frames, block by block.
+"""Frames to photons per pulse and beam, run by run, block by block.
 
 One pass over the raw bytes fills the frames cube and the pulses. Blocks are whole trains, so memory is bounded by
 block size × workers whatever the length of the run, and a block's result does not depend on the others.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -18,21 +19,24 @@ from pipeline.compute.chunk_plan import plan_blocks
 from pipeline.compute.workers import Workers, threads_of
 from pipeline.errors import DataError
 from pipeline.euxfel.frame_source import FrameSource
-from pipeline.euxfel.reader import Run
-from pipeline.science.detector.beam_photons import Reducer, prepare
+from pipeline.euxfel.reader import Run, open_run
+from pipeline.job import Job
+from pipeline.science.detector.beam_photons import Reducer, prepare, subtract_intra_train_dark
 from pipeline.science.detector.crop import Crop
-from pipeline.stages.blocks import RawBlock, StoredBlock, Target, finish
+from pipeline.stages.base import Context, Made, Stage, number_of
+from pipeline.stages.blocks import RawBlock, StoredBlock, finish
+from pipeline.stages.calibrate import CALIBRATE, calibration_of
+from pipeline.stages.frames import Target, create_cube, crop_of, cube_of, frames_code, recorded
+from pipeline.stages.inventory import INVENTORY
 from pipeline.storage import cube as cubes
 from pipeline.storage import store
+from pipeline.storage.hashes import digest
 from pipeline.storage.ledger import Ledger, Result
+from pipeline.storage.record import Record
 from schemas.config.compute import Compute
-from schemas.datasets.stages import FRAMES
+from schemas.datasets.stages import PULSES
 
-__all__ = [
-    "Progress",
-    "reduce_raw",
-    "reduce_stored",
-]
+__all__ = ["REDUCE", "Progress", "pulses_of", "reduce_raw", "reduce_stored"]
 
 Progress = Callable[[int, int], None]
 """Called with what was done and what there is to do, in frames."""
@@ -68,7 +72,7 @@ def reduce_raw(
 
     Returns
     -------
-    Pulses dataset with neutral beams 0, 1, 2; `attrs["n_blank"]` counts announced frames that hold nothing.
+    Pulses dataset with beams 0, 1, 2 from low to high x.
     """
     index = run.index
     workers = _threads(workers) if isinstance(workers, int) else workers
@@ -92,7 +96,7 @@ def reduce_raw(
         ledger = replace(ledger, key=f"{ledger.key}-{plan.trains}")
     if ledger is None or not ledger.is_open:
         if target is not None and keep is not None:
-            _create_cube(run, keep, target)
+            create_cube(run, keep, target)
         if ledger is not None:
             ledger.begin()
     with FrameSource(run.number, index) as source:
@@ -103,18 +107,6 @@ def reduce_raw(
 
 def _threads(count: int) -> Workers:
     return Workers(Compute(workers=count))
-
-
-def _create_cube(run: Run, keep: Crop, target: Target) -> None:
-    labels = run.labels.drop_vars(["dark_frame", "arrival", "intensity", "trigger"])
-    labels = labels.set_coords(["energy", "delay_stage"]).assign_coords(keep.coords())
-    labels = labels.assign_coords(delay=(("train", "pulse"), np.full(run.index.row.shape, np.nan)))
-    labels = FRAMES.describe(labels)
-    labels.attrs = {"run": run.number, "source": run.index.source}
-    trains, pulses = run.index.row.shape
-    shape = {"train": trains, "pulse": pulses, "y": keep.shape[0], "x": keep.shape[1]}
-    attrs = FRAMES["frames"].attrs
-    cubes.create_cube(target.path, labels, shape=shape, chunk=target.trains, attrs=attrs)
 
 
 def _work(
@@ -153,28 +145,27 @@ def _still_there(ledger: Ledger, blocks: Sequence[RawBlock] | Sequence[StoredBlo
 
 def reduce_stored(
     path: Path,
-    labels: xr.Dataset,
     calibration: xr.Dataset,
     *,
     workers: Workers | int,
     ledger: Ledger | None = None,
     progress: Progress | None = None,
 ) -> xr.Dataset:
-    """Reduce a stored frames cube to pulses; the raw run is not needed. Labels are those of the former pulses."""
+    """Reduce a stored frames cube to pulses; the raw run is not needed."""
     cube = store.open_dataset(path)
     trains = cubes.chunk_trains(path)
     height, width = cube["frames"].shape[2:]
     y0, x0 = int(cube["y"][0]), int(cube["x"][0])
-    cells, recorded = cube["cell_id"].values, cube["present"].values
+    cells, present = cube["cell_id"].values, cube["present"].values
     if ledger is not None and not ledger.is_open:
         ledger.begin()
-    parts = [slice(first, first + trains) for first in range(0, len(recorded), trains)]
+    parts = [slice(first, first + trains) for first in range(0, len(present), trains)]
     blocks = [
-        StoredBlock(number, path, trains, cells[part], recorded[part], (height, width), y0, x0)
+        StoredBlock(number, path, trains, cells[part], present[part], (height, width), y0, x0)
         for number, part in enumerate(parts)
     ]
     workers = _threads(workers) if isinstance(workers, int) else workers
-    return _as_pulses(labels, _work(blocks, prepare(calibration), workers, ledger, progress, recorded.size))
+    return _as_pulses(recorded(cube), _work(blocks, prepare(calibration), workers, ledger, progress, present.size))
 
 
 def _as_pulses(labels: xr.Dataset, results: list[Result]) -> xr.Dataset:
@@ -182,8 +173,90 @@ def _as_pulses(labels: xr.Dataset, results: list[Result]) -> xr.Dataset:
     photons, stderr, saturated, present = (whole[n] for n in ("photons", "photons_stderr", "n_saturated", "present"))
     dims = ("train", "pulse", "beam")
     pulses = labels.assign(photons=(dims, photons), photons_stderr=(dims, stderr), n_saturated=(dims, saturated))
-    blank = int((labels["present"].values & ~present).sum()) + int(labels.attrs.get("n_blank", 0))
-    pulses["present"] = labels["present"].copy(data=present)
-    pulses = pulses.set_coords(["energy", "delay_stage", "present"])
-    pulses.attrs = {"n_blank": blank}
-    return pulses
+    announced = labels["present"]
+    blank = announced.values & ~present
+    if "blank" in labels:
+        # a stored cube knows its blank frames already
+        blank |= labels["blank"].values
+    # from a cube or from raw files: the same pulses, to the last attribute
+    pulses = pulses.assign_coords(present=announced.copy(data=present), blank=(announced.dims, blank)).drop_attrs(
+        deep=False
+    )
+    return pulses.set_coords(["energy", "delay_stage"])
+
+
+@dataclass(frozen=True)
+class _Reduce(Stage):
+    """The stage that leaves a ledger of finished blocks while it works."""
+
+    def run(self, context: Context, run: int | None = None) -> bool:
+        """Reduce a run unless its pulses are current; killed, it goes on where it was."""
+        done = super().run(context, run)
+        log.info("run %d: %s", number_of(self, run), "reduced to pulses" if done else "pulses are current")
+        # killed between the record and this, the ledger is still there
+        ledger = _ledger(context.job, number_of(self, run), "")
+        if ledger.folder.exists():
+            ledger.remove()
+        return done
+
+    def forget(self, job: Job, run: int | None, *also: str) -> None:
+        """Forget the pulses of a run, and the blocks that a killed process had finished."""
+        super().forget(job, run, *also)
+        _ledger(job, number_of(self, run), "").remove()
+
+
+def _ledger(job: Job, run: int, key: str) -> Ledger:
+    return Ledger(job.run_dir(run) / "blocks", key)
+
+
+def _where(job: Job, run: int | None, key: str) -> Path:
+    return job.run_dir(number_of(REDUCE, run)) / "pulses.zarr"
+
+
+def pulses_of(job: Job, run: int) -> xr.Dataset:
+    """Return the pulses of a run, in memory."""
+    return store.open_dataset(_where(job, run, "")).load()
+
+
+def _make(context: Context, run: int | None, key: str) -> Made:
+    job, number = context.job, number_of(REDUCE, run)
+    calibration = calibration_of(job, CALIBRATE.recorded_key(context, None))
+    crop, cube, records = crop_of(job, calibration), cube_of(job, number), REDUCE.records(job, number)
+    frames_key = digest([INVENTORY.recorded_key(context, number), str(crop), frames_code()])
+    settings: dict[str, Any] = {
+        "workers": context.workers,
+        "ledger": _ledger(job, number, key),
+        "progress": lambda done, total: context.tell(f"run {number}", done, total),
+    }
+    if crop is not None and records.key("frames") == frames_key and cube.exists():
+        pulses = reduce_stored(cube, calibration, **settings)
+    else:
+        records.forget("frames")
+        pulses = reduce_raw(
+            open_run(job.raw_run(number), job.instrument),
+            calibration,
+            keep=crop,
+            cube=cube if crop is not None else None,
+            memory=job.config.compute.memory,
+            **settings,
+        )
+    if crop is not None:
+        # frames that were announced and hold nothing are known only now
+        store.replace_coords(cube, {name: pulses[name].values for name in ("present", "blank")})
+        records.put("frames", Record(frames_key))
+    dim = pulses["photons"].max("beam") < 0.2 * pulses["photons"].max("beam").median()
+    pulses = subtract_intra_train_dark(pulses, pulses["dark_frame"] & dim)
+    return Made({"/": pulses.assign_coords(beam=np.arange(pulses.sizes["beam"]))})
+
+
+REDUCE = _Reduce(
+    name="pulses",
+    title="run {run}",
+    make=_make,
+    makes={"/": PULSES},
+    where=_where,
+    needs=(INVENTORY, CALIBRATE),
+    options=("frames",),
+    per_run=True,
+    heavy=True,
+)

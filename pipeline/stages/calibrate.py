@@ -1,4 +1,6 @@
-"""From a dark run and a flat-field run to the calibration of a dataset: which frames are read, and in which order.
+"""The calibration of a dataset from its dark run and a run with light: the flat field, or the first scan.
+
+Without a flat-field run the beams are sought in the first scan, and `detector.gain` must be given.
 
 The dark run is read whole, however long it is, so its sums are entered in a ledger as they grow, and stay there until the
 calibration is made; so does the mean image. Sums are whole numbers: it makes no difference where they are taken up again.
@@ -8,7 +10,8 @@ What else is read of the flat-field run is a few thousand frames, whatever its l
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,13 +25,18 @@ from pipeline.science.detector.assemble import build_calibration
 from pipeline.science.detector.beams import beam_dataset, find_beams
 from pipeline.science.detector.crop import crop_to_beams
 from pipeline.science.detector.dark import DarkSums, dark_calibration, dark_sums
+from pipeline.stages.base import Context, Made, Progress, Stage
+from pipeline.stages.code import code_hash
+from pipeline.stages.inventory import INVENTORY
+from pipeline.storage import store
 from pipeline.storage.hashes import digest
 from pipeline.storage.ledger import CheckpointThrottle, Ledger
+from pipeline.storage.record import Record
 from pipeline.storage.tables import read_nonlinearity
 from schemas.config.detector import Beams
-from schemas.datasets.calibration import IMAGE
+from schemas.datasets.calibration import CALIBRATION, IMAGE
 
-__all__ = ["Ledgers", "make_calibration", "nonlinearity_of"]
+__all__ = ["CALIBRATE", "calibration_of", "image_of", "make_calibration"]
 
 log = logging.getLogger("trxas")
 
@@ -36,8 +44,6 @@ FLAT_FRAMES = 4000
 """Flat-field frames used for calibration: photon transfer and beam ratios are known to 0.1 % from these."""
 IMAGE_FRAMES = 2000
 """Frames of the mean image on which the beams are found."""
-
-Progress = Callable[[str, int, int], None]
 
 
 class Ledgers(NamedTuple):
@@ -47,8 +53,10 @@ class Ledgers(NamedTuple):
     image: Ledger
 
     @classmethod
-    def of(cls, job: Job, dark: str, lit: str, code: str) -> Ledgers:
+    def of(cls, context: Context) -> Ledgers:
         """Return the ledgers beside the stores of the two runs, for the identities of their files and of the code."""
+        job, code = context.job, code_hash(__name__)
+        dark, lit = (INVENTORY.recorded_key(context, run) for run in _runs_of(job))
         return cls(
             Ledger(job.run_dir(job.config.runs.dark) / "blocks", digest([dark, code])),
             Ledger(job.run_dir(job.reduced_runs[0]) / "image", digest([dark, lit, code])),
@@ -61,8 +69,70 @@ class Ledgers(NamedTuple):
                 ledger.remove()
 
 
+def _runs_of(job: Job) -> tuple[int, int]:
+    """Return the dark run and the run with light."""
+    return job.config.runs.dark, job.reduced_runs[0]
+
+
+@dataclass(frozen=True)
+class _Calibrate(Stage):
+    """The stage of which two runs decide. Its stores are named by their keys, so several of them stay."""
+
+    def key(self, context: Context, run: int | None = None) -> str:
+        """Return the hash of both runs' files, options and code, or the name of the calibration that the config takes."""
+        job = context.job
+        if (name := job.config.detector.calibration) != "auto":
+            return _made_before(job, name)
+        inputs = [INVENTORY.recorded_key(context, run) for run in _runs_of(job)]
+        return digest([inputs, job.options(*self.options), self.reads(job), code_hash(__name__)])
+
+    def is_current(self, context: Context, run: int | None, key: str) -> bool:
+        """Return whether a calibration of this key is there, whoever made it, and note that this dataset takes it."""
+        if not self.where(context.job, run, key).exists():
+            return False
+        if self.records(context.job).key(self.name) != key:
+            self.records(context.job).put(self.name, Record(key))
+        return True
+
+    def run(self, context: Context, run: int | None = None) -> bool:
+        """Make the calibration unless it is there; killed, it goes on where it was."""
+        made = super().run(context, run)
+        if context.job.config.detector.calibration == "auto":
+            Ledgers.of(context).remove()
+        return made
+
+
+def _made_before(job: Job, key: str) -> str:
+    there = sorted(p.parent.name for p in job.calibrations.glob("*/calibration.zarr"))
+    if key not in there:
+        raise ConfigError(
+            f"detector.calibration: {key!r} is not in {job.calibrations}; there: {', '.join(there) or 'none'}"
+        )
+    return key
+
+
+def calibration_of(job: Job, key: str) -> xr.Dataset:
+    """Return a calibration, in memory."""
+    return store.open_dataset(_where(job, None, key)).load()
+
+
+def image_of(job: Job, key: str) -> xr.DataArray:
+    """Return the mean image on which the beams of a calibration were found."""
+    return store.open_tree(_where(job, None, key))["image"].to_dataset()["image"].load()
+
+
+def _where(job: Job, run: int | None, key: str) -> Path:
+    return job.calibrations / key / "calibration.zarr"
+
+
+def _make(context: Context, run: int | None, key: str) -> Made:
+    ledgers = Ledgers.of(context)
+    calibration, image = make_calibration(context.job, ledgers=ledgers, progress=context.progress)
+    return Made({"/": calibration, "image": image.rename("image").to_dataset()})
+
+
 def make_calibration(
-    job: Job, nonlinearity: Any, *, ledgers: Ledgers | None = None, progress: Progress | None = None
+    job: Job, *, ledgers: Ledgers | None = None, progress: Progress | None = None
 ) -> tuple[xr.Dataset, xr.DataArray]:
     """Return the calibration of a dataset and the mean image on which the beams were found.
 
@@ -70,8 +140,6 @@ def make_calibration(
     ----------
     job
         The dataset.
-    nonlinearity
-        See `nonlinearity_of`.
     ledgers
         Where sums are entered, and taken from if they are there.
 
@@ -100,7 +168,7 @@ def make_calibration(
             beams,
             flat,
             gain=None if settings.gain == "auto" else settings.gain,
-            nonlinearity=nonlinearity,
+            nonlinearity=_nonlinearity(job),
             flat_field_order=None if settings.flat_field == "none" else settings.flat_field.order,
             saturation=settings.saturation,
         )
@@ -111,7 +179,7 @@ def make_calibration(
     return calibration.assign_attrs(module_rows=rows, module_columns=columns, corrected_input=corrected), image
 
 
-def nonlinearity_of(job: Job) -> Any:
+def _nonlinearity(job: Job) -> Any:
     """Return auto, none, or the table of the file that the config names."""
     choice = job.config.detector.nonlinearity
     return choice if choice in ("auto", "none") else read_nonlinearity(job.base / choice)
@@ -206,3 +274,22 @@ def _beams(job: Job, image: xr.DataArray, dark: xr.Dataset, run: int) -> xr.Data
 def _tell(progress: Progress | None, text: str, done: int, total: int) -> None:
     if progress is not None:
         progress(text, done, total)
+
+
+def _table(job: Job) -> Any:
+    """Return the content of the non-linearity file that the config names."""
+    found = _nonlinearity(job)
+    return found if isinstance(found, str) else found.tolist()
+
+
+CALIBRATE = _Calibrate(
+    name="calibration",
+    title="calibration",
+    make=_make,
+    makes={"/": CALIBRATION, "image": IMAGE},
+    where=_where,
+    needs=(INVENTORY,),
+    options=("detector", "beams"),
+    reads=_table,
+    heavy=True,
+)

@@ -1,0 +1,116 @@
+"""The product: all groups, the summary and the figures, as a version that never changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from pipeline.job import Job
+from pipeline.plots import draw_beams, draw_product
+from pipeline.results.summary import summarise
+from pipeline.stages.base import Context, Made, Stage
+from pipeline.stages.bin import BIN, binned
+from pipeline.stages.calibrate import CALIBRATE, calibration_of, image_of
+from pipeline.stages.code import code_hash
+from pipeline.stages.fit import FIT, fitted
+from pipeline.stages.inventory import inventories
+from pipeline.stages.label import LABEL, roles_of
+from pipeline.storage import leftovers, versions
+from pipeline.storage.hashes import code_version, digest, environment
+from pipeline.storage.places import Place
+from pipeline.storage.record import Published, Record
+from schemas.notes import Note
+from schemas.products import SCHEMA_VERSION
+
+__all__ = ["PUBLISH", "published"]
+
+
+@dataclass(frozen=True)
+class _Publish(Stage):
+    """The stage whose result is a version: the same arrays from the same inputs, config and code are not published twice."""
+
+    def key(self, context: Context, run: int | None = None) -> str:
+        """Return the hash of all that decides about the product, the runs that failed included."""
+        return digest([super().key(context, run), dict(context.job.failed)])
+
+    def run(self, context: Context, run: int | None = None) -> bool:
+        """Publish a version unless the latest one is current."""
+        job, key = context.job, self.key(context, run)
+        leftovers.sweep(job.product_dir)
+        if versions.latest(job.product_dir) is not None and self._is_latest(job, key):
+            return False
+        version = _published(job, context)
+        self.records(job).put(_entry(job), Published(key, [], version.name))
+        return True
+
+    def _is_latest(self, job: Job, key: str) -> bool:
+        record, latest = self.records(job).get(_entry(job), Published), versions.latest(job.product_dir)
+        return record is not None and latest is not None and (record.key, record.version) == (key, latest.name)
+
+
+def _entry(job: Job) -> str:
+    """Return the name of the record: the same stages may serve a folder and a bucket."""
+    return PUBLISH.name if job.target is None else f"{PUBLISH.name} at {job.target}"
+
+
+def published(job: Job) -> Place:
+    """Return the version that was published last from this folder."""
+    record = PUBLISH.records(job).get(_entry(job), Published)
+    return job.product_dir / (record.version if record is not None else "")
+
+
+def _published(job: Job, context: Context) -> Place:
+    groups = {f"/{name}": dataset for name, dataset in (binned(job) | fitted(job)).items()}
+    tree = xr.DataTree.from_dict({"/": xr.Dataset(), **groups})
+    found, calibration = inventories(job), CALIBRATE.recorded_key(context, None)
+    tree.attrs = {
+        "schema_version": SCHEMA_VERSION,
+        "dataset": job.config.dataset,
+        "code_version": code_version(),
+        "code_hash": code_hash(__name__),
+        "config": job.config.model_dump_json(by_alias=True),
+        "instrument": {"name": job.instrument.name, "hash": digest(job.profile), "roles": job.profile},
+        "inputs": {f"r{n:04d}": one.files for n, one in found.items()},
+        "calibration": calibration,
+        "environment": environment(),
+        "beam_order": roles_of(job),
+    }
+    audits = {n: one.audit for n, one in found.items()}
+    summary = summarise(tree, job.config, audits=audits, warnings=[note.text for note in _notes(job)])
+    draw = partial(_draw, image_of(job, calibration), calibration_of(job, calibration))
+    return versions.publish(job.product_dir, tree, summary, draw=draw, work=job.stage_dir)
+
+
+def _notes(job: Job) -> list[Note]:
+    """Return what the stages had to say, in the order of the data."""
+    notes = [Note("run_left_out", "fault", f"run {n} is left out: {reason}") for n, reason in job.failed.items()]
+    for stage in (LABEL, BIN, FIT):
+        record = stage.records(job).get(stage.name, Record)
+        notes += record.notes if record is not None else []
+    return notes
+
+
+def _draw(
+    image: xr.DataArray, calibration: xr.Dataset, tree: xr.DataTree, summary: dict[str, Any], folder: Path
+) -> None:
+    draw_product(tree, summary, folder)
+    draw_beams(image, calibration, tree.attrs["beam_order"], folder / "beams.png")
+
+
+def _no_dataset(context: Context, run: int | None, key: str) -> Made:
+    return Made({})
+
+
+PUBLISH = _Publish(
+    name="product",
+    title="product",
+    make=_no_dataset,
+    makes={},
+    where=lambda job, run, key: job.stage_dir,
+    needs=(FIT,),
+    options=("dataset", "sample"),
+)
