@@ -63,10 +63,10 @@ def _one_look(config: str, out: str | None, changes: list[str], work: str | None
         tell(f"files were just written: waiting {seen.settled_in:.0f} s (watch.settle)")
         time.sleep(seen.settled_in)
         seen = _peek(config, out, changes, work)
-    if not seen.news and not seen.lines:
+    if not seen.news and not seen.notes:
         return seen.text if once else ""
-    for line in seen.lines:
-        tell(line)
+    for note in seen.notes:
+        tell(note.text)
     with server.running():
         state = watch(config, out, changes, work, return_state=True)
     if state.is_completed():

@@ -29,7 +29,11 @@ def documents() -> dict[str, dict[str, Any]]:
 
 def pages() -> dict[str, str]:
     """Return every reference page by file name."""
-    return {"config.md": reference.config_page(), "product.md": reference.product_page()}
+    return {
+        "config.md": reference.config_page(),
+        "notes.md": reference.notes_page(),
+        "product.md": reference.product_page(),
+    }
 
 
 def as_text(document: dict[str, Any]) -> str:

@@ -1,14 +1,25 @@
-"""What a person must know about a result: a stable code, how much it matters, and one line of text."""
+"""What a person must know about a result: a stable code, how much it matters, and one line of text.
+
+The codes and their texts are in `schemas.catalogue`; it is a module of its own so that a better sentence makes stale only
+the stages that say something, not every stage that passes notes on.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
-__all__ = ["Note", "Severity"]
+__all__ = ["OLDER", "SEVERITIES", "WORDS", "Note", "Severity", "as_plain", "by_severity", "read_notes"]
 
 Severity = Literal["info", "caution", "fault"]
 """info: nothing to worry about; caution: look before you use the numbers; fault: do not use them before it is mended."""
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+"""From least to most."""
+WORDS: Mapping[Severity, str] = {"info": "note", "caution": "CAUTION", "fault": "FAULT"}
+"""What stands before the text of a note."""
+OLDER = "product.older_warning"
+"""Code of a warning that was written as text, before warnings had codes."""
 
 
 @dataclass(frozen=True)
@@ -18,3 +29,24 @@ class Note:
     code: str
     severity: Severity
     text: str
+    run: int | None = None
+    """Run that it is about, where it is about one."""
+    fluence: float | None = None
+    """Fluence that it is about [mJ/cm²]."""
+    parameter: str | None = None
+    """Parameter of the kinetics that it is about."""
+
+
+def as_plain(notes: Iterable[Note]) -> list[dict[str, Any]]:
+    """Return notes as JSON holds them; what a note is not about is left out."""
+    return [{key: value for key, value in asdict(note).items() if value is not None} for note in notes]
+
+
+def read_notes(stored: Iterable[str | Mapping[str, Any]]) -> list[Note]:
+    """Return the notes that `as_plain` made; text alone, from an older product, is a caution."""
+    return [Note(OLDER, "caution", one) if isinstance(one, str) else Note(**one) for one in stored]
+
+
+def by_severity(notes: Iterable[Note]) -> list[Note]:
+    """Return notes, the most severe first, otherwise in their order."""
+    return sorted(notes, key=lambda note: -SEVERITIES.index(note.severity))

@@ -6,10 +6,11 @@ import json
 from typing import Annotated, Any
 
 import xarray as xr
-from pydantic import Field, ValidationError
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, field_validator, model_serializer
 
 from schemas.datasets import fits, kinetics, stages
 from schemas.datasets.quality import QUALITY
+from schemas.notes import Severity, as_plain, read_notes
 from schemas.strict import Strict
 
 __all__ = [
@@ -76,6 +77,8 @@ class Tau(Strict):
     """Whether the data determine this time."""
     verdict: str
     """What the data say about it, in words."""
+    verdict_code: str | None = None
+    """Code of the verdict, see the reference of notes; empty for time zero and response, null in older products."""
     value_without_prior: float | None = None
     """Value without the amplitude prior; null where there is none."""
     bootstrap_stderr: float | None = None
@@ -151,6 +154,27 @@ class InstrumentSummary(Strict):
     """Hash of what it says; the product's attribute `instrument` has the content."""
 
 
+class NoteSummary(Strict):
+    """One thing that a person must know; what it is not about is left out."""
+
+    code: str
+    """What it is, for programs; see the reference of notes."""
+    severity: Severity
+    """`info`: nothing to worry about; `caution`: look before you use the numbers; `fault`: do not use them before it is mended."""
+    text: str
+    """What it is, for people; may change between versions."""
+    run: int | None = None
+    """Run that it is about."""
+    fluence: float | None = None
+    """Fluence that it is about [mJ/cm²]."""
+    parameter: str | None = None
+    """Parameter of the kinetics that it is about."""
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialise(self).items() if value is not None}
+
+
 class Summary(Strict):
     """summary.json: the numbers a person wants first."""
 
@@ -180,8 +204,16 @@ class Summary(Strict):
     """Peaks A and B where they were detected."""
     runs: list[RunSummary]
     """What became of every run."""
-    warnings: list[str]
-    """What a person must know before using the numbers."""
+    warnings: list[NoteSummary]
+    """What a person must know before using the numbers, the most severe first; text alone in older products."""
+
+    @field_validator("warnings", mode="before")
+    @classmethod
+    def _with_codes(cls, stored: Any) -> Any:
+        """Give the warnings of an older product, which are text, a code."""
+        if isinstance(stored, list):
+            return [as_plain(read_notes([one]))[0] if isinstance(one, str) else one for one in stored]
+        return stored
 
 
 class Pointer(Strict):

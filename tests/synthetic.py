@@ -127,6 +127,7 @@ def fitted(dataset: str, **options) -> tuple[xr.DataTree, dict]:
     settings = config(dataset)
     data = groups(**options)
     results, notes = fits.fit_all(data["spectra"], data["delay_scan"], settings, {})
+    results.pop("model_results")
     described = {f"/{name}": GROUPS[name].describe(ds) for name, ds in (data | results).items()}
     tree = xr.DataTree.from_dict({"/": xr.Dataset(), **described})
     tree.attrs = {
@@ -137,7 +138,7 @@ def fitted(dataset: str, **options) -> tuple[xr.DataTree, dict]:
         "inputs": {"r0003": [{"name": "RAW-R0003-DSSC15-S00000.h5", "sha256": "ab" * 32, "size": 48344088}]},
         "environment": {"python": "3.11", "numpy": np.__version__},
     }
-    return tree, summarise(tree, settings, audits={3: list(AUDIT)}, warnings=notes)
+    return tree, summarise(tree, settings, audits={3: list(AUDIT)}, notes=notes)
 
 
 def publish_version(out: Path, tree: xr.DataTree, summary: dict) -> Path:

@@ -20,6 +20,8 @@ from pydantic import ValidationError
 from pipeline.errors import ProductError
 from pipeline.storage import store
 from pipeline.storage import versions as publish
+from schemas.catalogue import note
+from schemas.notes import Note, by_severity, read_notes
 from schemas.products import Summary, product_faults
 
 __all__ = ["Catalogue", "Product"]
@@ -71,12 +73,12 @@ class Product:
             return 2
 
     @property
-    def warnings(self) -> list[str]:
-        """What a person must know before using the numbers; faults against the schema first, as one line."""
+    def warnings(self) -> list[Note]:
+        """What a person must know before using the numbers, the most severe first; faults against the schema as one note."""
         n = len(self.faults)
         more = f" (and {n - 1} more; `trxas validate` lists them)" if n > 1 else ""
-        faults = [f"differs from the schema: {self.faults[0]}{more}"] if n else []
-        return faults + list(self.summary["warnings"])
+        faults = [note("product.differs_from_schema", fault=self.faults[0], more=more)] if n else []
+        return by_severity([*faults, *read_notes(self.summary["warnings"])])
 
     def figures(self) -> dict[str, bytes]:
         """Return the pictures of the version by name; links that leave its folder are left out."""

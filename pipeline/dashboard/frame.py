@@ -55,8 +55,10 @@ a { color: inherit; font-weight: 600; }
 .empty { max-width: 640px; margin: 60px auto; }
 .failure { border: 1px solid var(--bad); border-left: 6px solid var(--bad); background: var(--badground); padding: 12px 16px; margin: 16px 0; border-radius: 5px; }
 .warnings { background: var(--badground); border-left: 6px solid var(--bad); padding: 4px 12px; border-radius: 4px; }
-.warnings summary { cursor: pointer; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.warnings ul { margin: 4px 0; }
+.infos { border-left: 6px solid var(--line); padding: 4px 12px; border-radius: 4px; }
+li.fault, li.caution { color: var(--bad); }
+.warnings summary, .infos summary { cursor: pointer; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.warnings ul, .infos ul { margin: 4px 0; }
 """
 
 TABS = """

@@ -150,8 +150,8 @@ def quality_page(product: Product, style: views.Style) -> Page:
             continue
         series = fitted.per_run(quality, name, scale=scale)
         plots.append(_shown(views.run_plot(series, style, quality["run"].values.tolist(), title=title, ideal=ideal)))
-    warnings = "".join(f"<li>{escape(w)}</li>" for w in product.warnings)
-    said = f"<h3>Warnings</h3><ul class='bad'>{warnings}</ul>" if warnings else "<p>✓ no warnings</p>"
+    found = product.warnings
+    said = f"<h3>Warnings</h3>{texts.warning_list(found)}" if found else "<p>✓ no warnings</p>"
     return pn.Column(
         pn.Row(*plots, sizing_mode="stretch_width"),
         _html(texts.runs(product.summary, quality)),

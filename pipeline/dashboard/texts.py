@@ -13,6 +13,7 @@ import xarray as xr
 import yaml
 
 from pipeline.results.lookup import Interval, measured_near
+from schemas.notes import SEVERITIES, WORDS, Note, read_notes
 
 __all__ = [
     "configuration",
@@ -26,6 +27,7 @@ __all__ = [
     "runs",
     "taus",
     "versions",
+    "warning_list",
     "warnings",
 ]
 
@@ -51,14 +53,26 @@ def empty(out: str) -> str:
     )
 
 
-def warnings(found: Sequence[str]) -> str:
-    """Return the warnings of a version, the first two in sight and all of them on a click."""
+def warnings(found: Sequence[Note]) -> str:
+    """Return the warnings of a version, the most severe first: the first two in sight and all of them on a click."""
     if not found:
         return "<div class='fine'>✓ no warnings</div>"
-    head = f"<b>⚠ {len(found)} warning{'s' if len(found) > 1 else ''}</b>"
-    first = " · ".join(escape(text) for text in found[:2])
-    rest = "".join(f"<li>{escape(text)}</li>" for text in found)
-    return f"<details class='warnings' role='alert'><summary>{head} {first}</summary><ul>{rest}</ul></details>"
+    counts = {word: sum(n.severity == word for n in found) for word in reversed(SEVERITIES)}
+    head = ", ".join(f"{n} {WORDS[word].lower()}{'s' if n > 1 else ''}" for word, n in counts.items() if n)
+    first = " · ".join(escape(n.text) for n in found[:2])
+    harmless = counts["info"] == len(found)
+    opening = "<details class='infos'>" if harmless else "<details class='warnings' role='alert'>"
+    sign = "ⓘ" if harmless else "⚠"
+    return f"{opening}<summary><b>{sign} {head}</b> {first}</summary>{warning_list(found)}</details>"
+
+
+def warning_list(found: Sequence[Note]) -> str:
+    """Return warnings as a list, each with its severity and, where the pointer rests on it, its code."""
+    items = (
+        f"<li class='{n.severity}' title='{escape(n.code)}'><b>{WORDS[n.severity]}</b> {escape(n.text)}</li>"
+        for n in found
+    )
+    return f"<ul>{''.join(items)}</ul>"
 
 
 def plus_minus(value: float | None, stderr: float | None) -> str:
@@ -251,7 +265,7 @@ def _numbers(summary: Mapping[str, Any]) -> str:
         for a in summary["alpha"]
         if a["alpha"]["value"] is not None
     ]
-    n = len(summary["warnings"])
+    n = sum(said.severity != "info" for said in read_notes(summary["warnings"]))
     used = sum(run["pulses_used"] for run in summary["runs"])
     cells = [
         escape(summary["created"][:19].replace("T", " ")),

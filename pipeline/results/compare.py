@@ -1,4 +1,4 @@
-"""What changed between two versions of a product: config, code, inputs, numbers and arrays.
+"""What changed between two versions of a product: config, code, inputs, numbers, arrays and warnings.
 
 A change is told in units of the larger of the two standard errors. Versions usually share their data, so the errors of
 both are one and the same scatter: 1 means that the choice made as much as the noise does, whatever the correlation.
@@ -17,6 +17,7 @@ import xarray as xr
 from pipeline.storage import store
 from pipeline.storage import versions as publish
 from pipeline.storage.places import Place, place
+from schemas.notes import OLDER, WORDS, Note, as_plain, read_notes
 
 __all__ = ["compare", "compare_versions", "comparison_text", "other_settings"]
 
@@ -42,7 +43,26 @@ def compare_versions(old: str, new: str) -> dict[str, Any]:
     compared = compare(*trees)
     for side, version in (("old", first), ("new", second)):
         compared[side] = {"where": str(version), **compared[side]}
-    return compared
+    return {**compared, "warnings": _said(*(_notes_of(version) for version in (first, second)))}
+
+
+def _notes_of(version: Place) -> list[Note]:
+    summary: Any = publish.read_summary(version)
+    return read_notes(summary.get("warnings", []))
+
+
+def _said(old: list[Note], new: list[Note]) -> dict[str, list[dict[str, Any]]]:
+    """Return the notes that only one of two products has: same code and same text is the same note."""
+
+    def only(these: list[Note], those: list[Note]) -> list[dict[str, Any]]:
+        return as_plain(n for n in these if not any(_same_note(n, other) for other in those))
+
+    return {"added": only(new, old), "removed": only(old, new)}
+
+
+def _same_note(one: Note, other: Note) -> bool:
+    # an older product has no codes
+    return one.text == other.text and (one.code == other.code or OLDER in (one.code, other.code))
 
 
 def other_settings(former: Place | None, version: Place) -> str:
@@ -304,6 +324,9 @@ def comparison_text(compared: Mapping[str, Any], *, most: int | None = MOST) -> 
     inputs = compared["inputs"]
     lines.append("inputs" if any(inputs.values()) else "inputs  no change")
     lines += [f"  {what} {name}" for what, names in inputs.items() for name in names]
+    if (said := compared.get("warnings")) is not None:
+        lines.append("warnings" if any(said.values()) else "warnings  no change")
+        lines += [f"  {what} {WORDS[n.severity]} {n.text}" for what, stored in said.items() for n in read_notes(stored)]
     moved = [r for r in compared["numbers"] if r["difference"] != 0]
     lines.append("numbers" if moved else "numbers  no change")
     lines += _largest_first(moved, lambda r: _size(r["sigmas"]), _number_line, most)

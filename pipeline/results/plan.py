@@ -134,8 +134,8 @@ def plan_of_config(config: Config) -> dict[str, Any]:
     plan, kinetics = config.plan, config.kinetics
     n = kinetics.n_exponentials
     rows = np.array(plan.scans, dtype=np.float64)[:, :n]
-    t_d, t_d_stderr = _known(kinetics.t_d, 0.0)
-    irf_sigma, irf_stderr = _known(kinetics.irf_sigma, plan.irf_sigma)
+    t_d, t_d_stderr = _known(kinetics.setting("t_d"), 0.0)
+    irf_sigma, irf_stderr = _known(kinetics.setting("irf_sigma"), plan.irf_sigma)
     delay = np.unique(grid_values(plan.delays))
     response = Response(plan.taus[:n], rows, kinetics.power, t_d, irf_sigma, t_d_stderr, irf_stderr)
     peak = float(np.abs(response.traces(delay)).max())
@@ -191,7 +191,10 @@ class _Shape:
         self._fit, self._power, self._taus = fit, config.kinetics.power, taus
         self._known = [
             (float(fit["value"].sel(parameter=name)), _known(option, 0.0)[1])
-            for name, option in (("t_d", config.kinetics.t_d), ("irf_sigma", config.kinetics.irf_sigma))
+            for name, option in (
+                ("t_d", config.kinetics.setting("t_d")),
+                ("irf_sigma", config.kinetics.setting("irf_sigma")),
+            )
         ]
 
     def response(self, energy: Floats) -> Response:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,8 +11,10 @@ from scipy.stats import chi2
 
 from pipeline.science.kinetics.intervals import describes
 from pipeline.science.quality.noise import BLUR, EARLY, SETTLED
+from schemas.catalogue import note
 from schemas.config import Config
 from schemas.config.runs import DelayScanRun
+from schemas.notes import WORDS, Note, as_plain, by_severity, read_notes
 from schemas.products import SCHEMA_VERSION
 
 __all__ = ["summarise", "summary_text"]
@@ -24,12 +25,14 @@ SIGMAS = 5.0
 """Deviations of so many standard errors are a warning."""
 DELAYS_AGREE = 0.02
 """A run belongs to a spectrum whose delay is this near [ps]."""
+NOISY = 1.5
+"""Noise over photon noise above which somebody should look."""
 PEAK_PARAMETERS = 7
 """Parameters of two free lines and a constant."""
 
 
 def summarise(
-    tree: xr.DataTree, config: Config, *, audits: Mapping[int, Sequence[str]], warnings: Sequence[str]
+    tree: xr.DataTree, config: Config, *, audits: Mapping[int, Sequence[str]], notes: Sequence[Note]
 ) -> dict[str, Any]:
     """Return the summary of a product; `version`, `created` and `product_hash` are added when it is published.
 
@@ -41,7 +44,7 @@ def summarise(
         The config it was made with.
     audits
         What the audit of each run found.
-    warnings
+    notes
         What the stages had to say.
     """
     mixture = tree["mixture"].to_dataset()
@@ -67,7 +70,7 @@ def summarise(
         "intercept": _estimate(mixture, "intercept", "1"),
         "peaks": _peaks(tree["peaks"].to_dataset()),
         "runs": runs,
-        "warnings": [*warnings, *_quality_warnings(quality), *_fit_warnings(tree)],
+        "warnings": as_plain(by_severity([*notes, *_quality_notes(quality), *_fit_notes(tree)])),
     }
 
 
@@ -81,15 +84,12 @@ def _estimate(dataset: xr.Dataset, name: str, unit: str) -> dict[str, Any]:
 
 
 def _kinetics(kinetics: xr.Dataset) -> list[dict[str, Any]]:
-    verdicts = json.loads(kinetics.attrs.get("verdicts", "{}"))
     result = []
     for fluence in kinetics["fluence"].values.tolist():
         fit = kinetics.sel(fluence=fluence)
-        words = verdicts.get(f"{fluence:g}", [])
         parameters = {}
         for name in map(str, fit["parameter"].values):
             one = fit.sel(parameter=name)
-            own = [w for w in words if w.startswith(name)]
             parameters[name] = {
                 "value": _number(one["value"]),
                 "stderr": _number(one["stderr"]),
@@ -97,7 +97,7 @@ def _kinetics(kinetics: xr.Dataset) -> list[dict[str, Any]]:
                 "ci95": [_number(v) for v in one["ci95"].values],
                 "identifiable": bool(one["identifiable"]),
                 **{n: _number(one[n]) for n in ("value_without_prior", "bootstrap_stderr") if n in one},
-                "verdict": own[0] if own else ("" if np.isfinite(one["value"]) else f"{name}: no fit at this fluence"),
+                **{n: str(one[n].values) for n in ("verdict", "verdict_code")},
             }
         described = _described(fit)
         result.append(
@@ -153,74 +153,63 @@ def _run(row: xr.Dataset, config: Config, audit: Sequence[str]) -> dict[str, Any
     }
 
 
-def _quality_warnings(quality: xr.Dataset) -> list[str]:
+_CHANCES = (
+    ("null_p", "null_chi2", "quality.null_test"),
+    ("null_p_unpumped", "null_chi2_unpumped", "quality.null_test_unpumped"),
+    ("null_p_early", "null_chi2_early", "quality.null_test_early"),
+    ("agreement_p", "agreement_chi2", "quality.runs_disagree"),
+)
+"""A probability in `/quality`, the χ² that it belongs to, and the code where it is no chance."""
+_SIZES = {
+    "offset": ("quality.offset", 1e3),
+    "normalisation": ("quality.normalisation", 1e3),
+    "drift": ("quality.drift", 1e3),
+    "build_up": ("quality.build_up", 1e2),
+}
+"""Variable of `/quality` -> code where it is not zero, and the factor to mOD or per cent."""
+
+
+def _quality_notes(quality: xr.Dataset) -> list[Note]:
     """Return what a person must know before using the numbers, run by run."""
-    found = []
-    for number in quality["run"].values.tolist():
-        row = {str(n): float(v) for n, v in quality.sel(run=number).data_vars.items() if v.ndim == 0}
-        name = f"run {number}"
-        if row["pulses_used"] == 0:
-            found.append(f"{name}: no pulse is used")
-        if row["null_p"] < CHANCE:
-            found.append(f"{name}: odd and even trains differ (χ²/dof {row['null_chi2']:.2f}): do not trust its errors")
-        if row["null_p_unpumped"] < CHANCE:
-            found.append(
-                f"{name}: the unpumped sample differs between odd and even trains (χ²/dof {row['null_chi2_unpumped']:.2f})"
-            )
-        if row["null_p_early"] < CHANCE:
-            found.append(
-                f"{name}: delta_xas is not zero before time zero (χ²/dof {row['null_chi2_early']:.2f}): its "
-                "normalisation, delay.t0, delay.sign or the flat field is off"
-            )
-        if row["agreement_p"] < CHANCE:
-            found.append(
-                f"{name}: delta_xas disagrees with other runs at this fluence and delay (χ²/dof "
-                f"{row['agreement_chi2']:.2f})"
-            )
-        if row["noise_ratio"] > 1.5:
-            found.append(f"{name}: noise is {row['noise_ratio']:.2f} times the photon noise")
-        if abs(row.get("backlash", np.nan)) > SIGMAS * row.get("backlash_stderr", np.nan):
-            found.append(
-                f"{name}: the energy axis of up sweeps reads {1e3 * row['backlash']:+.0f} ± {1e3 * row['backlash_stderr']:.0f} meV"
-                " against that of down sweeps (backlash): lines are broadened and moved by half of it"
-            )
-        for what, text in (
-            ("offset", "delta_xas differs from that of other runs at this fluence and delay by"),
-            ("normalisation", "od_unpumped differs from that of the other energy scans by"),
-            ("drift", "delta_xas changes along the burst by"),
-        ):
-            if abs(row[what]) > SIGMAS * row[f"{what}_stderr"]:
-                found.append(f"{name}: {text} {1e3 * row[what]:.2f} ± {1e3 * row[f'{what}_stderr']:.2f} mOD")
-        if abs(row["build_up"]) > SIGMAS * row["build_up_stderr"]:
-            found.append(
-                f"{name}: the size of delta_xas changes along the burst by {100 * row['build_up']:.0f} ± "
-                f"{100 * row['build_up_stderr']:.0f} %"
-            )
-    return found
+    return [said for number in quality["run"].values.tolist() for said in _notes_of_run(quality.sel(run=number))]
 
 
-def _fit_warnings(tree: xr.DataTree) -> list[str]:
-    kinetics, found = tree["kinetics"].to_dataset(), []
+def _notes_of_run(row: xr.Dataset) -> list[Note]:
+    run, value = int(row["run"]), {str(n): float(v) for n, v in row.data_vars.items() if v.ndim == 0}
+    notes = [note("quality.no_pulse_used", run=run)] if value["pulses_used"] == 0 else []
+    for probability, chi_square, code in _CHANCES:
+        if value[probability] < CHANCE:
+            notes.append(note(code, run=run, chi2=value[chi_square]))
+    if value["noise_ratio"] > NOISY:
+        notes.append(note("quality.noise", run=run, ratio=value["noise_ratio"]))
+    if abs(value.get("backlash", np.nan)) > SIGMAS * value.get("backlash_stderr", np.nan):
+        shift, stderr = (1e3 * value[n] for n in ("backlash", "backlash_stderr"))
+        notes.append(note("quality.backlash", run=run, shift_mev=shift, stderr_mev=stderr))
+    for name, (code, factor) in _SIZES.items():
+        size, error = value[name], value[f"{name}_stderr"]
+        if abs(size) > SIGMAS * error:
+            notes.append(note(code, run=run, value=factor * size, stderr=factor * error))
+    return notes
+
+
+def _fit_notes(tree: xr.DataTree) -> list[Note]:
+    kinetics, notes = tree["kinetics"].to_dataset(), []
     for fluence in kinetics["fluence"].values.tolist():
         fit = kinetics.sel(fluence=fluence)
-        points = float(fit["dof"]) if "dof" in fit else np.nan
+        redchi, points = float(fit["redchi"]), float(fit["dof"]) if "dof" in fit else np.nan
         if _described(fit) is False:
-            found.append(
-                f"kinetics at {fluence:g} mJ/cm²: the model does not describe the data (χ²/dof {float(fit['redchi']):.2f})"
-            )
-        if points > 0 and float(fit["redchi"]) < 1 - SIGMAS * np.sqrt(2 / points):
-            found.append(
-                f"kinetics at {fluence:g} mJ/cm²: the errors of the data look too large (χ²/dof {float(fit['redchi']):.2f})"
-            )
-    return [*found, *_disturbed_spectra(tree), *_constants_under_peaks(tree)]
+            notes.append(note("kinetics.misfit", fluence=fluence, redchi=redchi))
+        if points > 0 and redchi < 1 - SIGMAS * np.sqrt(2 / points):
+            notes.append(note("kinetics.errors_too_large", fluence=fluence, redchi=redchi))
+    return [*notes, *_disturbed_spectra(tree), *_constants_under_peaks(tree)]
 
 
-def _disturbed_spectra(tree: xr.DataTree) -> list[str]:
+def _disturbed_spectra(tree: xr.DataTree) -> list[Note]:
     """Name the spectra that lines do not describe within their errors, by how much these were enlarged, and why."""
     peaks, quality = tree["peaks"].to_dataset(), tree["quality"].to_dataset()
     if "stderr_scale" not in peaks:
         return []
-    found = []
+    notes = []
     for fluence in peaks["fluence"].values.tolist():
         for delay in peaks["delay"].values.tolist():
             one = peaks[["redchi", "stderr_scale", "n_bins"]].sel(fluence=fluence, delay=delay)
@@ -229,25 +218,13 @@ def _disturbed_spectra(tree: xr.DataTree) -> list[str]:
             if not (scale > 1.0 and chi2.sf(redchi * freedom, freedom) < CHANCE):
                 continue
             near = _measured_at(quality, fluence, delay)
-            text = (
-                f"peaks at {fluence:g} mJ/cm², {delay:.3g} ps ({_names(near)}): delta_xas scatters about lines A and B far beyond "
-                f"delta_xas_stderr (χ²/dof {redchi:.1f}); the errors of the lines are enlarged ({scale:.1f} times), those of "
-                "delta_xas are too small"
-            )
             spread = float(near["delay_spread"].max()) if "delay_spread" in near and near.sizes["run"] else np.nan
-            if EARLY < delay < SETTLED and spread > BLUR:
-                text += f". Its pulses arrive at times {1e3 * spread:.0f} fs rms apart while the signal changes"
-            elif EARLY < delay < SETTLED:
-                text += (
-                    ". So near time zero trains that arrive at different times do this (jitter that was not recorded), as do a"
-                    " pump that fluctuates and lines of another shape; take several trains per energy"
-                )
-            else:
-                text += (
-                    ". Noise of whole trains that the flat field does not have (the pump), or lines of another shape"
-                )
-            found.append(text)
-    return found
+            code = "peaks.scatter"
+            if EARLY < delay < SETTLED:
+                code = "peaks.scatter_by_arrival" if spread > BLUR else "peaks.scatter_near_time_zero"
+            about = {"run": _only_run(near), "fluence": fluence, "delay": delay, "runs": _names(near)}
+            notes.append(note(code, **about, redchi=redchi, scale=scale, spread_fs=1e3 * spread))
+    return notes
 
 
 def _measured_at(quality: xr.Dataset, fluence: float, delay: float) -> xr.Dataset:
@@ -263,24 +240,28 @@ def _names(quality: xr.Dataset) -> str:
     return ", ".join(f"run {n}" for n in quality["run"].values.tolist()) or "several runs"
 
 
-def _constants_under_peaks(tree: xr.DataTree) -> list[str]:
+def _only_run(quality: xr.Dataset) -> int | None:
+    """Return the number of the run where there is one row."""
+    return int(quality["run"][0]) if quality.sizes["run"] == 1 else None
+
+
+def _constants_under_peaks(tree: xr.DataTree) -> list[Note]:
     """Name the runs whose difference stands on a constant: no other run need have measured the same to see that."""
     peaks, quality = tree["peaks"].to_dataset(), tree["quality"].to_dataset()
     if not peaks.attrs.get("constant_offset") or "offset" not in peaks:
         return []
     common = float(tree["spectra"]["flat_field_constant_stderr"])
-    found = []
+    notes = []
     for fluence in peaks["fluence"].values.tolist():
         for delay in peaks["delay"].values.tolist():
             value, error = (float(peaks[n].sel(fluence=fluence, delay=delay)) for n in ("offset", "offset_stderr"))
             # the error of the flat-field constant is in all bins alike
             error = float(np.hypot(error, common))
             if abs(value) > SIGMAS * error > 0:
-                found.append(
-                    f"{_names(_measured_at(quality, fluence, delay))}: delta_xas at {fluence:g} mJ/cm², {delay:.3g} ps stands on a constant of {1e3 * value:.2f} ± "
-                    f"{1e3 * error:.2f} mOD: a step of the normalisation, or a change that peaks A and B do not describe"
-                )
-    return found
+                near = _measured_at(quality, fluence, delay)
+                about = {"run": _only_run(near), "fluence": fluence, "delay": delay, "runs": _names(near)}
+                notes.append(note("peaks.constant", **about, value=1e3 * value, stderr=1e3 * error))
+    return notes
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:
@@ -336,7 +317,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             f"noise/photon noise {noise}"
         )
         lines += [f"       ! {text}" for text in run["audit"]]
-    lines += [f"WARNING {text}" for text in summary.get("warnings", [])]
+    lines += [f"{WORDS[said.severity]} {said.text}" for said in read_notes(summary.get("warnings", []))]
     return "\n".join(lines)
 
 

@@ -26,6 +26,7 @@ from pipeline.stages.base import Context, Made, Stage
 from pipeline.stages.inventory import inventories
 from pipeline.stages.label import LABEL, labelled_pulses
 from pipeline.storage import store
+from schemas.catalogue import note
 from schemas.config.binning import BinGrid, BinWidth
 from schemas.config.runs import DelayScanRun
 from schemas.datasets.quality import QUALITY
@@ -35,7 +36,7 @@ from schemas.notes import Note
 __all__ = ["BIN", "bin_scans", "binned", "resample_scans"]
 
 
-def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Dataset], list[str]]:
+def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Dataset], list[Note]]:
     """Return the groups spectra, delay_scan, quality and, on request, burst, and what a person must know about them.
 
     Parameters
@@ -50,22 +51,27 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
     DataError
         If no scan holds a pulse that falls into a bin.
     """
-    warnings = list[str]()
     energy_bins, delay_bins = _energy_bins(job), _delay_bins(job)
     runs = _at_steps(runs, [s.run for s in job.energy_scans])
-    energy_runs, delay_runs, constant, noise = _parts(job, runs, warnings)
+    energy_runs, delay_runs, constant, noise, notes = _parts(job, runs)
     common = {"delay_bins": delay_bins, "train_noise": noise, "workers": job.workers}
     of_spectra = {"energy_bins": energy_bins, **common}
-    tree = {
-        "spectra": _binned(spectra, energy_runs, warnings, constant=constant, **of_spectra),
-        "delay_scan": _binned(delay_scans, delay_runs, warnings, constant=constant, **common),
-    }
+    tree = {}
+    for name, function, chosen, options in (
+        ("spectra", spectra, energy_runs, of_spectra),
+        ("delay_scan", delay_scans, delay_runs, common),
+    ):
+        tree[name], said = _binned(function, chosen, constant=constant, **options)
+        notes += said
     if not any(ds["n_pulses"].size for ds in tree.values()):
-        raise DataError(f"{job.config.dataset}: {'; '.join(warnings) or 'no scan holds a pulse that counts'}")
+        raise DataError(
+            f"{job.config.dataset}: {'; '.join(n.text for n in notes) or 'no scan holds a pulse that counts'}"
+        )
     delay_edges = _delay_edges({s.run: runs[s.run] for s in job.energy_scans}, delay_bins)
-    axes = {n: _axes(runs[n], n, energy_bins, edges, warnings) for n, edges in delay_edges.items()}
+    axes = {n: _axes(runs[n], energy_bins, edges) for n, edges in delay_edges.items()}
+    notes += [said for n, found in axes.items() for said in _blurred(n, runs[n], found["delay_spread"])]
     if not _has_reference(runs):
-        warnings.append("no reference beam: od_unpumped and od_pumped are unknown (NaN); delta_xas does not need one")
+        notes.append(note("beams.no_reference"))
     quality = _quality(job, runs, constant, of_spectra, delay_edges, axes).assign(_stderr_ratios(tree))
     tree["quality"] = QUALITY.describe(quality.assign_coords(_of_scans(tree["delay_scan"])))
     if job.config.burst.resolve:
@@ -77,13 +83,13 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
         ):
             if tree[name]["n_pulses"].size:
                 tree[f"burst_{name}"] = _along_burst(job, function, chosen, lit, tree[name], options)
-    return tree, warnings
+    return tree, notes
 
 
 def resample_scans(job: Job, runs: dict[int, xr.Dataset], *, n_draws: int, seed: int) -> Replicates:
     """Return delta_xas of the spectra and delay scans as resampled trains give it; see `resampled_differences`."""
     runs = _at_steps(runs, [s.run for s in job.energy_scans])
-    energy_runs, delay_runs, constant, noise = _parts(job, runs, [])
+    energy_runs, delay_runs, constant, noise, _ = _parts(job, runs)
     return resampled_differences(
         energy_runs,
         delay_runs,
@@ -97,15 +103,15 @@ def resample_scans(job: Job, runs: dict[int, xr.Dataset], *, n_draws: int, seed:
 
 
 def _parts(
-    job: Job, runs: dict[int, xr.Dataset], warnings: list[str]
-) -> tuple[list[xr.Dataset], list[xr.Dataset], tuple[float, float], TrainNoise]:
-    """Return energy scans, delay scans, flat-field constant with its error, and the noise that pulses of a train share."""
+    job: Job, runs: dict[int, xr.Dataset]
+) -> tuple[list[xr.Dataset], list[xr.Dataset], tuple[float, float], TrainNoise, list[Note]]:
+    """Return energy scans, delay scans, flat-field constant with its error, noise that pulses of a train share, and notes."""
     flat = job.config.runs.flat_field
     energy_runs = [runs[s.run] for s in job.energy_scans]
     delay_runs = [runs[s.run] for s in job.delay_scans]
     lit = runs.get(flat) if flat is not None else None
-    constant = _constant(lit, [*energy_runs, *delay_runs], warnings)
-    return energy_runs, delay_runs, constant, noise_of_trains([lit]) if lit is not None else {}
+    constant, notes = _constant(lit, [*energy_runs, *delay_runs])
+    return energy_runs, delay_runs, constant, noise_of_trains([lit]) if lit is not None else {}, notes
 
 
 def _has_reference(runs: dict[int, xr.Dataset]) -> bool:
@@ -162,11 +168,11 @@ def _at_steps(runs: dict[int, xr.Dataset], scans: list[int]) -> dict[int, xr.Dat
     return runs | {n: runs[n].assign_coords(energy=("train", e)) for n, e in zip(scans, snapped, strict=True)}
 
 
-def _constant(flat: xr.Dataset | None, scans: list[xr.Dataset], warnings: list[str]) -> tuple[float, float]:
+def _constant(flat: xr.Dataset | None, scans: list[xr.Dataset]) -> tuple[tuple[float, float], list[Note]]:
     """Return the flat-field constant; without a flat-field run that of the pulses before time zero, if there are any."""
     if flat is not None:
         try:
-            return flat_constant([flat])
+            return flat_constant([flat]), []
         except DataError as error:
             raise DataError(f"runs.flat_field: {error}") from None
     early = [
@@ -174,24 +180,18 @@ def _constant(flat: xr.Dataset | None, scans: list[xr.Dataset], warnings: list[s
         for r in scans
     ]
     try:
-        found = flat_constant(early)
+        return flat_constant(early), [note("reference.flat_field_missing", before=EARLY)]
     except DataError:
-        warnings.append(
-            "no flat-field run and no delays before time zero: delta_xas and all fits have an unknown offset"
-        )
-        return 0.0, 0.0
-    warnings.append(f"no flat-field run: the constant of delta_xas is taken from delays before {EARLY:g} ps")
-    return found
+        return (0.0, 0.0), [note("reference.offset_unknown")]
 
 
 def _binned(
-    function: Callable[..., xr.Dataset], runs: list[xr.Dataset], warnings: list[str], **options: Any
-) -> xr.Dataset:
+    function: Callable[..., xr.Dataset], runs: list[xr.Dataset], **options: Any
+) -> tuple[xr.Dataset, list[Note]]:
     try:
-        return function(runs, **options)
+        return function(runs, **options), []
     except DataError as error:
-        warnings.append(str(error))
-        return function([], **options)
+        return function([], **options), [note("bins.empty", reason=error)]
 
 
 def _energy_bins(job: Job) -> Any:
@@ -292,27 +292,25 @@ def _delay_edges(scans: dict[int, xr.Dataset], delay_bins: Any) -> dict[int, np.
         return {}
 
 
-def _axes(
-    run: xr.Dataset, number: int, energy_bins: Any, delay_edges: np.ndarray, warnings: list[str]
-) -> dict[str, float]:
+def _axes(run: xr.Dataset, energy_bins: Any, delay_edges: np.ndarray) -> dict[str, float]:
     """Return how far the axes of an energy scan can be trusted: play of the drive, spread of the delays in a bin."""
-    spread = delay_spread(run, delay_edges)
-    if spread > BLUR and EARLY < float(np.nanmedian(run["delay"])) < SETTLED:
-        warnings.append(
-            f"run {number}: its pulses differ in delay by {1e3 * spread:.0f} fs rms within a bin, which near time zero blurs"
-            " spectra, and distorts them where energies hold few trains; delay.bin as edges or a width separates them,"
-            " where their arrival times are recorded"
-        )
     value, error = np.nan, np.nan
     if np.isfinite(run["energy"].values).any():
         value, error = backlash(run, edges_of_energy([run], energy_bins))
-    return {"backlash": value, "backlash_stderr": error, "delay_spread": spread}
+    return {"backlash": value, "backlash_stderr": error, "delay_spread": delay_spread(run, delay_edges)}
+
+
+def _blurred(number: int, run: xr.Dataset, spread: float) -> list[Note]:
+    """Say so where the delays [ps] of an energy scan spread in a bin while the signal changes."""
+    if spread > BLUR and EARLY < float(np.nanmedian(run["delay"])) < SETTLED:
+        return [note("bins.delay_blur", run=number, spread_fs=1e3 * spread)]
+    return []
 
 
 def _make(context: Context, run: int | None, key: str) -> Made:
     job = context.job
-    tree, warnings = bin_scans(job, {n: labelled_pulses(job, n) for n in job.reduced_runs})
-    return Made(tree, [Note("spectra", "caution", text) for text in warnings])
+    tree, notes = bin_scans(job, {n: labelled_pulses(job, n) for n in job.reduced_runs})
+    return Made(tree, notes)
 
 
 def _where(job: Job, run: int | None, key: str) -> Path:

@@ -21,12 +21,14 @@ from pipeline.stages.bin import BIN, binned, resample_scans
 from pipeline.stages.fit_kinetics import SEED, fit_all_kinetics
 from pipeline.stages.fit_mixture import Models, fit_mixture
 from pipeline.stages.label import labelled_pulses
+from pipeline.stages.model_results import model_results
 from pipeline.storage import store
 from pipeline.storage.dos_files import read_dos
 from pipeline.storage.hashes import FileHashes
+from schemas.catalogue import note
 from schemas.config import Config
 from schemas.config.fits import DosColumn
-from schemas.datasets.fits import MIXTURE, PEAKS
+from schemas.datasets.fits import MIXTURE, MODEL_RESULTS, PEAKS
 from schemas.datasets.kinetics import COMPONENTS, KINETICS
 from schemas.notes import Note
 
@@ -39,8 +41,8 @@ def fit_all(
     config: Config,
     models: Models,
     replicates: Replicates | None = None,
-) -> tuple[dict[str, xr.Dataset], list[str]]:
-    """Return the groups peaks, kinetics, components and mixture, and warnings about what could not be fitted.
+) -> tuple[dict[str, xr.Dataset], list[Note]]:
+    """Return the groups peaks, kinetics, components, mixture and model_results, and what a person must know about them.
 
     Parameters
     ----------
@@ -58,7 +60,7 @@ def fit_all(
     CoverageError
         If a DOS that was given does not cover the window.
     """
-    warnings: list[str] = []
+    notes: list[Note] = []
     empty = spectra.sizes["energy"] == 0
     window = config.peaks.window
     if window == "auto":
@@ -66,11 +68,19 @@ def fit_all(
     try:
         peaks = fit_peaks(spectra, window=window)
     except DataError as error:
-        warnings.append(f"no peaks: {error}")
+        notes.append(note("peaks.not_fitted", reason=error))
         peaks = _no_peaks(spectra)
-    kinetics, components = fit_all_kinetics(spectra, delay_scan, config, warnings, replicates)
-    mixture = fit_mixture(spectra, config, models, window, warnings)
-    return {"peaks": peaks, "kinetics": kinetics, "components": components, "mixture": mixture}, warnings
+    kinetics, components, fits, of_kinetics = fit_all_kinetics(spectra, delay_scan, config, replicates)
+    mixture, of_mixture = fit_mixture(spectra, config, models, window)
+    files = model_results(fits, spectra, peaks, mixture, min_delay=config.mixture.min_delay)
+    groups = {
+        "peaks": peaks,
+        "kinetics": kinetics,
+        "components": components,
+        "mixture": mixture,
+        "model_results": files,
+    }
+    return groups, [*notes, *of_kinetics, *of_mixture]
 
 
 def _no_peaks(spectra: xr.Dataset) -> xr.Dataset:
@@ -89,8 +99,8 @@ def _make(context: Context, run: int | None, key: str) -> Made:
     if job.config.kinetics.bootstrap == "trains":
         runs = {n: labelled_pulses(job, n) for n in job.reduced_runs}
         replicates = resample_scans(job, runs, n_draws=job.config.kinetics.n_bootstrap, seed=SEED)
-    results, warnings = fit_all(spectra["spectra"], spectra["delay_scan"], job.config, _models(job), replicates)
-    return Made(results, [Note("fits", "caution", text) for text in warnings])
+    results, notes = fit_all(spectra["spectra"], spectra["delay_scan"], job.config, _models(job), replicates)
+    return Made(results, notes)
 
 
 def _models(job: Job) -> Models:
@@ -121,7 +131,7 @@ FIT = Stage(
     name="fits",
     title="fits",
     make=_make,
-    makes={spec.name: spec for spec in (PEAKS, KINETICS, COMPONENTS, MIXTURE)},
+    makes={spec.name: spec for spec in (PEAKS, KINETICS, COMPONENTS, MIXTURE, MODEL_RESULTS)},
     where=_where,
     needs=(BIN,),
     options=("peaks", "kinetics", "mixture"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -10,19 +10,26 @@ import xarray as xr
 from pipeline.errors import DataError
 from pipeline.science.kinetics.components import cube_components, gather_components, single_trace_fits
 from pipeline.science.kinetics.forms import compare_models
+from pipeline.science.kinetics.parameters import kinetic_parameters
 from pipeline.science.kinetics.shared import fit_kinetics
 from pipeline.science.kinetics.traces import (
     collect_traces,
     describes_data,
     gather_fits,
-    prior_sentence,
+    prior_decides,
     simpler_form,
 )
 from pipeline.science.spectra.resampling import Replicates
+from pipeline.stages.model_results import Fitted
+from schemas.catalogue import note
 from schemas.config import Config
-from schemas.config.fits import Measured
+from schemas.config.fits import Kinetics, Measured
+from schemas.notes import Note
 
-__all__ = ["SEED", "fit_all_kinetics"]
+if TYPE_CHECKING:
+    import lmfit
+
+__all__ = ["SEED", "fit_all_kinetics", "parameters_of"]
 
 LATEST_START = 0.5
 """Delay after time zero [ps] by which a trace must begin: later ones hold neither the rise nor what follows at once."""
@@ -34,10 +41,9 @@ def fit_all_kinetics(
     spectra: xr.Dataset,
     delay_scan: xr.Dataset,
     config: Config,
-    warnings: list[str],
     replicates: Replicates | None = None,
-) -> tuple[xr.Dataset, xr.Dataset]:
-    """Return the groups kinetics and components; appends to `warnings` what a person must know about them.
+) -> tuple[xr.Dataset, xr.Dataset, Fitted, list[Note]]:
+    """Return the groups kinetics and components, the fits with what they were fitted to, and what a person must know.
 
     Parameters
     ----------
@@ -48,20 +54,22 @@ def fit_all_kinetics(
     replicates
         Differences of resampled trains for `kinetics.bootstrap: trains`.
     """
-    options = config.kinetics
+    options, notes = config.kinetics, list[Note]()
     fluences = np.union1d(spectra["fluence"].values, delay_scan["fluence"].values).tolist()
     fitted: dict[float, xr.Dataset | None] = {}
     forms: dict[float, xr.Dataset] = {}
     alone: dict[float, xr.Dataset] = {}
+    used: dict[float, xr.Dataset] = {}
     prior = None if options.amplitude_prior == "none" else options.amplitude_prior
-    times: dict[str, Any] = {"irf_sigma": _prior(options.irf_sigma), "t_d": _prior(options.t_d)}
+    parameters = parameters_of(options)
+    times: dict[str, Any] = {name: _prior(options.setting(name)) for name in ("irf_sigma", "t_d")}
     for fluence in fluences:
         traces = collect_traces(spectra, delay_scan, fluence, include_spectra=options.global_)
         fitted[fluence] = None
         if traces is None:
             continue
         shape: dict[str, Any] = {"power": options.power, "n_exponentials": options.n_exponentials}
-        settings = {**shape, **times, "amplitude_prior": prior}
+        settings = {**shape, "parameters": parameters, "amplitude_prior": prior}
         try:
             _needs_rise(traces, times["t_d"])
             fit = fit_kinetics(traces, **settings)
@@ -69,10 +77,7 @@ def fit_all_kinetics(
             if scans is not None and scans.sizes["trace"] < traces.sizes["trace"] and not describes_data(fit):
                 alone_fit = fit_kinetics(scans, **settings)
                 if describes_data(alone_fit):
-                    warnings.append(
-                        f"kinetics at {fluence:g} mJ/cm²: the energies of the spectra do not follow the shared times (χ²/dof "
-                        f"{float(fit['redchi']):.2f}; a line that moves would do that); the delay scans are fitted alone"
-                    )
+                    notes.append(note("kinetics.spectra_left_out", fluence=fluence, redchi=float(fit["redchi"])))
                     traces, fit = scans, alone_fit
             if options.bootstrap == "parametric":
                 fit = fit_kinetics(traces, **settings, n_bootstrap=options.n_bootstrap, seed=SEED)
@@ -80,23 +85,30 @@ def fit_all_kinetics(
                 include = traces is not scans and options.global_
                 drawn = _resampled(spectra, delay_scan, replicates, fluence, include_spectra=include)
                 fit = fit_kinetics(traces, **settings, replicates=drawn)
-            fitted[fluence] = fit
+            fitted[fluence], used[fluence] = fit, traces
             forms[fluence] = compare_models(traces, **times, amplitude_prior=prior)
             if options.per_energy:
-                alone[fluence] = single_trace_fits(traces, fit, **shape, amplitude_prior=prior)
+                alone[fluence] = single_trace_fits(traces, fit, **shape, amplitude_prior=prior, parameters=parameters)
         except DataError as error:
-            warnings.append(f"kinetics at {fluence:g} mJ/cm²: {error}")
+            notes.append(note("kinetics.not_fitted", fluence=fluence, reason=error))
     done = {f: fit for f, fit in fitted.items() if fit is not None}
     if not done:
-        warnings.append("no kinetics: no fluence has a delay scan with enough delays")
-    elif options.irf_sigma == "fit" and options.t_d == "fit":
-        warnings.append(
-            "kinetics: time zero and instrument response are both fitted; a measured value makes tau1 far better known"
-        )
-    warnings += [text for fluence, compared in forms.items() if (text := simpler_form(fluence, compared))]
-    warnings += [text for fluence, fit in done.items() if (text := prior_sentence(fluence, fit))]
+        notes.append(note("kinetics.none"))
+    elif times == {"irf_sigma": "fit", "t_d": "fit"}:
+        notes.append(note("kinetics.response_fitted"))
+    notes += [said for fluence, compared in forms.items() if (said := simpler_form(fluence, compared))]
+    notes += [said for fluence, fit in done.items() if (said := prior_decides(fluence, fit))]
     cubes = {f: cube_components(spectra.sel(fluence=f), seed=SEED) for f in spectra["fluence"].values.tolist()}
-    return gather_fits(fitted, forms), gather_components(fluences, cubes, done, alone)
+    groups = gather_fits(fitted, forms), gather_components(fluences, cubes, done, alone)
+    return *groups, {f: (used[f], fit) for f, fit in done.items()}, notes
+
+
+def parameters_of(options: Kinetics) -> lmfit.Parameters:
+    """Return the shared parameters of the fit as lmfit writes them, from the config."""
+    given = {name: one.model_dump(exclude_none=True) for name, one in options.given.items()}
+    # a formula is all there is to say, and a value that is absent is absent in lmfit too
+    said = {name: {"expr": one["expr"]} if "expr" in one else one for name, one in given.items()}
+    return kinetic_parameters(said, options.n_exponentials)
 
 
 def _needs_rise(traces: xr.Dataset, t_d: Any) -> None:

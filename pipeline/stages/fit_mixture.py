@@ -9,7 +9,9 @@ import xarray as xr
 
 from pipeline.errors import CoverageError, DataError
 from pipeline.science.mixture.dos_models import fit_builtin_models, fit_models
+from schemas.catalogue import note
 from schemas.config import Config
+from schemas.notes import Note
 
 __all__ = ["Models", "fit_mixture"]
 
@@ -29,9 +31,8 @@ def fit_mixture(
     config: Config,
     models: Models,
     window: tuple[float, float],
-    warnings: list[str],
-) -> xr.Dataset:
-    """Return the group mixture; appends to `warnings` what a person must know about it.
+) -> tuple[xr.Dataset, list[Note]]:
+    """Return the group mixture, and what a person must know about it.
 
     Parameters
     ----------
@@ -53,38 +54,35 @@ def fit_mixture(
     at = options.window if options.window != "auto" else window
     late = spectra["delay"].values >= options.min_delay - TOLERANCE if spectra.sizes["energy"] else np.zeros(0, bool)
     if not late.any():
-        warnings.append(f"no mixture: no spectrum at delays of {options.min_delay:g} ps or later")
-        return _empty_mixture(spectra)
+        return _empty_mixture(spectra), [note("mixture.no_late_spectrum", min_delay=options.min_delay)]
     try:
         broadening = {"gaussian_fwhm": options.gaussian_fwhm, "lorentzian_fwhm": options.lorentzian_fwhm}
         if models:
             mixture = fit_models(spectra, models, window=at, min_delay=options.min_delay, **broadening)
         else:
             mixture = fit_builtin_models(spectra, window=at, min_delay=options.min_delay)
-            warnings.append("mixture: built-in model peaks stand for the DOS; alpha depends on that model")
-        if float(mixture["ground_redchi"]) > GROUND_LIMIT:
-            warnings.append(
-                f"mixture: the ground-state DOS does not describe the unpumped spectrum (χ²/dof "
-                f"{float(mixture['ground_redchi']):.1f}); alpha is less certain than its error says"
-            )
-        for fluence, share, error in zip(
-            *(mixture[n].values for n in ("fluence", "alpha", "alpha_model_stderr")), strict=True
-        ):
-            if error > MODEL_LIMIT * abs(share):
-                warnings.append(
-                    f"mixture at {fluence:g} mJ/cm²: alpha = {100 * share:.2g} % differs between the DOS by {100 * error:.2g} %"
-                )
-        for fluence, redchi in zip(mixture["fluence"].values, mixture["redchi"].values, strict=True):
-            if redchi > GROUND_LIMIT:
-                warnings.append(
-                    f"mixture at {fluence:g} mJ/cm²: the DOS do not describe the difference (χ²/dof {redchi:.1f})"
-                )
-        return mixture
     except CoverageError as error:
         raise CoverageError(f"mixture: {error}") from None
     except DataError as error:
-        warnings.append(f"no mixture: {error}")
-        return _empty_mixture(spectra)
+        return _empty_mixture(spectra), [note("mixture.not_fitted", reason=error)]
+    return mixture, [*([] if models else [note("mixture.model_peaks")]), *_notes(mixture)]
+
+
+def _notes(mixture: xr.Dataset) -> list[Note]:
+    """Say where the models miss the spectra, and where they differ."""
+    notes = []
+    if float(mixture["ground_redchi"]) > GROUND_LIMIT:
+        notes.append(note("mixture.ground_misfit", redchi=float(mixture["ground_redchi"])))
+    fluences = mixture["fluence"].values.tolist()
+    for fluence, share, error in zip(
+        fluences, *(mixture[n].values.tolist() for n in ("alpha", "alpha_model_stderr")), strict=True
+    ):
+        if error > MODEL_LIMIT * abs(share):
+            notes.append(note("mixture.models_differ", fluence=fluence, alpha=100 * share, difference=100 * error))
+    for fluence, redchi in zip(fluences, mixture["redchi"].values.tolist(), strict=True):
+        if redchi > GROUND_LIMIT:
+            notes.append(note("mixture.misfit", fluence=fluence, redchi=redchi))
+    return notes
 
 
 def _empty_mixture(spectra: xr.Dataset) -> xr.Dataset:

@@ -87,8 +87,7 @@ def _roles(job: Job, runs: Mapping[int, xr.Dataset]) -> tuple[list[str], list[No
         return job.roles, []
     flat = job.config.runs.flat_field
     scans = [run for number, run in runs.items() if number != flat]
-    roles, texts = assign_roles(scans, runs.get(flat) if flat is not None else None, job.roles)
-    return roles, [Note("beams", "info", text) for text in texts]
+    return assign_roles(scans, runs.get(flat) if flat is not None else None, job.roles)
 
 
 def _labels(run: xr.Dataset) -> xr.Dataset:

@@ -19,10 +19,13 @@ from pipeline.stages.code import code_hash
 from pipeline.stages.fit import FIT, fitted
 from pipeline.stages.inventory import inventories
 from pipeline.stages.label import LABEL, roles_of
+from pipeline.stages.model_results import files_of
 from pipeline.storage import leftovers, versions
 from pipeline.storage.hashes import code_version, digest, environment
 from pipeline.storage.places import Place
 from pipeline.storage.record import Published, Record
+from schemas.catalogue import note
+from schemas.datasets.fits import MODEL_RESULTS
 from schemas.notes import Note
 from schemas.products import SCHEMA_VERSION
 
@@ -64,7 +67,9 @@ def published(job: Job) -> Place:
 
 
 def _published(job: Job, context: Context) -> Place:
-    groups = {f"/{name}": dataset for name, dataset in (binned(job) | fitted(job)).items()}
+    datasets = binned(job) | fitted(job)
+    attachments = files_of(datasets.pop(MODEL_RESULTS.name))
+    groups = {f"/{name}": dataset for name, dataset in datasets.items()}
     tree = xr.DataTree.from_dict({"/": xr.Dataset(), **groups})
     found, calibration = inventories(job), CALIBRATE.recorded_key(context, None)
     tree.attrs = {
@@ -80,14 +85,14 @@ def _published(job: Job, context: Context) -> Place:
         "beam_order": roles_of(job),
     }
     audits = {n: one.audit for n, one in found.items()}
-    summary = summarise(tree, job.config, audits=audits, warnings=[note.text for note in _notes(job)])
+    summary = summarise(tree, job.config, audits=audits, notes=_notes(job))
     draw = partial(_draw, image_of(job, calibration), calibration_of(job, calibration))
-    return versions.publish(job.product_dir, tree, summary, draw=draw, work=job.stage_dir)
+    return versions.publish(job.product_dir, tree, summary, draw=draw, attachments=attachments, work=job.stage_dir)
 
 
 def _notes(job: Job) -> list[Note]:
     """Return what the stages had to say, in the order of the data."""
-    notes = [Note("run_left_out", "fault", f"run {n} is left out: {reason}") for n, reason in job.failed.items()]
+    notes = [note("run.left_out", run=n, reason=reason) for n, reason in job.failed.items()]
     for stage in (LABEL, BIN, FIT):
         record = stage.records(job).get(stage.name, Record)
         notes += record.notes if record is not None else []

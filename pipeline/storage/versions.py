@@ -14,7 +14,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar, cast, overload
@@ -142,6 +142,7 @@ def publish(
     *,
     draw: Callable[[xr.DataTree, dict[str, object], Path], None],
     extra_figures: Sequence[Path] = (),
+    attachments: Mapping[str, str | bytes] | None = None,
     work: Path | None = None,
 ) -> Place:
     """Validate a product and publish it as the next version.
@@ -158,6 +159,8 @@ def publish(
         Draws the figures of a tree into a folder.
     extra_figures
         Pictures to copy.
+    attachments
+        Path inside the version -> content, of files that stand beside the arrays and have no part in the product's hash.
     work
         Local folder in which the version is made ready; the dataset's own unless that is behind a URL.
 
@@ -190,6 +193,9 @@ def publish(
         for figure in extra_figures:
             if figure.is_file():
                 shutil.copy(figure, partial / "figures" / figure.name)
+        for name, text in (attachments or {}).items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            (partial / name).write_bytes(text.encode() if isinstance(text, str) else text)
         content = {**summary, **stamp}
         version = _rename(folder, partial, content) if isinstance(folder, Path) else _upload(folder, partial, content)
     finally:

@@ -14,7 +14,9 @@ from typing import Any
 
 from pipeline.euxfel.raw_folder import Files, has_marker
 from pipeline.storage.hashes import digest
+from schemas.catalogue import note
 from schemas.config import Config
+from schemas.notes import Note
 
 __all__ = ["Look", "Memory", "Processed", "Seen", "look"]
 
@@ -73,7 +75,7 @@ class Look:
     """Why nothing is processed although something may be new."""
     news: bool
     """Whether there is something to process."""
-    lines: list[str]
+    notes: list[Note]
     """What has not been told before."""
     settled_in: float
     """Seconds after which the youngest of the runs that wait for time alone is complete; 0: none does."""
@@ -129,8 +131,8 @@ def look(
     key = digest({"runs": {n: runs[n].files for n in ready}, "config": config.model_dump(mode="json"), "new": changes})
     young = [n for n, files in folder.items() if n not in complete and _has_data(files)]
     hold = _hold(config, base, listed + found, complete, memory.processed, folder)
-    lines = [*_lines(config, runs, base, listed), *([hold] if hold else [])]
-    told = [line for line in lines if _mark(line) not in memory.told]
+    notes = [*_notes(config, runs, base, listed), *([note("watch.on_hold", reason=hold)] if hold else [])]
+    new = [one for one in notes if _mark(one) not in memory.told]
     judged = Look(
         key=key,
         ready=ready,
@@ -138,10 +140,10 @@ def look(
         waiting=waiting,
         hold=hold,
         news=hold is None and key != memory.processed.key,
-        lines=told,
+        notes=new,
         settled_in=max((config.watch.settle - _quiet(folder[n], runs[n], now) for n in young), default=0.0),
     )
-    return judged, Memory(runs, [_mark(line) for line in lines], memory.processed)
+    return judged, Memory(runs, [_mark(one) for one in notes], memory.processed)
 
 
 def _judge(
@@ -219,26 +221,23 @@ def _hold(
     return None
 
 
-def _lines(config: Config, runs: Mapping[int, Seen], base: list[int], listed: list[int]) -> list[str]:
+def _notes(config: Config, runs: Mapping[int, Seen], base: list[int], listed: list[int]) -> list[Note]:
     """Return all there is to say of complete runs."""
-    lines = []
+    notes = []
     for number, seen in sorted(runs.items()):
         if not seen.complete:
             continue
-        lines += seen.faults
+        notes += [note("watch.unreadable", run=number, reason=fault) for fault in seen.faults]
         if number in (*base, *listed):
-            lines += [f"run {number}: complete"] if not seen.faults else []
+            notes += [note("watch.complete", run=number)] if not seen.faults else []
         elif seen.kind in SCANS and config.watch.fluence is not None:
-            lines.append(f"run {number}: complete, {seen.kind}, added with fluence {config.watch.fluence:g} mJ/cm²")
+            notes.append(note("watch.added", run=number, kind=seen.kind, fluence=config.watch.fluence))
         elif seen.kind in SCANS:
-            lines.append(
-                f"run {number}: complete, {seen.kind}, not in the config: add {{run: {number}, fluence: …}} to "
-                f"runs.{SCANS[seen.kind]}, or give watch.fluence"
-            )
+            notes.append(note("watch.not_listed", run=number, kind=seen.kind, key=SCANS[seen.kind]))
         elif seen.kind is not None:
-            lines.append(f"run {number}: complete, {seen.kind}, not in the config and not used")
-    return lines
+            notes.append(note("watch.not_used", run=number, kind=seen.kind))
+    return notes
 
 
-def _mark(line: str) -> str:
-    return digest(line)[:12]
+def _mark(told: Note) -> str:
+    return digest(told.text)[:12]

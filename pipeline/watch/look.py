@@ -23,8 +23,8 @@ def look_now(job: Job, now: float) -> Look:
     """Look at the raw folder at a time [s since the epoch], and log what was not told before."""
     judged, memory = _look(job, now)
     _save(job, memory)
-    for line in judged.lines:
-        (log.error if "cannot be read" in line else log.info)("%s", line)
+    for note in judged.notes:
+        (log.error if note.severity == "fault" else log.info)("%s", note.text)
     return judged
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from schemas.datasets.spec import DatasetSpec, Kind, Variable
 from schemas.datasets.stages import DELAY, FLUENCE
 
-__all__ = ["MIXTURE", "PEAKS"]
+__all__ = ["MIXTURE", "MODEL_RESULTS", "PEAKS"]
 
 
 def _optional(dims: tuple[str, ...], units: str, text: str, kind: Kind = "float", *, stderr: bool = False) -> Variable:
@@ -93,4 +93,11 @@ MIXTURE = DatasetSpec(
         "excited_shift": _optional((), "eV", "shift of the excited DOS", stderr=True),
         "extra_fwhm": _optional((), "eV", "broadening beyond what the config names", stderr=True),
     },
+)
+
+MODEL_RESULTS = DatasetSpec(
+    "model_results",
+    "Files that lmfit reads, and reports, on their way into the folder `fits/` of a version; no group of the product.",
+    {"file": Variable(("file",), "1", "name of the file", "str")},
+    {"text": Variable(("file",), "1", "its content", "str")},
 )

@@ -32,6 +32,8 @@ _PARAMETERS = {
     "ci95": Variable(_INTERVAL, "ps", "95 % interval, open ends infinite or at the search limit"),
     "at_bound": Variable(_PARAMETER, "1", "the value lies at a limit of the search", "bool"),
     "identifiable": Variable(_PARAMETER, "1", "the data determine this parameter", "bool"),
+    "verdict": Variable(_PARAMETER, "1", "what the data say of a time, in words", "str", required=False),
+    "verdict_code": Variable(_PARAMETER, "1", "code of the verdict, see the reference of notes", "str", required=False),
     "amplitude": Variable(("term", "trace"), "1", "amplitude of the term, root of an OD where power is 2", stderr=True),
     "fit": Variable(("trace", "delay"), "1", "fitted difference"),
     "residual": Variable(("trace", "delay"), "1", "data minus fit"),
@@ -106,6 +108,7 @@ KINETIC_FIT = DatasetSpec(
         "rate": _RATE,
         "das": _DAS,
         "fixed": Variable(_PARAMETER, "1", "parameter was given, not fitted", "bool"),
+        "search_bounds": Variable(_INTERVAL, "ps", "limits of the search"),
         "sign": Variable(("trace",), "1", "sign of the trace in the squared form", "int"),
         "correlation": Variable(("parameter", "parameter2"), "1", "correlation of t_d, irf_sigma, log tau"),
         "trace_correlation": Variable(

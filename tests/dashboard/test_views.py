@@ -18,6 +18,7 @@ from pipeline.dashboard.data import Catalogue
 from pipeline.dashboard.explore import Explore, Pick
 from pipeline.errors import ProductError
 from pipeline.results import lookup
+from schemas.notes import Note, read_notes
 from tests.synthetic import FLUENCES, groups
 
 DELAYS = st.floats(-1e3, 1e3, allow_nan=False)
@@ -139,7 +140,7 @@ def test_residuals_and_components_are_those_of_the_product(product):
 def test_whatever_a_product_says_is_escaped():
     evil = "<script>alert(1)</script>"
     for made in (
-        texts.warnings([evil]),
+        texts.warnings([Note(evil, "fault", evil)]),
         texts.failure(evil, evil),
         texts.empty(evil),
         texts.configuration({"config": '{"dataset": "' + evil + '"}'}),
@@ -148,6 +149,18 @@ def test_whatever_a_product_says_is_escaped():
         texts.versions({evil: [("v0001", ProductError(evil))]}, ("", ""), evil),
     ):
         assert "<script" not in made
+
+
+def test_warnings_are_shown_with_their_severity_and_information_is_no_alarm():
+    fault, caution, info = (Note("a.b", s, f"a text of {s}") for s in ("fault", "caution", "info"))
+    shown = texts.warnings([fault, caution, caution, info])
+    assert "⚠ 1 fault, 2 cautions, 1 note</b> a text of fault · a text of caution" in shown
+    assert "<li class='fault' title='a.b'><b>FAULT</b> a text of fault</li>" in shown
+    assert "role='alert'" in shown
+    calm = texts.warnings([info])
+    assert "ⓘ 1 note</b> a text of info" in calm
+    assert "alert" not in calm
+    assert "no warnings" in texts.warnings([])
 
 
 def test_versions_are_in_the_order_of_their_numbers(tmp_path):
@@ -187,8 +200,10 @@ def test_nothing_outside_the_output_folder_is_found(out, published, tmp_path):
 
 def test_many_faults_are_one_warning(product):
     several = dataclasses.replace(product, faults=("/peaks: group is missing", "/: attribute", "/x: units"))
-    assert several.warnings[0].startswith("differs from the schema: /peaks: group is missing (and 2 more")
-    assert several.warnings[1:] == product.summary["warnings"] == product.warnings
+    (added,) = [n for n in several.warnings if n not in product.warnings]
+    assert added.code == "product.differs_from_schema"
+    assert added.text.startswith("differs from the schema: /peaks: group is missing (and 2 more")
+    assert product.warnings == read_notes(product.summary["warnings"])
 
 
 def test_a_version_is_opened_once_and_few_are_kept(out, made):

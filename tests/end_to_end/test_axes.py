@@ -51,23 +51,18 @@ def test_backlash_and_jitter_are_in_quality_and_a_warning(config, tmp_path):
     assert float(value.sel(run=5)) == pytest.approx(0.0, abs=4 * float(error.sel(run=5)))
     # one direction, no scan
     assert np.isnan(value.sel(run=[2, 3])).all()
-    said = [w for w in warnings if "backlash" in w]
-    assert len(said) == 1
-    assert said[0].startswith("run 4: ")
+    assert [w["run"] for w in warnings if w["code"] == "quality.backlash"] == [4]
     assert quality["delay_spread"].sel(run=[3, 4, 5]).values == pytest.approx(0.08, rel=0.15)
-    said = [w for w in warnings if "delay.bin" in w]
-    assert len(said) == 1
-    assert said[0].startswith("run 3: ")
+    assert [w["run"] for w in warnings if w["code"] == "bins.delay_blur"] == [3]
 
     # one train per energy, each at a time of its own: no line shape, and errors that say so
     peaks = tree["peaks"].to_dataset()
     shaken, steady = (peaks.sel(delay=at, method="nearest") for at in (0.05, 4.8))
     assert float(shaken["stderr_scale"].max()) > 2
     assert float(steady["stderr_scale"].max()) < 2
-    said = [w for w in warnings if w.startswith("peaks at 32 mJ/cm²")]
-    assert len(said) == 1
-    assert "(run 3)" in said[0]
-    assert "fs rms apart" in said[0]
+    (said,) = [w for w in warnings if w["code"].startswith("peaks.")]
+    assert (said["code"], said["fluence"], said["run"]) == ("peaks.scatter_by_arrival", 32.0, 3)
+    assert "fs rms apart" in said["text"]
 
     job = load_job(config, tmp_path / "out", ["frames.keep=none", "delay.bin={width: 0.05}"])
     for stage in (LABEL, BIN):

@@ -88,7 +88,7 @@ def test_damnit_shows_what_the_product_says_of_a_run(damnit, processed):
         cell = damnit[title](6)
         assert cell.data == [fit[name]["value"], fit[name]["stderr"]]
         assert ("not determined" in cell.shown) != fit[name]["identifiable"]
-    said = [*row["audit"], *(w for w in summary["warnings"] if w.startswith("run 3:"))]
+    said = [*row["audit"], *(w["text"] for w in summary["warnings"] if w.get("run") == 3)]
     assert damnit["trxas/Audit"](3).data == ("; ".join(said) or "nothing found")
 
 

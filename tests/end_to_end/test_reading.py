@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from lmfit.model import load_modelresult
 from zarr.storage import LocalStore, WrapperStore
 
 from pipeline import open_product
@@ -99,3 +100,42 @@ print([m for m in ("prefect", "distributed", "extra_data", "numba", "matplotlib"
     assert lines[0].startswith("True ")
     assert lines[0].endswith("v0001")
     assert lines[1] == "[]"
+
+
+def test_lmfit_opens_the_fits_of_a_product(where):
+    tree, folder = xr.open_datatree(where, engine="zarr"), where.parent / "fits"
+    assert {p.name for p in folder.iterdir()} == {
+        f"{name}.{kind}" for name in ("kinetics_32mJcm2", "peaks", "mixture") for kind in ("json", "txt")
+    }
+    fitted = tree["kinetics/fit"].sel(fluence=32.0).values
+    result = load_modelresult(folder / "kinetics_32mJcm2.json")
+    points = result.userkws["quantity"] == -1
+    np.testing.assert_allclose(result.best_fit[points], fitted[np.isfinite(fitted)], rtol=0, atol=1e-12)
+    residual = tree["kinetics/residual"].sel(fluence=32.0).values
+    np.testing.assert_allclose((result.data - result.best_fit)[points], residual[np.isfinite(residual)], atol=1e-12)
+    kinetics = tree["kinetics"].to_dataset().sel(fluence=32.0)
+    for name in kinetics["parameter"].values.tolist():
+        value, stderr = (float(kinetics[v].sel(parameter=name)) for v in ("value", "stderr"))
+        assert (result.params[name].value, result.params[name].stderr) == (value, stderr)
+    assert "tau1 = " in (folder / "kinetics_32mJcm2.txt").read_text(encoding="utf-8")
+    mixture = load_modelresult(folder / "mixture.json")
+    np.testing.assert_array_equal([p.value for p in mixture.params.values()], tree["mixture/alpha"].values)
+    peaks = load_modelresult(folder / "peaks.json")
+    numbers = np.arange(tree["peaks/position"][0].size).reshape(tree["peaks/position"][0].shape)
+    for line, position in zip("AB", tree["peaks/position"].values, strict=True):
+        for k, expected in zip(numbers.ravel().tolist(), position.ravel().tolist(), strict=True):
+            assert np.isnan(expected) == (f"{line}_position_{k}" not in peaks.params)
+            assert np.isnan(expected) or peaks.params[f"{line}_position_{k}"].value == expected
+
+
+def test_what_the_page_says_of_the_fits_works(where):
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "read-a-product.md"
+    chapter = page.read_text(encoding="utf-8").split("## The fits, in lmfit")[1]
+    code = re.search(r"```python\n(.*?)```", chapter, re.DOTALL)[1].replace("8mJcm2", "32mJcm2")
+    names = {"where": where.parent}
+    exec(compile(code, str(page), "exec"), names)
+    assert names["tau1"].value == pytest.approx(0.15, abs=4 * names["tau1"].stderr)
+    assert names["profile"][2] == (0.0, names["tau1"].value)
+    assert len(names["measured"]) == len(names["fitted"]) < len(names["result"].data)
+    assert "irf_sigma" in names["again"].var_names
+    assert names["again"].chisqr <= names["result"].chisqr + 1e-9

@@ -8,7 +8,10 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.results.compare import _matches, compare, comparison_text
+from pipeline.results.compare import _matches, compare, compare_versions, comparison_text
+from schemas.catalogue import note
+from schemas.notes import as_plain
+from tests.synthetic import fitted, publish_version
 
 
 def product(**changes):
@@ -147,3 +150,23 @@ def test_the_largest_changes_are_shown_first_and_the_rest_is_counted(sizes):
     assert shown == ranked[:15]
     assert lines[-1] == f"  and {len(sizes) - 15} more, smaller ones; --all shows them"
     assert len(comparison_text(compared, most=None).splitlines()) == start + len(sizes)
+
+
+def test_warnings_are_compared_by_code_and_text_and_with_an_older_product_by_text(tmp_path):
+    tree, summary = fitted("seed")
+    kept, gone, new = (note("quality.noise", run=n, ratio=1.6) for n in (3, 4, 5))
+    fault = note("reference.offset_unknown")
+    for notes in ([kept.text, gone.text], as_plain([kept, gone]), as_plain([fault, kept, new])):
+        publish_version(tmp_path, tree, {**summary, "warnings": notes})
+    older, coded, last = (str(tmp_path / "products" / "seed" / f"v000{n}") for n in (1, 2, 3))
+    assert compare_versions(older, coded)["warnings"] == {"added": [], "removed": []}
+    compared = compare_versions(coded, last)
+    assert compared["warnings"] == {"added": as_plain([fault, new]), "removed": as_plain([gone])}
+    lines = comparison_text(compared).splitlines()
+    i = lines.index("warnings")
+    assert lines[i + 1 : i + 4] == [
+        f"  added FAULT {fault.text}",
+        f"  added CAUTION {new.text}",
+        f"  removed CAUTION {gone.text}",
+    ]
+    assert "warnings  no change" in comparison_text(compare_versions(older, coded))

@@ -9,7 +9,7 @@ import xarray as xr
 from pipeline.science.kinetics.forms import compare_models
 from pipeline.science.kinetics.model import kinetic_trace
 from pipeline.science.kinetics.shared import fit_kinetics
-from pipeline.science.kinetics.traces import collect_traces, gather_fits, prior_sentence, simpler_form
+from pipeline.science.kinetics.traces import collect_traces, gather_fits, prior_decides, simpler_form
 
 DELAYS = np.r_[-1.0, -0.3, np.arange(-0.06, 0.7, 0.03), np.arange(0.8, 5, 0.3), 10.0, 30.0, 60.0]
 
@@ -58,19 +58,23 @@ def test_fits_of_two_fluences_share_axes_and_a_missing_one_is_not_identified():
     assert not group["identifiable"].sel(fluence=16.0).any()
     np.testing.assert_array_equal(group["value"].sel(fluence=8.0), fit["value"])
     np.testing.assert_allclose(group["fit"].sel(fluence=8.0) + group["residual"].sel(fluence=8.0), one["delta_xas"])
-    assert len(json.loads(group.attrs["verdicts"])["8"]) == 3
+    assert group["verdict_code"].sel(fluence=16.0).values.tolist() == ["kinetics.no_fit"] * 5
+    assert group["verdict"].sel(fluence=16.0, parameter="tau1") == "tau1: no fit at this fluence"
+    xr.testing.assert_equal(group["verdict"].sel(fluence=8.0, drop=True), fit["verdict"])
+    assert group["verdict_code"].sel(fluence=8.0).values.tolist() == ["", "", *["kinetics.tau_determined"] * 3]
     assert json.loads(group.attrs["forms"])["8"]["squared, 3 exponentials"] == {"delta_chi2": 0.0, "delta_aicc": 0.0}
 
 
 def test_a_simpler_form_is_named_when_it_does_as_well():
     sharp = collect_traces(spectra_of(3), scan_of(1e-4), 8.0, include_spectra=False)
-    assert simpler_form(8.0, compare_models(sharp, irf_sigma=0.04)) == ""
+    assert simpler_form(8.0, compare_models(sharp, irf_sigma=0.04)) is None
     plain = scan_of(2e-3)
     rise = 0.01 * (1 - np.exp(-np.clip(DELAYS, 0, None) / 0.3)) + np.random.default_rng(1).normal(0, 2e-3, len(DELAYS))
     plain["delta_xas"] = (("scan", "delay"), rise[None, :])
     traces = collect_traces(spectra_of(3), plain, 8.0, include_spectra=False)
-    text = simpler_form(8.0, compare_models(traces, irf_sigma=0.04))
-    assert "do not support three exponentials" in text
+    said = simpler_form(8.0, compare_models(traces, irf_sigma=0.04))
+    assert (said.code, said.fluence) == ("kinetics.simpler_form", 8.0)
+    assert "do not support three exponentials over the simpler form “" in said.text
 
 
 def test_the_fit_without_prior_is_gathered_and_a_disagreement_is_said():
@@ -79,12 +83,22 @@ def test_the_fit_without_prior_is_gathered_and_a_disagreement_is_said():
     group = gather_fits({8.0: fit, 16.0: None})
     np.testing.assert_array_equal(group["value_without_prior"].sel(fluence=8.0), fit["value_without_prior"])
     np.testing.assert_array_equal(group["bootstrap_ci95"].sel(fluence=8.0), fit["bootstrap_ci95"])
-    assert prior_sentence(8.0, fit) == ""
+    assert prior_decides(8.0, fit) is None
     moved = fit.assign(value_without_prior=fit["value_without_prior"] * xr.DataArray([1, 1, 1, 9, 1], dims="parameter"))
-    said = prior_sentence(8.0, moved)
-    assert said.startswith("kinetics at 8 mJ/cm²: the amplitude prior decides: tau2 0.2")
-    assert "tau1" not in said
+    said = prior_decides(8.0, moved)
+    assert (said.code, said.fluence) == ("kinetics.prior_decides", 8.0)
+    assert said.text.startswith("kinetics at 8 mJ/cm²: the amplitude prior decides: tau2 0.2")
+    assert "tau1" not in said.text
     free = fit_kinetics(known, irf_sigma=0.04, amplitude_prior=None)
-    assert prior_sentence(8.0, free) == ""
+    assert prior_decides(8.0, free) is None
     assert np.isnan(gather_fits({8.0: free})["value_without_prior"]).all()
     assert "bootstrap_stderr" not in gather_fits({8.0: free})
+
+
+def test_a_time_that_the_form_does_not_have_says_so():
+    known = collect_traces(spectra_of(3), scan_of(1e-4), 8.0, include_spectra=False)
+    group = gather_fits({8.0: fit_kinetics(known, irf_sigma=0.04, n_exponentials=2)}).sel(fluence=8.0)
+    assert group["verdict_code"].sel(parameter="tau3") == "kinetics.not_in_the_form"
+    assert group["verdict"].sel(parameter="tau3") == "tau3: not a parameter of the fitted form"
+    assert np.isnan(group["value"].sel(parameter="tau3"))
+    assert group["verdict_code"].sel(parameter="tau2") != "kinetics.not_in_the_form"

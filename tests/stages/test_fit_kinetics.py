@@ -1,6 +1,5 @@
 """Which traces the product's kinetics are fitted to, and what is said about them."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,17 +46,16 @@ def config(**kinetics):
 
 
 def fitted(spectra, scan, replicates=None, **kinetics):
-    warnings = []
-    groups = fit_all_kinetics(spectra, scan, config(**kinetics), warnings, replicates)
+    *groups, _, notes = fit_all_kinetics(spectra, scan, config(**kinetics), replicates)
     for spec, group in zip((KINETICS, COMPONENTS), groups, strict=True):
         assert spec.faults(spec.describe(group)) == []
-    return *groups, warnings
+    return *groups, [note.code for note in notes]
 
 
 @pytest.mark.parametrize(("shift", "alone"), [(-0.2, True), (0.0, False)])
 def test_energies_that_do_not_follow_the_shared_times_are_left_out_with_a_warning(shift, alone):
-    kinetics, components, warnings = fitted(*data(shift=shift, noise=5e-5))
-    assert any("the delay scans are fitted alone" in w for w in warnings) is alone
+    kinetics, components, codes = fitted(*data(shift=shift, noise=5e-5))
+    assert ("kinetics.spectra_left_out" in codes) is alone
     assert kinetics.sizes["energy"] == (1 if alone else 1 + len(ENERGY))
     assert kinetics["redchi"][0] < 1.5
     taus = kinetics.sel(fluence=8.0, parameter=["tau1", "tau2", "tau3"])
@@ -71,15 +69,17 @@ def test_energies_that_do_not_follow_the_shared_times_are_left_out_with_a_warnin
 def test_a_time_that_chi_square_contradicts_is_nowhere_shown_as_a_value(shift, noise, doubt):
     """A line that moves makes tau2 sharp and wrong: without a delay scan nothing but the misfit tells."""
     spectra, scan = data(shift=shift, noise=noise)
-    kinetics, _, warnings = fitted(spectra, scan.isel(scan=[]))
+    kinetics, _, codes = fitted(spectra, scan.isel(scan=[]))
     taus = kinetics.sel(fluence=8.0, parameter=["tau1", "tau2", "tau3"])
     far = np.abs(taus["value"] - [0.15, 0.24, 1.5]) > 2 * taus["stderr"]
     assert bool(far.any()) is doubt
     assert bool((kinetics["redchi"] > 1.4).all()) is doubt
     assert taus["identifiable"].any() == (not doubt)
-    assert not any("fitted alone" in w for w in warnings)
-    verdicts = json.loads(kinetics.attrs["verdicts"])["8"]
-    assert all(("is not known: the model does not describe the data (χ²/dof" in v) is doubt for v in verdicts)
+    assert "kinetics.spectra_left_out" not in codes
+    assert ((taus["verdict_code"] == "kinetics.tau_of_misfit") == doubt).all()
+    assert all(
+        ("is not known: the model does not describe the data (χ²/dof" in v) is doubt for v in taus["verdict"].values
+    )
     summary = _kinetics(kinetics)
     assert summary[0]["describes_data"] is not doubt
     shown = intervals(summary)

@@ -15,7 +15,7 @@ SETTLE = 30.0
 def config(**watch):
     runs = {"dark": 1, "flat_field": 2, "energy_scans": [{"run": 3, "fluence": 8.0}]}
     runs["delay_scans"] = [{"run": 4, "fluence": 8.0, "energy": 528.0}]
-    return parse_config({"dataset": "d", "runs": runs, "watch": {"join_limbs": SETTLE, **watch}})
+    return parse_config({"dataset": "d", "runs": runs, "watch": {"settle": SETTLE, **watch}})
 
 
 def files(size=100, age=1000.0, *, now=START, sequences=1):
@@ -109,17 +109,19 @@ def test_a_broken_run_is_told_once_and_does_not_stop_the_others():
     folder = {n: files() for n in (1, 2, 3, 4)}
     seen = watcher.look(folder)
     assert seen.news
-    assert seen.lines.count(broken) == 1
+    assert [(n.code, n.severity, n.run, n.text) for n in seen.notes if n.severity != "info"] == [
+        ("watch.unreadable", "fault", 3, broken)
+    ]
     watcher.processed(seen, version=None, error="run 3 is at fault")
     again = watcher.look(folder, START + 60)
     assert not again.news
-    assert again.lines == []
+    assert again.notes == []
     assert watcher.opened == [1, 2, 3, 4]
     # the file comes whole: looked at again, and processed again
     watcher.faults = {}
     mended = watcher.look(folder | {3: files(size=101)}, START + 120)
     assert mended.news
-    assert mended.lines == ["run 3: complete"]
+    assert [(n.code, n.text) for n in mended.notes] == [("watch.complete", "run 3: complete")]
 
 
 def test_scans_that_are_not_listed_are_added_with_the_fluence_of_the_config():
@@ -132,7 +134,10 @@ def test_scans_that_are_not_listed_are_added_with_the_fluence_of_the_config():
         "runs.energy_scans=[{run: 3, fluence: 8.0}, {run: 8, fluence: 16.0}]",
         "runs.delay_scans=[{run: 4, fluence: 8.0, energy: 528.0}, {run: 7, fluence: 16.0}]",
     ]
-    assert "run 9: complete, dark, not in the config and not used" in seen.lines
+    said = {n.run: n for n in seen.notes}
+    assert (said[7].code, said[8].code, said[9].code) == ("watch.added", "watch.added", "watch.not_used")
+    assert said[7].text == "run 7: complete, delay_scan, added with fluence 16 mJ/cm²"
+    assert said[9].text == "run 9: complete, dark, not in the config and not used"
     watcher.look(folder, START + 60)
     assert watcher.classified == [[1, 2, 7, 8, 9]]
 
@@ -142,14 +147,16 @@ def test_scans_that_are_not_listed_are_told_once_where_the_fluence_is_not_known(
     folder = {n: files() for n in (1, 2, 3, 4, 7)}
     first = watcher.look(folder)
     assert first.ready == [1, 2, 3, 4]
-    assert [line for line in first.lines if "add {run: 7, fluence: …} to runs.delay_scans" in line]
-    assert watcher.look(folder, START + 60).lines == []
+    (said,) = [n for n in first.notes if n.code == "watch.not_listed"]
+    assert "add {run: 7, fluence: …} to runs.delay_scans" in said.text
+    assert watcher.look(folder, START + 60).notes == []
 
 
 def test_without_calibration_runs_nothing_is_processed_nor_classified():
     watcher = Watcher(config(fluence=1.0), {7: "delay_scan"})
     seen = watcher.look({2: files(), 3: files(), 7: files()})
     assert seen.hold == "waiting for calibration run 1"
+    assert [(n.severity, n.text) for n in seen.notes if n.code == "watch.on_hold"] == [("info", seen.hold)]
     assert not seen.news
     assert watcher.classified == []
 

@@ -96,7 +96,7 @@ def trxas_pulses_used(run, number: "meta#run_number"):
 def trxas_audit(run, number: "meta#run_number"):
     """What the audit of the run and the warnings of its dataset say."""
     summary, row, _ = _of_run(number)
-    found = [*row["audit"], *(w for w in summary["warnings"] if w.startswith(f"run {number}:"))]
+    found = [*row["audit"], *(w["text"] for w in summary["warnings"] if w.get("run") == number)]
     return Cell("; ".join(found) or "nothing found", background=BAD if found else GOOD)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -12,6 +14,9 @@ from pipeline.errors import DataError
 from pipeline.science.kinetics.model import decay_names
 from pipeline.science.kinetics.shared import fit_kinetics
 from schemas.datasets.kinetics import COMPONENTS, CUBE_COMPONENTS, SINGLE_TRACE_FITS
+
+if TYPE_CHECKING:
+    import lmfit
 
 __all__ = ["N_COMPONENTS", "cube_components", "gather_components", "single_trace_fits"]
 
@@ -99,6 +104,7 @@ def single_trace_fits(
     power: int = 2,
     n_exponentials: int = 3,
     amplitude_prior: float | None = 3.0,
+    parameters: lmfit.Parameters | None = None,
 ) -> xr.Dataset:
     """Fit every trace alone, with time zero and response known as well as the shared fit knows them.
 
@@ -108,14 +114,19 @@ def single_trace_fits(
         As for `fit_kinetics`.
     shared
         The fit of all traces together.
-    power, n_exponentials, amplitude_prior
-        As for `fit_kinetics`.
+    power, n_exponentials, amplitude_prior, parameters
+        As for `fit_kinetics`; what `parameters` says of t_d and irf_sigma gives way to what the shared fit found.
 
     Returns
     -------
     Dataset over trace and parameter (tau1 ...): tau, tau_stderr, tau_ci95 (bound), tau_identifiable; NaN and False where
     a trace has too few points. Most single energies do not determine their times; the verdict says which do.
     """
+    times = copy.deepcopy(parameters)
+    for name in ("t_d", "irf_sigma"):
+        if times is not None and name in times:
+            times[name].set(value=-np.inf, vary=True, min=-np.inf, max=np.inf, expr="")
+            times[name].user_data = None
     n, names = traces.sizes["trace"], list(TAUS[:n_exponentials])
     shape = (n, n_exponentials)
     out = xr.Dataset(
@@ -136,6 +147,7 @@ def single_trace_fits(
                 n_exponentials=n_exponentials,
                 irf_sigma=_known(shared, "irf_sigma"),
                 t_d=_known(shared, "t_d"),
+                parameters=times,
                 amplitude_prior=amplitude_prior,
                 systematics=False,
             ).sel(parameter=names)

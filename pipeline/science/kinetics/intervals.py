@@ -21,6 +21,7 @@ from scipy.stats import f as f_distribution
 from pipeline.science.kinetics._projection_kernel import normal_matrix, trace_model
 from pipeline.science.kinetics.problem import Problem
 from pipeline.science.kinetics.search import Solution, canonical, refine
+from pipeline.science.kinetics.ties import tangent
 
 __all__ = [
     "Covariance",
@@ -88,7 +89,7 @@ def covariance(problem: Problem, solution: Solution) -> Covariance:
     data = problem.data
     n_par, n_term, n_trace = solution.theta.size, solution.amplitudes.shape[1], len(data.signal)
     hessian, _, blocks = _normal(problem, solution)
-    theta = _inverse(hessian, problem.free)
+    theta = _theta_covariance(problem, solution, hessian)
     traces = np.zeros((n_trace, n_par + n_term, n_par + n_term))
     traces[:, :n_par, :n_par] = theta
     for e in range(n_trace):
@@ -109,7 +110,7 @@ def design_bound(problem: Problem, solution: Solution) -> tuple[FloatArray, Floa
     """
     bare = problem._replace(data=problem.data._replace(ridge=np.zeros_like(problem.data.ridge)))
     hessian, _, _ = _normal(bare, solution)
-    matrix = _inverse(hessian, problem.free)
+    matrix = _theta_covariance(problem, solution, hessian)
     variances, directions = np.linalg.eigh(matrix[2:, 2:])
     return np.sqrt(np.diag(matrix)), np.sqrt(np.maximum(variances, 0.0)), directions
 
@@ -138,7 +139,7 @@ def profile_intervals(
     best = minima[0]
     out = np.empty((len(LEVELS), best.theta.size, 2))
     out[...] = best.theta[:, None]
-    for p in np.flatnonzero(problem.free):
+    for p in np.flatnonzero(problem.free | problem.tied):
         for side in (0, 1):
             crossings, lower = _profile_outward(
                 problem, best, best.cost, int(p), 2 * side - 1, thresholds, float(errors[p])
@@ -151,7 +152,7 @@ def profile_intervals(
             excess = other.cost - best.cost
             if excess >= threshold**2:
                 continue
-            for p in np.flatnonzero(problem.free):
+            for p in np.flatnonzero(problem.free | problem.tied):
                 for side in (0, 1):
                     outside = (other.theta[p] - out[level, p, side]) * (2 * side - 1) > 0
                     if outside:
@@ -214,7 +215,7 @@ def refit_replicates(problem: Problem, minima: list[Solution], replicates: Itera
         weight = np.where(np.isfinite(replicate), data.weight, 0.0)
         simulated = problem._replace(data=data._replace(signal=signal, weight=weight))
         fits = [refine(simulated, m, thorough=True, tolerance=1e-6) for m in minima[:3]]
-        draws.append(canonical(min(fits, key=lambda s: s.cost)).theta)
+        draws.append(canonical(min(fits, key=lambda s: s.cost), problem).theta)
     return np.array(draws).reshape(len(draws), minima[0].theta.size)
 
 
@@ -319,6 +320,14 @@ def _normal(problem: Problem, solution: Solution) -> tuple[FloatArray, FloatArra
         blocks,
     )
     return hessian, gradient, blocks
+
+
+def _theta_covariance(problem: Problem, solution: Solution, hessian: FloatArray) -> FloatArray:
+    """Covariance of theta from its normal matrix; what is tied varies with what its formula names."""
+    if not problem.tied.any():
+        return _inverse(hessian, problem.free)
+    along = tangent(problem, solution.theta)
+    return np.asarray(along @ _inverse(along.T @ hessian @ along, problem.free) @ along.T, dtype=np.float64)
 
 
 def _inverse(matrix: FloatArray, free: NDArray[np.bool_]) -> FloatArray:

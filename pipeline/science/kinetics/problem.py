@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +11,13 @@ from numpy.typing import NDArray
 from pipeline.errors import ConfigError, DataError
 from pipeline.science.kinetics._basis import KineticData
 from pipeline.science.kinetics.model import exponential_table
+from pipeline.science.kinetics.parameters import Known, Setting, known_parameters
+
+if TYPE_CHECKING:
+    import lmfit
 
 __all__ = ["Problem", "Setting", "build_problem"]
 
-Setting = str | float | tuple[float, float]
 FloatArray = NDArray[np.float64]
 
 _ARRAYS = [name for name in KineticData._fields if name != "power"]
@@ -34,6 +38,32 @@ class Problem(NamedTuple):
     n_terms: int
     n_points: int
     n_amplitudes: int
+    known: tuple[Known, ...] = ()
+    """What was said of each parameter beforehand."""
+    at_will: bool = True
+    """Whether nothing is said of the taus, and nothing but a value of time zero and response."""
+
+    @property
+    def tied(self) -> NDArray[np.bool_]:
+        """Parameters (parameter,) that are formulas of others."""
+        return np.array([one.expr is not None for one in self.known] or [False] * len(self.names))
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether tau2 and tau3 are alike: nothing tells one from the other."""
+        return self.may_exchange(self.data.bounds[0]) and bool((self.data.bounds[:, 3] == self.data.bounds[:, 4]).all())
+
+    def may_exchange(self, theta: FloatArray) -> bool:
+        """Return whether tau2 and tau3 of theta may exchange their names: both are free and the bounds of both allow it."""
+        if len(self.names) != 5:
+            return False
+        if self.at_will:
+            return True
+        named = {w for one in self.known if one.expr for w in re.findall(r"\w+", one.expr)}
+        alike = (self.data.prior[:, 3] == self.data.prior[:, 4]).all() and not named & set(self.names[3:])
+        low, high = self.data.bounds[:, 3:]
+        swapped = theta[[4, 3]]
+        return bool(alike and self.free[3:].all() and ((low <= swapped) & (swapped <= high)).all())
 
     @property
     def dof(self) -> int:
@@ -53,13 +83,14 @@ def build_problem(
     amplitude_prior: float | None = 3.0,
     tau_bounds: tuple[float, float] | None = None,
     plain: bool = False,
+    parameters: lmfit.Parameters | None = None,
 ) -> Problem:
     """Set up a fit of traces (trace, delay) on ascending delays; points with NaN are left out.
 
     Raises
     ------
     ConfigError
-        For an unknown setting of t_d, irf_sigma, the power or the number of exponentials.
+        For an unknown setting of a parameter, the power or the number of exponentials.
     DataError
         If a standard error is zero or negative, or there are too few points.
     """
@@ -72,8 +103,8 @@ def build_problem(
         raise DataError(f"{(stderr[usable] <= 0).sum()} points have delta_xas_stderr <= 0; leave them out as NaN")
     n_terms = table.n_columns if power == 1 else n_exponentials
     n_amplitudes = int(np.minimum(usable.sum(axis=1), n_terms).sum())
-    free = np.array([t_d == "fit" or isinstance(t_d, tuple), irf_sigma == "fit" or isinstance(irf_sigma, tuple)])
-    free = np.concatenate([free, np.ones(n_exponentials, dtype=bool)])
+    known = known_parameters(n_exponentials, {"t_d": t_d, "irf_sigma": irf_sigma}, parameters)
+    free = np.array([one.is_free for one in known.values()])
     needed = int(free.sum()) + n_amplitudes + 1
     if usable.sum() < needed:
         raise DataError(
@@ -84,17 +115,14 @@ def build_problem(
     peak = float(np.max(np.where(usable, np.abs(signal) - np.where(usable, stderr, 0.0), 0.0)))
     peak = peak if peak > 0 else float(np.max(np.abs(signal[usable])) or 1.0)
     spacing, span = _spacing(delay), float(delay[-1] - delay[0])
-    lowest, highest = tau_bounds or (0.2 * spacing, 4.0 * span)
-    taus = np.log([[lowest] * n_exponentials, [highest] * n_exponentials])
-    time_zero = _setting(t_d, "t_d", float(delay[0]))
-    sigma = _setting(irf_sigma, "irf_sigma", min(spacing, 0.5 * _WIDEST_IRF))
-    if not sigma[0] >= 0:
-        raise ConfigError(f"kinetics.irf_sigma is {sigma[0]:g} ps; give zero or a positive number, or fit")
-    wide = (-np.inf, np.inf)
-    sigma_bounds = (0.0, max(_WIDEST_IRF, 3 * spacing)) if irf_sigma == "fit" else (0.0, np.inf)
-    bounds = np.concatenate([np.array([wide, sigma_bounds]).T, taus], axis=1)
-    prior = np.zeros((2, 2 + n_exponentials))
-    prior[:, 0], prior[:, 1] = time_zero, sigma
+    defaults = np.full(2 + n_exponentials, np.log(spacing))
+    defaults[:2] = float(delay[0]), min(spacing, 0.5 * _WIDEST_IRF)
+    start, prior = _start_and_prior(known, defaults)
+    reach = {"t_d": (-np.inf, np.inf), "irf_sigma": (0.0, max(_WIDEST_IRF, 3 * spacing))}
+    if not (free[1] and known["irf_sigma"].stderr is None):
+        reach["irf_sigma"] = (0.0, np.inf)
+    bounds = _bounds(known, reach, tau_bounds or (0.2 * spacing, 4.0 * span))
+    start = np.where(free, np.clip(start, *bounds), start)
     ridge = 0.0 if amplitude_prior is None else amplitude_prior ** (-2.0 * power)
     data = KineticData(
         delay=np.ascontiguousarray(delay, dtype=np.float64),
@@ -113,23 +141,55 @@ def build_problem(
     # one memory layout, or the kernels would be compiled once more for another
     contiguous: dict[str, Any] = {name: np.ascontiguousarray(getattr(data, name)) for name in _ARRAYS}
     data = data._replace(**contiguous)
-    names = ("t_d", "irf_sigma", *(f"tau{i + 1}" for i in range(n_exponentials)))
-    start = np.concatenate([[time_zero[0], sigma[0]], np.full(n_exponentials, np.log(spacing))])
-    return Problem(data, names, free, start, peak, spacing, n_terms, int(usable.sum()), n_amplitudes)
+    at_will = not any(one.is_bounded or (one != Known() and name.startswith("tau")) for name, one in known.items())
+    return Problem(
+        data,
+        tuple(known),
+        free,
+        start,
+        peak,
+        spacing,
+        n_terms,
+        int(usable.sum()),
+        n_amplitudes,
+        tuple(known.values()),
+        at_will,
+    )
 
 
-def _setting(setting: Setting, name: str, default: float) -> tuple[float, float]:
-    """(centre, 1 / sd) of a parameter; 1 / sd is 0 where it is free or fixed."""
-    if isinstance(setting, tuple):
-        value, stderr = setting
-        if not (np.isfinite(value) and stderr > 0):
-            raise ConfigError(f"kinetics.{name}: a measured value needs a positive error, got {value} +- {stderr}")
-        return float(value), 1.0 / float(stderr)
-    if isinstance(setting, str):
-        if setting != "fit":
-            raise ConfigError(f"kinetics.{name} is {setting!r}; give a number in ps, a value with error, or fit")
-        return default, 0.0
-    return float(setting), 0.0
+def _start_and_prior(known: dict[str, Known], defaults: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Values to begin with, and the priors (centre and 1 / sd, 0: none; parameter), both over theta."""
+    start, prior = defaults.copy(), np.zeros((2, len(known)))
+    for p, (name, one) in enumerate(known.items()):
+        is_tau = name.startswith("tau")
+        if one.value is not None and (one.stderr is not None or not one.vary):
+            start[p] = np.log(one.value) if is_tau else one.value
+        if one.stderr is not None and one.value is not None:
+            prior[1, p] = (one.value if is_tau else 1.0) / one.stderr
+        if not is_tau or prior[1, p] > 0:
+            prior[0, p] = start[p]
+    return start, prior
+
+
+def _bounds(known: dict[str, Known], reach: dict[str, tuple[float, float]], taus: tuple[float, float]) -> FloatArray:
+    """Bounds of theta (2, parameter): those given, else the range of the search, which makes room for what is given."""
+    bounds = np.empty((2, len(known)))
+    log_reach = np.log(taus)
+    for p, (name, one) in enumerate(known.items()):
+        is_tau = name.startswith("tau")
+        low, high = log_reach if is_tau else reach[name]
+        smallest, largest = (np.log(max(x, 1e-300)) if is_tau else x for x in (one.low, one.high))
+        room = np.log(10.0) if is_tau else 1.0
+        if np.isfinite(one.low) and (not is_tau or one.low > 0):
+            low, high = smallest, high if high > smallest else smallest + room
+        if np.isfinite(one.high):
+            low, high = low if low < largest else largest - room, largest
+        if name == "irf_sigma":
+            low = max(low, 0.0)
+        if is_tau and one.value is not None and (not one.vary or one.stderr is not None):
+            low, high = min(low, np.log(one.value)), max(high, np.log(one.value))
+        bounds[:, p] = low, high
+    return bounds
 
 
 def _spacing(delay: FloatArray) -> float:

@@ -14,6 +14,8 @@ from pipeline.science.kinetics.intervals import Covariance, describes
 from pipeline.science.kinetics.model import amplitude_products, decay_names
 from pipeline.science.kinetics.problem import Problem
 from pipeline.science.kinetics.search import Solution, canonical, refine
+from schemas.catalogue import note
+from schemas.notes import Note
 
 __all__ = ["bootstrap_summary", "decay_spectra", "numbers_from_fit", "systematic_shifts", "verdicts", "without_prior"]
 
@@ -118,7 +120,7 @@ def systematic_shifts(problem: Problem, best: Solution) -> xr.DataArray:
     """Largest change of each parameter [ps] when a fixed t_d or irf_sigma moves by +-10 fs, added in quadrature."""
     total = np.zeros(best.theta.size)
     for p in (0, 1):
-        if problem.free[p]:
+        if problem.free[p] or problem.tied[p]:
             continue
         shifts = []
         for move in (-_SHIFT, _SHIFT):
@@ -133,50 +135,54 @@ def systematic_shifts(problem: Problem, best: Solution) -> xr.DataArray:
 def without_prior(problem: Problem, best: Solution) -> FloatArray:
     """Parameters [ps] at the local minimum that the fit slides to when the amplitudes are left free."""
     bare = problem._replace(data=problem.data._replace(ridge=np.zeros_like(problem.data.ridge)))
-    return _linear(canonical(refine(bare, best, tolerance=1e-6, max_iterations=100)).theta)
+    return _linear(canonical(refine(bare, best, tolerance=1e-6, max_iterations=100), bare).theta)
 
 
-def verdicts(problem: Problem, best: Solution, result: xr.Dataset) -> list[str]:
-    """One sentence per tau: the value with its interval, or what is known instead and what would be needed."""
-    strongest = _strongest(problem)
-    data = problem.data
+def verdicts(problem: Problem, best: Solution, result: xr.Dataset) -> list[Note]:
+    """Return what is known of every tau, in their order: its value with the interval, or what instead and what would be needed."""
+    return [_verdict(problem, best, result, p) for p in range(2, len(problem.names))]
+
+
+def _verdict(problem: Problem, best: Solution, result: xr.Dataset, p: int) -> Note:
+    value, chi_square, dof = (float(v) for v in (result["value"][p], result["chi2"], result["dof"]))
+    low, high = result["ci95"].values[p].tolist()
+    known = {"parameter": problem.names[p], "low": low, "high": high}
+    if bool(result["fixed"][p]):
+        return note("kinetics.tau_given", parameter=problem.names[p], value=value)
+    if bool(result["identifiable"][p]):
+        return note("kinetics.tau_determined", value=value, **known)
+    if not describes(chi_square, dof):
+        end = f"{high:.2g}" if np.isfinite(high) else "open"
+        probability = float(chi2.sf(chi_square, dof))
+        return note("kinetics.tau_of_misfit", redchi=chi_square / dof, probability=probability, **known | {"high": end})
+    given = problem.known[p]
+    if bool(result["at_bound"][p]) and (given.low > 0 or np.isfinite(given.high)):
+        return note("kinetics.tau_at_bound", parameter=problem.names[p], value=value)
+    below = f"down to its bound of {given.low:.3g} ps" if given.low > 0 else "below"
+    above = f"up to its bound of {given.high:.3g} ps" if np.isfinite(given.high) else "above"
+    ratio = _signal_to_noise(problem, best)
+    needed = ratio * float(result["crb"][p]) / value / _WANTED
+    advice = f"about {_round(needed)} is needed with these delays"
+    if not needed < 1e5:
+        advice = "no ratio in reach would do with these delays"
+    elif needed < 1.2 * ratio:
+        advice = f"other solutions fit nearly as well (linear error {float(result['stderr'][p]):.2g} ps)"
+    return note(_instead(low, high), ratio=_round(ratio), advice=advice, below=below, above=above, **known)
+
+
+def _instead(low: float, high: float) -> str:
+    """Return the code for a tau [ps] of which only the 95 % interval is known."""
+    if np.isfinite(high):
+        return "kinetics.tau_upper_limit" if low <= 0 else "kinetics.tau_between"
+    return "kinetics.tau_lower_limit" if low > 0 else "kinetics.tau_not_determined"
+
+
+def _signal_to_noise(problem: Problem, best: Solution) -> float:
+    """Largest fitted signal of the strongest trace over its median error."""
+    strongest, data = _strongest(problem), problem.data
     curve = trace_model(best.theta, best.amplitudes, best.signs, data)[strongest]
     used = data.weight[strongest] > 0
-    ratio = float(np.max(np.abs(curve[used])) * np.median(data.weight[strongest][used]))
-    square, dof = float(result["chi2"]), float(result["dof"])
-    described, probability = describes(square, dof), float(chi2.sf(square, dof))
-    texts = []
-    for p, name in enumerate(problem.names):
-        if not name.startswith("tau"):
-            continue
-        value, stderr = float(result["value"][p]), float(result["stderr"][p])
-        low, high = result["ci95"].values[p]
-        if bool(result["identifiable"][p]):
-            texts.append(f"{name} = {value:.3g} ps, 95 % interval {low:.3g} to {high:.3g} ps")
-            continue
-        if not described:
-            ends = "open" if not np.isfinite(high) else f"{high:.2g}"
-            texts.append(
-                f"{name} is not known: the model does not describe the data (χ²/dof {square / dof:.2f}, probability "
-                f"{probability:.0e}); if it did, {low:.2g} to {ends} ps at 95 %"
-            )
-            continue
-        needed = ratio * float(result["crb"][p]) / value / _WANTED
-        if np.isfinite(high) and low <= 0:
-            known = f"{name} < {high:.2g} ps at 95 %, not determined below"
-        elif low > 0 and not np.isfinite(high):
-            known = f"{name} > {low:.2g} ps at 95 %, not determined above"
-        elif np.isfinite(high):
-            known = f"{name} between {low:.2g} and {high:.2g} ps at 95 %, not determined better"
-        else:
-            known = f"{name} is not determined by these data"
-        advice = f"about {_round(needed)} is needed with these delays"
-        if not needed < 1e5:
-            advice = "no ratio in reach would do with these delays"
-        elif needed < 1.2 * ratio:
-            advice = f"other solutions fit nearly as well (linear error {stderr:.2g} ps)"
-        texts.append(f"{known}: SNR is {_round(ratio)}, {advice}")
-    return texts
+    return float(np.max(np.abs(curve[used])) * np.median(data.weight[strongest][used]))
 
 
 def _gradient(problem: Problem, best: Solution, e: int, times: FloatArray) -> tuple[FloatArray, FloatArray]:

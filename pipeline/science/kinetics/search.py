@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from pipeline.science.kinetics._projection_kernel import minimise, trace_model
 from pipeline.science.kinetics.problem import Problem
-from pipeline.science.kinetics.starts import abridged, screened, with_time_zero
+from pipeline.science.kinetics.starts import abridged, screened, with_given, with_time_zero
+from pipeline.science.kinetics.ties import refine_tied, with_ties
 
 __all__ = ["Solution", "canonical", "model_traces", "polish", "refine", "solve"]
 
@@ -51,8 +52,14 @@ def solve(problem: Problem, *, start: Sequence[float] | None = None) -> list[Sol
     candidates = screened(few)
     if start is not None:
         extra = located.start.copy()
-        extra[2:] = np.log(np.clip(start, *np.exp(located.data.bounds[:, 2])))
-        candidates.append(extra)
+        extra[2:] = np.log(np.clip(start, *np.exp(located.data.bounds[:, 2:])))
+        candidates.append(with_given(located, extra))
+    if any(one.is_start for one in problem.known):
+        extra = candidates[0].copy()
+        for p, one in enumerate(problem.known):
+            if one.is_start and one.value is not None:
+                extra[p] = np.log(one.value) if p > 1 else one.value
+        candidates.append(with_given(located, extra))
     if stands_for_all:
         # rounded, because linear algebra may give other bits on another machine
         found = _minima(few, candidates)
@@ -67,7 +74,7 @@ def _minima(problem: Problem, starts: Sequence[FloatArray]) -> list[Solution]:
     """Distinct minima from given starts, lowest first."""
     minima: list[Solution] = []
     for reached in sorted((refine(problem, s, thorough=True, tolerance=1e-3) for s in starts), key=lambda m: m.cost):
-        found = canonical(reached)
+        found = canonical(reached, problem)
         if not any(_same(found, known) for known in minima):
             minima.append(found)
     return minima
@@ -82,7 +89,10 @@ def refine(
     tolerance: float = 1e-8,
     max_iterations: int = 60,
 ) -> Solution:
-    """Local minimum from a parameter vector or a solution, with parameter number `fixed` held."""
+    """Local minimum from a parameter vector or a solution, with parameter number `fixed` held.
+
+    Where parameters are tied to others, lmfit's minimiser does it, which takes ten to twenty times as long.
+    """
     if isinstance(start, Solution):
         theta, amplitudes, signs = start.theta.copy(), start.amplitudes.copy(), start.signs.copy()
     else:
@@ -91,6 +101,9 @@ def refine(
         signs = np.where(problem.data.allowed_sign == 0, 1, problem.data.allowed_sign)
         thorough = True
     amplitudes = np.ascontiguousarray(amplitudes)
+    if problem.tied.any():
+        cost = refine_tied(problem, theta, amplitudes, signs, held=fixed, thorough=thorough, tolerance=tolerance)
+        return Solution(theta, amplitudes, signs, cost)
     free = problem.free.copy()
     if fixed is not None:
         free[fixed] = False
@@ -98,10 +111,10 @@ def refine(
     return Solution(theta, amplitudes, signs, float(cost))
 
 
-def canonical(solution: Solution) -> Solution:
-    """Relabel the exact symmetries away: tau2 < tau3, and (squared form) A1 positive."""
+def canonical(solution: Solution, problem: Problem) -> Solution:
+    """Relabel an exact symmetry away: tau2 < tau3, unless what is said of either forbids it."""
     theta, amplitudes = solution.theta.copy(), solution.amplitudes.copy()
-    if theta.size == 5 and amplitudes.shape[1] == 3 and theta[3] > theta[4]:
+    if theta.size == 5 and amplitudes.shape[1] == 3 and theta[3] > theta[4] and problem.may_exchange(theta):
         theta[[3, 4]] = theta[[4, 3]]
         amplitudes[:, [1, 2]] = amplitudes[:, [2, 1]]
     return solution._replace(theta=theta, amplitudes=np.ascontiguousarray(amplitudes))
@@ -109,10 +122,10 @@ def canonical(solution: Solution) -> Solution:
 
 def polish(problem: Problem, solution: Solution) -> Solution:
     """Converge, round the parameters to a lattice, converge again: the second path no longer knows the first."""
-    close = canonical(refine(problem, solution, thorough=True, tolerance=1e-10, max_iterations=200))
+    close = canonical(refine(problem, solution, thorough=True, tolerance=1e-10, max_iterations=200), problem)
     last = refine(problem, _on_lattice(problem, close.theta), thorough=True, tolerance=1e-14, max_iterations=200)
     # a rounded start in a narrow valley may slide into another basin; then the unrounded result stands
-    best = canonical(last if last.cost <= close.cost + 1e-6 else close)
+    best = canonical(last if last.cost <= close.cost + 1e-6 else close, problem)
     if problem.data.power == 2:
         flip = np.where(best.amplitudes[:, :1] < 0, -1.0, 1.0)
         best = best._replace(amplitudes=np.ascontiguousarray(best.amplitudes * flip))
@@ -121,7 +134,7 @@ def polish(problem: Problem, solution: Solution) -> Solution:
 
 def _on_lattice(problem: Problem, theta: FloatArray) -> FloatArray:
     rounded = np.where(problem.free, np.round(theta * _LATTICE) / _LATTICE, theta)
-    return np.clip(rounded, *problem.data.bounds)
+    return with_ties(problem, np.clip(rounded, *problem.data.bounds))
 
 
 def _same(a: Solution, b: Solution) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -24,6 +25,7 @@ from pipeline.science.kinetics.intervals import (
     refit_replicates,
     stderr_from_interval,
 )
+from pipeline.science.kinetics.parameters import Setting
 from pipeline.science.kinetics.problem import Problem, build_problem
 from pipeline.science.kinetics.report import (
     bootstrap_summary,
@@ -34,7 +36,11 @@ from pipeline.science.kinetics.report import (
     without_prior,
 )
 from pipeline.science.kinetics.search import Solution, model_traces, polish, refine, solve
+from pipeline.science.kinetics.ties import check_ties
 from schemas.datasets.kinetics import KINETIC_FIT
+
+if TYPE_CHECKING:
+    import lmfit
 
 __all__ = ["compare_models", "fit_kinetics"]
 
@@ -52,8 +58,9 @@ def fit_kinetics(
     traces: xr.Dataset,
     *,
     power: int = 2,
-    irf_sigma: str | float | tuple[float, float] = "fit",
-    t_d: str | float | tuple[float, float] = "fit",
+    irf_sigma: Setting = "fit",
+    t_d: Setting = "fit",
+    parameters: lmfit.Parameters | None = None,
     n_exponentials: int = 3,
     amplitude_prior: float | None = 3.0,
     tau_bounds: tuple[float, float] | None = None,
@@ -74,6 +81,10 @@ def fit_kinetics(
         2 as printed (squared form), 1 without the square.
     irf_sigma, t_d
         Gaussian response and time zero [ps]: "fit", a number (fixed), or (value, standard error) as a measured prior.
+    parameters
+        What is said of t_d, irf_sigma, tau1 ... as lmfit writes it, from `kinetic_parameters`: value, min, max, vary,
+        expr, a prior. Instead of irf_sigma and t_d, not beside them. Values, bounds and priors are the engine's own; with
+        `expr` lmfit's minimiser takes its place, which takes ten to twenty times as long.
     n_exponentials
         3; or 2 (rise and one decay) or 1 (rise only).
     amplitude_prior
@@ -94,17 +105,19 @@ def fit_kinetics(
     -------
     Dataset with, over parameter (t_d, irf_sigma, tau1, ...) [ps]: value, stderr, ci68, ci95 (bound: lower, upper; open
     ends are 0 or +-inf), at_bound, identifiable, fixed, crb (bound of the design without prior), systematic,
-    value_without_prior (the neighbouring minimum without the amplitude prior),
+    search_bounds (parameter, bound) [ps]; value_without_prior (the neighbouring minimum without the amplitude prior),
     correlation (parameter, parameter2; of the log taus); over term and trace: amplitude, amplitude_stderr; sign;
     fit and residual (trace, delay) [OD]; redchi, chi2, dof; log_tau_sd and log_tau_direction (the principal
     directions); t50 (strongest trace) and signal (time, trace); rate, das (decay, trace): see `decay_spectra`;
     trace_correlation (trace, fitted, fitted2) of the shared parameters and the trace's amplitudes; with a bootstrap,
-    bootstrap (draw, parameter), bootstrap_stderr, bootstrap_ci68, bootstrap_ci95. attrs["verdict"] is a JSON list, a sentence per tau.
+    bootstrap (draw, parameter), bootstrap_stderr, bootstrap_ci68, bootstrap_ci95. verdict and
+    verdict_code (parameter) are the text and the code of what is known of a tau, see `schemas.catalogue`; empty for the others. attrs["parameters"] is JSON, name -> what was
+    said of the parameter.
 
     Raises
     ------
     DataError
-        If there are fewer points than parameters, or a standard error is not positive.
+        If there are fewer points than parameters, a standard error is not positive, or a tied time comes out negative.
     ConfigError
         For a setting that is none of the above.
 
@@ -129,10 +142,12 @@ def fit_kinetics(
         t_d=t_d,
         amplitude_prior=amplitude_prior,
         tau_bounds=tau_bounds,
+        parameters=parameters,
     )
     minima = solve(problem, start=start)
     intervals, minima, scale, spread = _intervals(problem, minima)
     best = minima[0]
+    check_ties(problem, best.theta)
     result = _parameters(problem, best, intervals, scale, spread)
     result = result.merge(_amplitudes(problem, best, scale, spread, power))
     result = result.merge(numbers_from_fit(problem, best, spread, scale, delay))
@@ -160,8 +175,12 @@ def fit_kinetics(
         "amplitude_prior": "none" if amplitude_prior is None else amplitude_prior,
         "n_minima": sum(m.cost - best.cost < 4.0 * scale for m in minima),
         "n_points": problem.n_points,
-        "verdict": json.dumps(verdicts(problem, best, result), ensure_ascii=False),
+        "signal_scale": problem.peak,
+        "parameters": json.dumps({n: k.said() for n, k in zip(problem.names, problem.known, strict=True)}),
     }
+    known = verdicts(problem, best, result)
+    result["verdict"] = ("parameter", ["", "", *(note.text for note in known)])
+    result["verdict_code"] = ("parameter", ["", "", *(note.code for note in known)])
     return KINETIC_FIT.describe(result.isel(delay=np.argsort(order, kind="stable")))
 
 
@@ -184,7 +203,7 @@ def _intervals(problem: Problem, minima: list[Solution]) -> tuple[FloatArray, li
 def _parameters(
     problem: Problem, best: Solution, intervals: FloatArray, scale: float, spread: Covariance
 ) -> xr.Dataset:
-    names, free = list(problem.names), np.asarray(problem.free)
+    names, free = list(problem.names), problem.free | problem.tied
     value, chi2 = _linear(best.theta), chi_square(problem, best)
     ends = intervals.copy()
     ends[..., 2:, :] = np.exp(ends[..., 2:, :])
@@ -199,7 +218,8 @@ def _parameters(
     stderr = np.array([stderr_from_interval(value[p], ends[:, p], wald[p], reach[:, p]) for p in range(len(value))])
     stderr = np.where(free, stderr, 0.0)
     limits = problem.data.bounds
-    at_bound = free & ((best.theta <= limits[0] + 1e-6) | (best.theta >= limits[1] - 1e-6))
+    # what is tied has no bounds of its own
+    at_bound = problem.free & ((best.theta <= limits[0] + 1e-6) | (best.theta >= limits[1] - 1e-6))
     bound, sd, directions = design_bound(problem, best)
     identifiable: NDArray[np.bool_] = np.array(~at_bound & np.isfinite(ends[1]).all(axis=-1))
     identifiable[1] &= not free[1] or bool(ends[1, 1, 0] > 0)
@@ -209,7 +229,8 @@ def _parameters(
     # a wrong form gives narrow intervals too: a value that chi-square contradicts is none, however sharp
     identifiable &= ~free | (has_signal(problem, chi2) and describes(chi2, problem.dof))
     deviations = np.sqrt(np.diag(spread.theta))
-    correlation = spread.theta / np.outer(np.where(free, deviations, 1.0), np.where(free, deviations, 1.0))
+    divisor = np.where(free & (deviations > 0), deviations, 1.0)
+    correlation = spread.theta / np.outer(divisor, divisor)
     np.fill_diagonal(correlation, 1.0)
     pair = ("parameter", "bound")
     taus = names[2:]
@@ -222,6 +243,7 @@ def _parameters(
             "at_bound": ("parameter", at_bound),
             "identifiable": ("parameter", identifiable),
             "fixed": ("parameter", ~free),
+            "search_bounds": (pair, _linear(limits).T),
             "crb": ("parameter", bound * jacobian),
             "correlation": (("parameter", "parameter2"), correlation),
             "log_tau_sd": ("direction", np.sqrt(scale) * sd),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from pipeline.science.kinetics._basis import KineticData
 from pipeline.science.kinetics._projection_kernel import screen
 from pipeline.science.kinetics.problem import Problem
+from pipeline.science.kinetics.ties import with_ties
 
-__all__ = ["abridged", "screened", "with_time_zero"]
+__all__ = ["abridged", "screened", "with_given", "with_time_zero"]
 
 FloatArray = NDArray[np.float64]
 
@@ -78,7 +79,7 @@ def with_time_zero(problem: Problem, strong: KineticData) -> Problem:
         times = times[:: max(len(times) // 40, 1)]
         shapes = np.log(_shapes(problem))
         starts = np.concatenate([np.column_stack([t0 * np.ones(len(shapes)), shapes]) for t0 in times])
-        starts = np.ascontiguousarray(np.insert(starts, 1, begin[1], axis=1))
+        starts = with_given(problem, np.ascontiguousarray(np.insert(starts, 1, begin[1], axis=1)))
         costs = np.empty(len(starts))
         screen(starts, strong, costs)
         begin[0] = starts[int(np.argmin(costs)), 0]
@@ -86,8 +87,16 @@ def with_time_zero(problem: Problem, strong: KineticData) -> Problem:
     else:
         reach = max(8.0 / data.prior[1, 0], 1e-6)
     bounds = data.bounds.copy()
-    bounds[:, 0] = begin[0] - reach, begin[0] + reach
+    bounds[:, 0] = max(begin[0] - reach, bounds[0, 0]), min(begin[0] + reach, bounds[1, 0])
     return problem._replace(data=data._replace(bounds=bounds), start=begin)
+
+
+def with_given(problem: Problem, starts: FloatArray) -> FloatArray:
+    """Return starts (..., parameter) that obey what is said of the parameters: held values, bounds, formulas."""
+    if problem.at_will:
+        return starts
+    held = ~problem.free & ~problem.tied
+    return with_ties(problem, np.where(held, problem.start, np.clip(starts, *problem.data.bounds)))
 
 
 def _shapes(problem: Problem) -> FloatArray:
@@ -102,10 +111,10 @@ def screened(problem: Problem) -> list[FloatArray]:
     """The best grid points that lie apart, as starts."""
     n_tau = problem.start.size - 2
     span = float(problem.data.delay[-1] - problem.data.delay[0])
-    lowest, highest = np.exp(problem.data.bounds[:, 2])
+    lowest, highest = np.exp(problem.data.bounds[:, 2:])
     rises = np.geomspace(1.5 * problem.spacing, 0.05 * span, 5)
     decays = np.geomspace(2.0 * problem.spacing, 0.5 * span, 6)
-    later = list(combinations(decays, n_tau - 1))
+    later = list((permutations if n_tau == 3 and not problem.is_symmetric else combinations)(decays, n_tau - 1))
     taus = np.array([[rise, *rest] for rise in rises for rest in later])
     shifts = (-1.0, 0.0, 1.0) if problem.free[0] and problem.data.prior[1, 0] == 0.0 else (0.0,)
     grid = []
@@ -115,7 +124,7 @@ def screened(problem: Problem) -> list[FloatArray]:
         block[:, 1] = problem.start[1]
         block[:, 2:] = np.log(np.clip(taus, lowest, highest))
         grid.append(block)
-    starts = np.ascontiguousarray(np.concatenate(grid))
+    starts = np.ascontiguousarray(with_given(problem, np.concatenate(grid)))
     costs = np.empty(len(starts))
     screen(starts, problem.data, costs)
     chosen: list[FloatArray] = []

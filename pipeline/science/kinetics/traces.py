@@ -9,7 +9,9 @@ import numpy as np
 import xarray as xr
 
 from pipeline.science.kinetics.intervals import describes
+from schemas.catalogue import note
 from schemas.datasets.kinetics import KINETICS
+from schemas.notes import Note
 
 __all__ = [
     "MIN_SPECTRA_DELAYS",
@@ -17,7 +19,7 @@ __all__ = [
     "collect_traces",
     "describes_data",
     "gather_fits",
-    "prior_sentence",
+    "prior_decides",
     "simpler_form",
 ]
 
@@ -35,19 +37,17 @@ def describes_data(fit: xr.Dataset) -> bool:
     return describes(float(fit["chi2"]), float(fit["dof"]))
 
 
-def prior_sentence(fluence: float, fit: xr.Dataset) -> str:
-    """Return a sentence if a time moves by more than its standard error when the amplitude prior is left out."""
+def prior_decides(fluence: float, fit: xr.Dataset) -> Note | None:
+    """Say so if a time moves by more than its standard error when the amplitude prior is left out."""
     if "value_without_prior" not in fit:
-        return ""
+        return None
     moved = []
     for name in (str(n) for n in fit["parameter"].values if str(n).startswith("tau")):
         one = fit.sel(parameter=name)
         value, bare, stderr = (float(one[v]) for v in ("value", "value_without_prior", "stderr"))
         if abs(bare - value) > stderr:
             moved.append(f"{name} {value:.2g} ps with it and {bare:.2g} ps without")
-    if not moved:
-        return ""
-    return f"kinetics at {fluence:g} mJ/cm²: the amplitude prior decides: {', '.join(moved)}"
+    return note("kinetics.prior_decides", fluence=fluence, moved=", ".join(moved)) if moved else None
 
 
 def collect_traces(
@@ -94,8 +94,8 @@ def collect_traces(
     return traces.isel(delay=np.flatnonzero(used)).transpose("trace", "delay").sortby("energy")
 
 
-def simpler_form(fluence: float, compared: xr.Dataset) -> str:
-    """Return a sentence if a form with fewer parameters describes the data as well as the squared three exponentials.
+def simpler_form(fluence: float, compared: xr.Dataset) -> Note | None:
+    """Say so if a form with fewer parameters describes the data as well as the squared three exponentials.
 
     Parameters
     ----------
@@ -108,12 +108,10 @@ def simpler_form(fluence: float, compared: xr.Dataset) -> str:
     )
     as_good = fewer.isel(model=np.flatnonzero(fewer["delta_aicc"] <= 0))
     if not as_good.sizes["model"]:
-        return ""
+        return None
     best = as_good.isel(model=int(np.argmin(as_good["delta_aicc"].values)))
-    return (
-        f"kinetics at {fluence:g} mJ/cm²: the data do not support three exponentials over the simpler form "
-        f"“{best['model'].values!s}” (Δχ² {float(best['delta_chi2']):.1f})"
-    )
+    form, change = str(best["model"].values), float(best["delta_chi2"])
+    return note("kinetics.simpler_form", fluence=fluence, form=form, delta_chi2=change)
 
 
 def gather_fits(
@@ -121,8 +119,8 @@ def gather_fits(
 ) -> xr.Dataset:
     """Return one dataset over fluence from the fits of `fit_kinetics`; NaN and not identifiable where there is none.
 
-    Traces are put on common axes of energy and delay. `attrs["verdicts"]` is JSON: fluence → one sentence per time;
-    `attrs["forms"]` is JSON: fluence → model form → Δχ² and ΔAICc against the squared three exponentials.
+    Traces are put on common axes of energy and delay. `verdict` and `verdict_code` (fluence, parameter) say what the data
+    know of a parameter, empty for time zero and response of a fit; `attrs["forms"]` is JSON: fluence → model form → Δχ² and ΔAICc against the squared three exponentials.
     """
     fluence = np.array(sorted(fitted), np.float64)
     done = {f: d for f, d in fitted.items() if d is not None}
@@ -158,8 +156,8 @@ def gather_fits(
     for k, f in enumerate(fluence.tolist()):
         if f in done:
             _fill(out, k, done[f])
+    out = out.merge(_verdicts([done.get(f) for f in fluence.tolist()]))
     out.attrs["forms"] = json.dumps({f"{f:g}": _forms(d) for f, d in (forms or {}).items()})
-    out.attrs["verdicts"] = json.dumps({f"{f:g}": _verdicts(d) for f, d in fitted.items()})
     return KINETICS.describe(out)
 
 
@@ -194,8 +192,21 @@ def _forms(compared: xr.Dataset) -> dict[str, dict[str, float]]:
     }
 
 
-def _verdicts(fit: xr.Dataset | None) -> list[str]:
-    if fit is None:
-        return []
-    text = fit.attrs.get("verdict", "[]")
-    return list(json.loads(text)) if isinstance(text, str) else list(text)
+def _verdicts(fits: list[xr.Dataset | None]) -> xr.Dataset:
+    """Return verdict and verdict_code (fluence, parameter) of fits in order of fluence."""
+    said = [[_verdict(fit, name) for name in PARAMETERS] for fit in fits]
+    shape = (len(fits), len(PARAMETERS))
+    return xr.Dataset(
+        {
+            name: (("fluence", "parameter"), np.array([[pair[i] for pair in row] for row in said], str).reshape(shape))
+            for i, name in enumerate(("verdict", "verdict_code"))
+        }
+    )
+
+
+def _verdict(fit: xr.Dataset | None, name: str) -> tuple[str, str]:
+    if fit is None or name not in fit["parameter"].values:
+        absent = note("kinetics.no_fit" if fit is None else "kinetics.not_in_the_form", parameter=name)
+        return absent.text, absent.code
+    one = fit.sel(parameter=name)
+    return str(one["verdict"].values), str(one["verdict_code"].values)

@@ -18,6 +18,8 @@ import xarray as xr
 from pipeline.science.sums.accumulate import accumulate, log_ratio, merge_sums
 from pipeline.science.sums.binning import assign, step_edges
 from pipeline.science.sums.edges import nominal_edges
+from schemas.catalogue import note
+from schemas.notes import Note
 
 __all__ = ["assign_roles"]
 
@@ -29,7 +31,7 @@ SIGNIFICANT = 6.0
 
 def assign_roles(
     runs: Sequence[xr.Dataset], flat: xr.Dataset | None, default: Sequence[str]
-) -> tuple[list[str], list[str]]:
+) -> tuple[list[str], list[Note]]:
     """Return the roles of the patches in their order, and notes on how they were found.
 
     Parameters
@@ -43,32 +45,29 @@ def assign_roles(
     """
     usual = list(default)
     if len(usual) == 2:
-        return usual, [
-            f"with two beams the data do not tell which is pumped: taken as {' and '.join(usual)} from low to high x; "
-            "set beams: {count: 2, order: [...]} if it is the other way round"
-        ]
+        return usual, [note("beams.two_not_told_apart", roles=" and ".join(usual))]
     if not runs:
         return usual, []
     names = [str(b) for b in runs[0]["beam"].values]
     answer = _sums([*runs, *([flat] if flat is not None else [])], energy_only=False)
     response = _spread(answer, names, along="condition")
     reference = _reference(_sums(runs, energy_only=True), names)
-    notes: list[str] = []
+    notes: list[Note] = []
     if reference is None:
-        notes.append("no absorption edge in the scans: the reference beam is taken from the usual order")
+        notes.append(note("beams.no_edge"))
         pumped = _stands_out(response)
         rest = [r for r in usual if r != "pumped"]
     else:
         pumped = _changes_more(response, *(k for k in range(3) if k != reference))
         rest = ["unpumped"]
     if pumped is None:
-        notes.append("no beam answers clearly to the pump: pumped and unpumped are taken from the usual order")
+        notes.append(note("beams.no_pump_response"))
         rest = [r for r in usual if reference is None or r != "reference"]
     found = {k: role for k, role in ((pumped, "pumped"), (reference, "reference")) if k is not None}
     found |= dict(zip((k for k in range(3) if k not in found), rest, strict=True))
     roles = [found[k] for k in range(3)]
     if roles != usual:
-        notes.append(f"the beams from low to high x are {', '.join(roles)}, as the data say")
+        notes.append(note("beams.order_from_data", roles=", ".join(roles)))
     return roles, notes
 
 

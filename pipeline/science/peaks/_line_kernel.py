@@ -23,7 +23,7 @@ _MAX_STEPS = 80
 _N_STARTS = 3
 # Two merging lines of opposite sign are a derivative: their heights can grow without limit at equal chi2. A weak prior on the heights, three times
 # the largest value of the spectrum wide, ends that valley and is not felt by lines that the data resolve.
-_HEIGHT_PRIOR = 3.0
+HEIGHT_PRIOR = 3.0
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ def _height_prior(values: Floats, weights: Floats, model: LineModel) -> Floats:
     largest = np.max(np.abs(values) * (weights > 0), axis=1)
     precision = np.zeros((len(values), model.n_parameters))
     begin = model.n_lines + model.n_widths
-    precision[:, begin : begin + model.n_lines] = (1.0 / np.where(largest > 0, _HEIGHT_PRIOR * largest, np.inf) ** 2)[
+    precision[:, begin : begin + model.n_lines] = (1.0 / np.where(largest > 0, HEIGHT_PRIOR * largest, np.inf) ** 2)[
         :, None
     ]
     return precision
