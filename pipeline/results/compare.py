@@ -229,61 +229,45 @@ def _group(name: str, old: xr.DataTree, new: xr.DataTree) -> list[dict[str, Any]
         elif first[variable].dims != second[variable].dims:
             rows.append({**row, "dims": [list(map(str, ds[variable].dims)) for ds in (first, second)], "same": False})
         else:
-            rows.append({**row, **_difference(variable, left, right, first, second)})
+            points = [int(ds[variable].size) for ds in (left, first, second)]
+            row |= dict(zip(("points", "points_old", "points_new"), points, strict=True))
+            row["unit"] = first[variable].attrs.get("units", "1")
+            error = "stderr" if variable == "value" else f"{variable}_stderr"
+            known = error in left and error in right
+            sigma = np.fmax(left[error].values, right[error].values) if known else None
+            rows.append(row | _difference(left[variable], right[variable], sigma, len(set(points)) == 1))
     return rows
 
 
 def _on_common_points(old: xr.Dataset, new: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
-    """Return both datasets at the points that they share along every dim."""
-    for dim in [d for d in old.dims if d in new.dims and d in old.coords and d in new.coords]:
-        i, j = _matches(old[dim].values, new[dim].values)
-        old, new = old.isel({dim: i}), new.isel({dim: j})
+    """Return both datasets at the points that they share along every dim; measured positions agree to a part of a step."""
+    for dim in [d for d in old.dims if d in old.indexes and d in new.indexes]:
+        first, second = old.indexes[dim], new.indexes[dim]
+        if first.dtype.kind == second.dtype.kind == "f" and len(first) and len(second):
+            steps = np.concatenate([np.diff(np.unique(grid)) for grid in (first, second)])
+            # smaller than half a step, so that no point has two partners
+            tolerance = SAME_PLACE * steps.min() if steps.size else 1e-6 * max(1.0, abs(first[0]))
+            old, new = old.sortby(dim), new.sortby(dim)
+            partner = new.indexes[dim].get_indexer(old.indexes[dim], method="nearest", tolerance=tolerance)
+        else:
+            partner = second.get_indexer(first)
+        old, new = old.isel({dim: partner >= 0}), new.isel({dim: partner[partner >= 0]})
     return old, new
 
 
-def _matches(old: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of the points that two grids share; measured positions agree to a part of the grid's step."""
-    if old.dtype.kind != "f" or new.dtype.kind != "f" or not len(old) or not len(new):
-        there = {v: j for j, v in enumerate(new.tolist())}
-        pairs = [(i, there[v]) for i, v in enumerate(old.tolist()) if v in there]
-    else:
-        steps = np.concatenate([np.diff(np.unique(grid)) for grid in (old, new)])
-        tolerance = SAME_PLACE * steps.min() if steps.size else 1e-6 * max(1.0, abs(float(old[0])))
-        distance = np.abs(old[:, None] - new[None, :])
-        nearest = distance.argmin(axis=1)
-        close = distance[np.arange(len(old)), nearest] <= tolerance
-        # one to one: of two points that are near the same one, the nearer
-        mutual = distance.argmin(axis=0)[nearest] == np.arange(len(old))
-        pairs = [(i, int(nearest[i])) for i in np.flatnonzero(close & mutual).tolist()]
-    indices = np.array(pairs, dtype=int).reshape(-1, 2)
-    return indices[:, 0], indices[:, 1]
-
-
-def _difference(
-    variable: str, left: xr.Dataset, right: xr.Dataset, first: xr.Dataset, second: xr.Dataset
-) -> dict[str, Any]:
-    a, b = left[variable].values, right[variable].values
-    row: dict[str, Any] = {
-        "points": int(a.size),
-        "points_old": int(first[variable].size),
-        "points_new": int(second[variable].size),
-        "unit": first[variable].attrs.get("units", "1"),
-        "max_difference": None,
-        "max_sigmas": None,
-    }
+def _difference(left: xr.DataArray, right: xr.DataArray, sigma: np.ndarray | None, whole: bool) -> dict[str, Any]:
+    """Return how two arrays differ at their common points; `whole` says that neither has others."""
+    a, b = left.values, right.values
     if a.shape != b.shape:
-        return {**row, "points": 0, "same": False}
-    whole = row["points"] == row["points_old"] == row["points_new"]
-    if a.dtype.kind not in "fiu" or b.dtype.kind not in "fiu":
-        return {**row, "same": whole and bool((a == b).all()), "n_different": int((a != b).sum())}
-    same = (a == b) | (np.isnan(a.astype(float)) & np.isnan(b.astype(float)))
-    change = np.where(same, 0.0, np.abs(b.astype(float) - a.astype(float)))
-    row |= {"same": whole and bool(same.all()), "n_different": int((~same).sum()), "max_difference": _largest(change)}
-    error = "stderr" if variable == "value" else f"{variable}_stderr"
-    if error in left and error in right:
-        sigma = np.fmax(left[error].values, right[error].values)
-        row["max_sigmas"] = _largest(_ratio(change, sigma))
-    return row
+        return {"points": 0, "max_difference": None, "max_sigmas": None, "same": False}
+    same = np.asarray(a == b)
+    row: dict[str, Any] = {"max_difference": None, "max_sigmas": None}
+    if a.dtype.kind in "fiu" and b.dtype.kind in "fiu":
+        same |= np.isnan(a.astype(float)) & np.isnan(b.astype(float))
+        change = np.where(same, 0.0, np.abs(b.astype(float) - a.astype(float)))
+        row["max_difference"] = _largest(change)
+        row["max_sigmas"] = None if sigma is None else _largest(_ratio(change, sigma))
+    return {**row, "same": whole and bool(same.all()), "n_different": int((~same).sum())}
 
 
 def _ratio(difference: Any, sigma: Any) -> Any:

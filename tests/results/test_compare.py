@@ -8,7 +8,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.results.compare import _matches, compare, compare_versions, comparison_text
+from pipeline.results.compare import _on_common_points, compare, compare_versions, comparison_text
 from schemas.catalogue import note
 from schemas.notes import as_plain
 from tests.synthetic import fitted, publish_version
@@ -126,13 +126,22 @@ def test_groups_and_variables_that_only_one_has():
     st.lists(st.integers(-40, 40), unique=True, max_size=20), st.lists(st.integers(-40, 40), unique=True, max_size=20)
 )
 def test_points_match_one_to_one_and_only_where_near(old, new):
-    a, b = np.sort(np.array(old, float)), np.sort(np.array(new, float)) + 0.01
-    i, j = _matches(a, b)
-    assert len(set(i.tolist())) == len(i) == len(j) == len(set(j.tolist()))
-    steps = [*np.diff(a), *np.diff(b)]
-    if steps:
-        assert set(old) & set(new) <= set(a[i].astype(int).tolist())
-        assert np.all(np.abs(a[i] - b[j]) <= 0.1 * min(steps) + 1e-12)
+    grids = (np.array(old, float), np.array(new, float) + 0.01)
+    products = [xr.Dataset({"place": ("energy", grid)}, {"energy": grid}) for grid in grids]
+    a, b = (ds["place"].values for ds in _on_common_points(*products))
+    assert len(set(a.tolist())) == len(a) == len(b) == len(set(b.tolist()))
+    steps = np.concatenate([np.diff(np.sort(grid)) for grid in grids])
+    if steps.size:
+        assert set(old) & set(new) <= set(a.astype(int).tolist())
+        assert np.all(np.abs(a - b) <= 0.1 * steps.min() + 1e-12)
+
+
+def test_a_dim_without_places_that_changed_its_length_has_nothing_in_common():
+    old, new = product(), product()
+    for tree, n in ((old, 3), (new, 4)):
+        tree["kinetics"] = xr.DataTree(tree["kinetics"].to_dataset().assign(draws=("draw", np.zeros(n))))
+    row = next(r for r in compare(old, new)["arrays"] if r["variable"] == "draws")
+    assert (row["points"], row["points_old"], row["points_new"], row["same"]) == (0, 3, 4, False)
 
 
 @given(st.lists(st.floats(0.1, 100), min_size=17, max_size=40))

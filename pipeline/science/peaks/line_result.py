@@ -9,7 +9,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline.science.lmfit_results import result_at
-from pipeline.science.peaks._line_kernel import HEIGHT_PRIOR, gaussian
+from pipeline.science.peaks._line_kernel import HEIGHT_PRIOR
+from pipeline.science.peaks.line_shape import gaussian
 
 if TYPE_CHECKING:
     import lmfit
