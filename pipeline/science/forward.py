@@ -95,7 +95,8 @@ def excited_od(model: ForwardModel, energy: xr.DataArray, *, shift: xr.DataArray
 
     Dims are those of `energy` and `shift` together.
     """
-    od = _rest(model, energy) + _gaussian(energy - shift, model.excited)
+    with xr.set_options(arithmetic_join="exact"):
+        od = _rest(model, energy) + _gaussian(energy - shift, model.excited)
     for line in model.features:
         od = od + _gaussian(energy, line)
     return _described(od, "excited_od")
@@ -149,6 +150,7 @@ def excited_fraction(model: ForwardModel, delay: xr.DataArray, *, fluence: float
 
 def delta_xas(model: ForwardModel, energy: xr.DataArray, delay: xr.DataArray, *, fluence: float) -> xr.DataArray:
     """Return pumped minus unpumped optical density, dims of `energy` and `delay` together."""
+    xr.align(energy, delay, join="exact", copy=False)
     difference = excited_od(model, energy, shift=line_shift(model, delay)) - ground_od(model, energy)
     alpha = excited_fraction(model, delay, fluence=fluence)
     return _described(alpha * difference, "delta_xas")

@@ -48,9 +48,43 @@ def make_pulses(
             "train_id": ("train", np.arange(first_train, first_train + n)),
             "pulse_id": ("pulse", 4 * np.arange(n_pulses)),
             "present": (("train", "pulse"), np.ones(shape, bool)),
+            "blank": (("train", "pulse"), np.zeros(shape, bool)),
             "energy": ("train", energy),
             "delay": (("train", "pulse"), np.full(shape, float(delay))),
             "nominal_delay": ("train", np.full(n, float(delay))),
             "fluence": 8.0,
+        },
+    )
+
+
+def exact_pulses(energy, photons, *, delay=1.0, n_pulses=4, fluence=8.0, stderr=None, first_train=1000):
+    """Return pulses without any noise: their photons (broadcast over train, pulse, beam) and errors are what is given.
+
+    delay (train,) or a scalar; stderr: like photons, by default their root.
+    """
+    energy = np.atleast_1d(np.asarray(energy, float))
+    n = len(energy)
+    delay = np.broadcast_to(np.asarray(delay, float), n)
+    seen = np.broadcast_to(np.asarray(photons, float), (n, n_pulses, np.shape(photons)[-1])).copy()
+    error = np.sqrt(seen) if stderr is None else np.broadcast_to(np.asarray(stderr, float), seen.shape).copy()
+    shape, dims = seen.shape[:2], ("train", "pulse")
+    return xr.Dataset(
+        {
+            "photons": ((*dims, "beam"), seen),
+            "photons_stderr": ((*dims, "beam"), error),
+            "n_saturated": ((*dims, "beam"), np.zeros(seen.shape, np.int32)),
+            "dark_frame": (dims, np.zeros(shape, bool)),
+            "drop_reason": (dims, np.zeros(shape, np.uint8)),
+        },
+        coords={
+            "beam": ["pumped", "unpumped", "reference"][: seen.shape[2]],
+            "train_id": ("train", np.arange(first_train, first_train + n)),
+            "pulse_id": ("pulse", 4 * np.arange(n_pulses)),
+            "present": (dims, np.ones(shape, bool)),
+            "blank": (dims, np.zeros(shape, bool)),
+            "energy": ("train", energy),
+            "delay": (dims, np.repeat(delay[:, None], n_pulses, axis=1)),
+            "nominal_delay": ("train", delay.copy()),
+            "fluence": fluence,
         },
     )

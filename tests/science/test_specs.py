@@ -30,9 +30,9 @@ from pipeline.stages.bin import AXES
 from schemas.datasets import calibration, curves, fits, kinetics, stages
 from schemas.datasets.quality import QUALITY
 from tests.science.kinetic_truth import PUBLISHED, simulate
+from tests.science.kinetics.test_design import COARSE, precision, response
 from tests.science.mixture_truth import MIN_DELAY, WINDOW, demo_spectra, dos
 from tests.science.pulse_truth import make_pulses
-from tests.science.test_design import COARSE, precision, response
 
 CONSTANT = (0.01, 1e-4)
 

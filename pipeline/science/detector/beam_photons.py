@@ -189,6 +189,7 @@ def subtract_intra_train_dark(pulses: xr.Dataset, dark_frame: xr.DataArray) -> x
     The same with `photons` and `photons_stderr` corrected, attrs `n_dark_frames` and, in photons, `dark_drift`
     (beam), the mean that was taken off. Without usable dark frames everything stays as it is.
     """
+    xr.align(pulses["photons"], dark_frame, join="exact", copy=False)
     dark = pulses["photons"].where(dark_frame)
     count = dark.notnull().sum("pulse")
     n_dark = int(count.sum()) // max(pulses.sizes["beam"], 1)

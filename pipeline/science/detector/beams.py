@@ -94,6 +94,7 @@ def _cleaned(image: xr.DataArray, bad: xr.DataArray | None) -> tuple[np.ndarray,
     values = image.values.astype(np.float64)
     good = np.isfinite(values)
     if bad is not None:
+        xr.align(image, bad, join="exact", copy=False)
         good &= bad.values == 0
     if good.mean() < 0.5:
         raise DataError(f"only {good.mean():.0%} of the pixels are good: no beams can be found; check the dark run")

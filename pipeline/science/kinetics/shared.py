@@ -158,6 +158,7 @@ def fit_kinetics(
     if systematics:
         result["systematic"] = systematic_shifts(problem, best)
     if replicates is not None:
+        xr.align(traces["delta_xas"], replicates, join="exact", exclude=["draw"], copy=False)
         again = replicates.transpose("draw", "trace", "delay").isel(delay=order).values
         result = result.merge(bootstrap_summary(_linear(refit_replicates(problem, minima, again))))
     elif n_bootstrap:

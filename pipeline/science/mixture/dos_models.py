@@ -120,6 +120,7 @@ def with_model_error(results: Mapping[str, xr.Dataset]) -> xr.Dataset:
     `redchi_by_model` (model, fluence), `ground_redchi_by_model`; and `alpha_model_stderr` (fluence), `slope_model_stderr`, `intercept_model_stderr`, NaN
     where there is one model only.
     """
+    xr.align(*results.values(), join="exact", copy=False)
     names = list(results)
     first = next(iter(results.values()))
     out = first.assign_coords(model=np.array(names))

@@ -288,6 +288,7 @@ def log_ratio(
     ii, jj, ij = (_pair(sums, "product", *p) for p in ((i, i), (j, j), (i, j)))
     square = ii / a**2 + jj / b**2 - 2 * ij / (a * b)
     if slope is not None:
+        xr.align(sums["n_trains"], slope, join="exact", copy=False)
         beta = slope.fillna(0.0)
         q = mean_coordinate(sums, along)[0].fillna(0.0)
         x_i_y_j, x_j_y_j = (

@@ -10,7 +10,7 @@ from pipeline.science.quality.burst import pulse_groups, resolved
 from pipeline.science.quality.noise import profile_of_burst, run_quality
 from pipeline.science.spectra.scans import delay_scans, flat_constant, quality_cells, spectra
 from tests.science.pulse_truth import make_pulses
-from tests.science.test_difference import STEPS, true_delta
+from tests.science.spectra.test_difference import STEPS, true_delta
 
 PULSES = 12
 

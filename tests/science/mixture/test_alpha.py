@@ -253,3 +253,73 @@ def test_too_few_energies():
         fit_mixture(data, GROUND, EXCITED, window=(700.0, 710.0))
     with pytest.raises(DataError, match="every value is missing"):
         fit_mixture(data * np.nan, GROUND, EXCITED, window=WINDOW)
+
+
+def gaussian_dos(peak: float, fwhm: float) -> xr.DataArray:
+    energy = np.arange(515.0, 545.0, 0.02)
+    return xr.DataArray(
+        np.exp(-4 * np.log(2) * ((energy - peak) / fwhm) ** 2), dims="energy", coords={"energy": energy}, name="dos"
+    )
+
+
+def gaussian_spectra(
+    rng: np.random.Generator, *, share: float, extra: float, excited: float, noise: float
+) -> xr.Dataset:
+    """One spectrum of two Gaussian states, 1.0 and `excited` eV wide before `extra` broadens both."""
+    energy = np.arange(526.0, 532.0, 0.1)
+    states = [
+        fwhm / np.hypot(fwhm, extra) * gaussian_dos(peak, np.hypot(fwhm, extra)).interp(energy=energy).values
+        for peak, fwhm in ((529.0, 1.0), (528.0, excited))
+    ]
+    light = noise * rng.standard_normal((3, len(energy)))
+    delta = share * (states[1] - states[0])
+    data = {
+        "od_unpumped": states[0] - light[1] + light[2],
+        "od_pumped": states[0] + delta - light[0] + light[2],
+        "delta_xas": delta - light[0] + light[1],
+    }
+    dims, coords = ("fluence", "delay", "energy"), {"fluence": [8.0], "delay": [1.0], "energy": energy}
+    variables = {n: (dims, v[None, None]) for n, v in data.items()}
+    variables |= {f"{n}_stderr": (dims, np.full((1, 1, len(energy)), np.sqrt(2) * noise)) for n in data}
+    return xr.Dataset(variables, coords=coords)
+
+
+def test_widths_and_their_errors_are_those_of_gaussians():
+    """Squares of widths add up, and so an error of the extra broadening moves a width by as much as that says."""
+    data = gaussian_spectra(np.random.default_rng(20), share=0.3, extra=0.6, excited=1.4, noise=1e-3)
+    fit = fit_mixture(data, gaussian_dos(529.0, 1.0), gaussian_dos(528.0, 1.4), window=(526.5, 531.5))
+    extra, error = float(fit["extra_fwhm"]), float(fit["extra_fwhm_stderr"])
+    assert extra == pytest.approx(0.6, abs=4 * error)
+    for name, own in (("ground", 1.0), ("excited", 1.4)):
+        assert float(fit[f"{name}_fwhm"]) == pytest.approx(np.hypot(own, extra), rel=2e-3)
+        expected = extra * error / np.hypot(own, extra)
+        assert float(fit[f"{name}_fwhm_stderr"]) == pytest.approx(expected, rel=0.1), name
+    assert float(fit["ground_position"]) == pytest.approx(529.0, abs=4 * float(fit["ground_position_stderr"]))
+    assert float(fit["ground_position_stderr"]) == pytest.approx(float(fit["ground_shift_stderr"]), rel=0.05)
+
+
+def test_a_free_excited_width_has_an_error_of_its_own():
+    """The scatter of fitted widths over repeated experiments is what each says, and more than the ground's is."""
+    rng = np.random.default_rng(21)
+    fits = [
+        fit_mixture(
+            gaussian_spectra(rng, share=0.4, extra=0.5, excited=1.2, noise=3e-3),
+            gaussian_dos(529.0, 1.0),
+            gaussian_dos(528.0, 1.0),
+            window=(526.5, 531.5),
+            excited_shape="free",
+        )
+        for _ in range(30)
+    ]
+    assert {f.attrs["excited_shift"] for f in fits} == {"shape"}
+    for name, truth in (
+        ("excited_fwhm", np.hypot(1.2, 0.5)),
+        ("excited_area", 1.2),
+        ("ground_fwhm", np.hypot(1.0, 0.5)),
+    ):
+        value, error = (np.array([float(f[n]) for f in fits]) for n in (name, f"{name}_stderr"))
+        pulls = (value - truth) / error
+        # 30 experiments: three standard errors of mean and width
+        assert abs(pulls.mean()) < 3 / np.sqrt(30), name
+        assert abs(pulls.std() - 1) < 3 / np.sqrt(60), name
+    assert float(fits[0]["excited_fwhm_stderr"]) > 2 * float(fits[0]["ground_fwhm_stderr"])

@@ -145,7 +145,7 @@ def test_lmfit_reads_it_again(tmp_path, funcdefs):
 def test_the_same_fit_gives_the_same_bytes_in_another_process():
     """Lmfit writes down which module it found the function in, and that depends on what was imported before."""
     lines = [
-        "import tests.science.test_kinetic_lmfit as t",
+        "import tests.science.kinetics.test_lmfit_model as t",
         "print(t.as_json(t.result_of(1, 1)[2]), end='')",
     ]
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)

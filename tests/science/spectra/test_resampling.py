@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pipeline.science.spectra.resampling import resampled_differences, train_weights
+from pipeline.science.spectra.resampling import _largest, _log_ratio, resampled_differences, train_weights
 from pipeline.science.spectra.scans import delay_scans
+from pipeline.science.spectra.scans import spectra as spectra_of_runs
 from tests.science.pulse_truth import make_pulses
 
 STEPS = np.repeat(np.linspace(-0.5, 2.0, 6), 4)
@@ -75,3 +76,55 @@ def test_same_seed_same_bits_and_spectra_too():
     assert one.spectra.dims == ("draw", "fluence", "delay", "energy")
     assert one.delay_scan.shape == (3, 1, 6)
     assert replicates([], 3).delay_scan.shape == (3, 0, 0)
+
+
+def two_delays():
+    """Two energy scans at two delays and two fluences, eight trains a bin, noise of trains that photons do not explain."""
+    runs = []
+    for k, (delay, fluence) in enumerate([(0.5, 8.0), (2.0, 8.0), (2.0, 32.0)]):
+        energy = np.repeat([528.0, 528.5, 529.0], 8)
+        rng = np.random.default_rng(30 + k)
+        run = make_pulses(rng, energy, excess=0.02, n_pulses=5, photons=1e5, delay=delay, first_train=1000 * k)
+        runs.append(run.assign_coords(fluence=fluence))
+    return runs
+
+
+def test_every_bin_of_the_spectra_is_drawn():
+    """The draws of each bin vary as its own trains do, whatever its fluence, delay and energy."""
+    runs = two_delays()
+    found = replicates([], 400, energy_runs=runs).spectra
+    assert found.dims == ("draw", "fluence", "delay", "energy")
+    measured = spectra_of_runs(runs)
+    np.testing.assert_allclose(found.mean("draw"), measured["delta_xas"], atol=2e-3)
+    for run in runs:
+        f, d = [8.0, 32.0].index(float(run["fluence"])), [0.5, 2.0].index(float(run["nominal_delay"][0]))
+        for e, energy in enumerate((528.0, 528.5, 529.0)):
+            mine = run["photons"].isel(train=np.flatnonzero(run["energy"].values == energy)).sum("pulse")
+            p, u = mine.sel(beam="pumped").values, mine.sel(beam="unpumped").values
+            # the linearised jackknife of the ratio of sums; 400 draws know their spread to 3.5 %
+            x = p / p.sum() - u / u.sum()
+            expected = np.sqrt(8 / 7 * np.sum(x**2))
+            assert float(found[:, f, d, e].std("draw")) == pytest.approx(expected, rel=0.15), (f, d, e)
+    assert np.isnan(found[:, 1, 0]).all()
+
+
+def test_pulses_outside_bins_or_that_do_not_count_are_not_drawn():
+    """A train whose pulses do not count changes no draw, however bright it is."""
+    run = scan(40)
+    spoilt = run.copy(deep=True)
+    spoilt["drop_reason"].values[3] = 5
+    clean = spoilt.copy(deep=True)
+    spoilt["photons"].values[3] *= 50
+    xr.testing.assert_identical(replicates([spoilt], 5).delay_scan, replicates([clean], 5).delay_scan)
+
+
+def test_a_train_belongs_where_most_of_its_photons_are():
+    stratum = _largest(np.array([0, 0, 1, 3]), np.array([4, 5, 5, 2]), np.array([1.0, 2.0, 1.0, 7.0]), 5)
+    np.testing.assert_array_equal(stratum, [5, 5, -1, 2, -1])
+
+
+def test_a_bin_without_light_in_a_draw_is_nan_there():
+    ratio = _log_ratio(
+        np.array([0, 0, 1]), np.array([[2.0, 3.0, 1.0], [1.0, 1.0, 0.0]]), np.array([1.0, 2.0, 1.0]), (2,)
+    )
+    np.testing.assert_allclose(ratio, [np.log(8 / 3), np.nan])

@@ -8,7 +8,7 @@ from pipeline.science.spectra.scans import quality_cells, spectra
 from pipeline.science.sums.binning import sweep_edges
 from pipeline.science.sums.edges import edges_of_delay
 from tests.science.pulse_truth import make_pulses
-from tests.science.test_difference import STEPS, true_delta
+from tests.science.spectra.test_difference import STEPS, true_delta
 
 OFFSET = np.log(0.96 / 1.04)
 MONITOR = 0.005

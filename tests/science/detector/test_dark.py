@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import DataError
-from pipeline.science.detector import dark
 from pipeline.science.detector.dark import (
     DEAD,
     HOT,
@@ -138,4 +137,3 @@ def test_what_is_no_dark_frame_is_refused(frames, cells, message):
 def test_no_frames_at_all_is_an_error():
     with pytest.raises(DataError, match="holds no frames"):
         dark_calibration(dark_sums(np.zeros((0, 4, 4), np.uint16), np.zeros(0, int), 2))
-    assert set(dark.__all__) <= set(dir(dark))

@@ -11,7 +11,7 @@ from pipeline.science.quality.agreement import compare_runs
 from pipeline.science.quality.noise import run_quality
 from pipeline.science.spectra.scans import quality_cells
 from tests.science.pulse_truth import make_pulses
-from tests.science.test_difference import STEPS, true_delta
+from tests.science.spectra.test_difference import STEPS, true_delta
 
 
 def scan(rng, *, trains=6, **options):

@@ -112,3 +112,34 @@ def test_the_group_is_as_specified_also_where_there_is_nothing():
     np.testing.assert_array_equal(here["das"][:3], fit["das"])
     assert np.isnan(here["das"][3:]).all()
     assert COMPONENTS.faults(COMPONENTS.describe(gather_components([], {}, {}, {}))) == []
+
+
+def test_errors_that_are_a_product_make_noise_of_unit_variance():
+    """Singular values are those of the difference over its errors; in a plain SVD the noisiest row would come first."""
+    rng = np.random.default_rng(6)
+    over_delay, over_energy = np.exp(rng.normal(0, 1.0, N_DELAYS)), np.exp(rng.normal(0, 0.5, N_ENERGIES))
+    error = 1e-3 * np.outer(over_delay, over_energy)
+    data = cube(rng)
+    data["delta_xas_stderr"].values[:] = error
+    data["delta_xas"].values[:] = error * (rng.standard_normal(error.shape) + 3 * np.outer(DECAY, np.sin(ENERGY * 9)))
+    found = cube_components(data)
+    values = np.linalg.svd(data["delta_xas"].values / error, compute_uv=False)
+    np.testing.assert_allclose(found["singular_values"], values[:6], rtol=1e-9)
+    assert int(found["n_components"]) == 1
+    # the noise has no shape left: its level is that of unit noise, whose quantile other draws give too
+    drawn = np.random.default_rng(99).standard_normal((400, N_DELAYS, N_ENERGIES))
+    assert float(found["noise_level"][0]) == pytest.approx(
+        np.quantile(np.linalg.norm(drawn, ord=2, axis=(1, 2)), 0.99), rel=0.03
+    )
+    # what is left for the second component has one row and one column less
+    assert float(found["noise_level"][1]) < float(found["noise_level"][0])
+    again = cube_components(data * 1e3)
+    np.testing.assert_allclose(again["singular_values"], found["singular_values"])
+
+
+def test_all_components_together_are_the_difference():
+    rng = np.random.default_rng(7)
+    data = cube(rng, signal(0.02, 528.2, DECAY)).isel(delay=slice(6))
+    found = cube_components(data)
+    rebuilt = (found["delays_right"] * found["spectra_left"]).sum("component").transpose("delay", "energy")
+    np.testing.assert_allclose(rebuilt, data["delta_xas"], atol=1e-12)

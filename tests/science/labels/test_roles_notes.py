@@ -4,7 +4,7 @@ import numpy as np
 
 from pipeline.science.labels.roles import assign_roles
 from tests.science.pulse_truth import make_pulses
-from tests.science.test_quality import neutral, scan
+from tests.science.quality.test_noise import neutral, scan
 
 USUAL = ["pumped", "unpumped", "reference"]
 

@@ -1,0 +1,568 @@
+"""What every public function of science keeps to: it leaves its arguments alone, and never joins axes that differ.
+
+A new public function must get a row in `CALLS`. Modules whose name begins with an underscore are not public: compiled
+kernels fill the arrays that they are given.
+"""
+
+import copy
+import dataclasses
+import functools
+import importlib
+import inspect
+import pkgutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import pipeline.science
+from pipeline.science import forward
+from pipeline.science.detector import (
+    assemble,
+    beam_photons,
+    beams,
+    crop,
+    dark,
+    flat_field,
+    flat_sample,
+    gain,
+    linearity,
+)
+from pipeline.science.kinetics import (
+    components,
+    design,
+    forms,
+    intervals,
+    lmfit_model,
+    model,
+    problem,
+    report,
+    search,
+    shared,
+    starts,
+    traces,
+)
+from pipeline.science.labels import roles, selection, timing
+from pipeline.science.mixture import alpha, dos, dos_models
+from pipeline.science.peaks import lines, windows
+from pipeline.science.quality import agreement, backlash, burst, noise
+from pipeline.science.spectra import difference, resampling, scans, uncertainty
+from pipeline.science.sums import accumulate, binning, edges
+from tests.science import mixture_truth
+from tests.science.conftest import DetectorTruth
+from tests.science.kinetic_truth import TAUS, simulate
+from tests.science.pulse_truth import make_pulses
+
+STEPS = np.repeat([528.0, 528.5, 529.0, 529.5], 4)
+
+
+# --- small examples, each made once ---------------------------------------------------------------------------------
+
+
+@functools.cache
+def camera():
+    """Return a small detector: its dark run, beams, flat field, calibration and what goes into them."""
+    truth = DetectorTruth(n_cells=4, shape=(64, 192))
+    offset = truth.dark(20)
+    light, _ = truth.flat(30)
+    calibration = assemble.build_calibration(offset, truth.beams, light, gain=1.3)
+    image = (light["frames"].mean(("train", "pulse")) - offset["dark_mean"].mean("cell")).drop_vars(["y", "x"])
+    pulses = beam_photons.reduce_frames(light.isel(train=slice(4)), calibration)
+    rng = np.random.default_rng(0)
+    total = rng.gamma(8, 1e5 / 8, (400, 1)) * np.ones((1, 3))
+    moments = np.stack([total, total * (0.1 + 0.01 * rng.standard_normal((400, 3)))], axis=-1)
+    raw = light["frames"].values.reshape(-1, 64, 192)[:6]
+    return SimpleNamespace(
+        dark=offset,
+        beams=truth.beams,
+        flat=light,
+        calibration=calibration,
+        image=image.assign_coords(y=offset["y"], x=offset["x"]),
+        pulses=pulses,
+        sample=flat_sample.flat_sample(light, offset, truth.beams),
+        moments=(moments, total, np.arange(400) // 10),
+        raw=raw,
+        cells=np.array([0, 1, 2, 3, 0, 1]),
+        sums=dark.dark_sums(raw, np.array([0, 1, 2, 3, 0, 1]), 4),
+    )
+
+
+@functools.cache
+def run(delay=1.0, seed=1, first_train=1000):
+    """Return an energy scan across a step, with a recorded arrival time."""
+    od = 0.2 + 0.3 * (STEPS > 528.9)
+    rng = np.random.default_rng(seed)
+    pulses = make_pulses(rng, STEPS, od=od, n_pulses=6, delay=delay, first_train=first_train)
+    return pulses.assign(arrival=(("train", "pulse"), np.zeros((16, 6))))
+
+
+@functools.cache
+def scan():
+    """Return a delay scan at one energy."""
+    pulses = make_pulses(np.random.default_rng(2), np.full(16, 528.0), n_pulses=6)
+    delay = np.repeat([-1.0, 0.0, 1.0, 2.0], 4)
+    return pulses.assign_coords(
+        delay=(("train", "pulse"), np.repeat(delay[:, None], 6, 1)), nominal_delay=("train", delay)
+    )
+
+
+def cell():
+    return np.repeat(np.arange(16)[:, None] // 4, 6, axis=1)
+
+
+@functools.cache
+def sums():
+    return accumulate.accumulate(run(), cell(), 4)
+
+
+@functools.cache
+def single_pulses():
+    """Return log ratios of pulses with their variance, pulse, train and cell."""
+    rng = np.random.default_rng(3)
+    index = np.arange(96)
+    return (rng.normal(0, 0.01, 96), np.full(96, 1e-4), index % 6, index // 6, index // 24)
+
+
+@functools.cache
+def fitted():
+    """Return traces, their fit, and the inside of it."""
+    data = simulate(snr=100, n_traces=2, seed=1)
+    inner = problem.build_problem(
+        *(np.array(data[n].values) for n in ("delay", "delta_xas", "delta_xas_stderr")), irf_sigma=0.05
+    )
+    minima = search.solve(inner)
+    fit = shared.fit_kinetics(data, irf_sigma=0.05)
+    spread = intervals.covariance(inner, minima[0])
+    return SimpleNamespace(traces=data, problem=inner, minima=minima, fit=fit, spread=spread)
+
+
+@functools.cache
+def compared():
+    return forms.compare_models(fitted().traces, irf_sigma=0.05)
+
+
+@functools.cache
+def cube():
+    """Return spectra as traces: (delay, energy)."""
+    return fitted().traces.rename(trace="energy").assign_coords(energy=fitted().traces["energy"].values)
+
+
+@functools.cache
+def grouped():
+    """Return spectra and a delay scan with the dims that the stages use."""
+    data = fitted().traces
+    spectra = cube().expand_dims(fluence=[8.0]).transpose("fluence", "delay", "energy")
+    return spectra, data.rename(trace="scan").assign_coords(fluence=("scan", [8.0, 8.0]))
+
+
+@functools.cache
+def measured():
+    """Return simulated spectra at two fluences and late delays."""
+    late = mixture_truth.DELAY[mixture_truth.DELAY >= mixture_truth.MIN_DELAY][:2]
+    return mixture_truth.demo_spectra(np.random.default_rng(4), fluence=np.array([8.0, 32.0]), delay=late)
+
+
+@functools.cache
+def mixtures():
+    ground, excited = mixture_truth.dos()
+    return {
+        name: alpha.fit_mixture(measured(), ground * factor, excited, window=mixture_truth.WINDOW, min_delay=4.0)
+        for name, factor in (("one", 1.0), ("other", 1.1))
+    }
+
+
+@functools.cache
+def peaks():
+    return lines.fit_peaks(measured())
+
+
+@functools.cache
+def plan():
+    """Return a response, delays and precisions."""
+    response = design.Response(TAUS, np.array([[1.0, 2.0, 1.1]]), 1, irf_stderr=0.0)
+    delay = np.sort(np.concatenate([np.linspace(-0.2, 1.2, 12), np.geomspace(1.5, 60.0, 8)]))
+    return response, delay, np.full((1, 20), 1e4)
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+MODEL, WINDOW = mixture_truth.MODEL, mixture_truth.WINDOW
+ENERGY = xr.DataArray(np.linspace(526, 532, 13), dims="energy", coords={"energy": np.linspace(526, 532, 13)})
+DELAY = xr.DataArray(np.linspace(-1, 5, 7), dims="delay", coords={"delay": np.linspace(-1, 5, 7)})
+BASIS = {"t_d": 0.0, "irf_sigma": 0.05, "taus": TAUS}
+GRID = np.linspace(-1.0, 5.0, 20)
+FIXED = {"energy_bins": None, "delay_bins": None, "constant": (0.0, 0.0)}
+
+
+def with_rng(function):
+    """Return a function with a generator of its own: drawing from it is what it is for."""
+    return lambda *args, **kwargs: function(*args, **kwargs, rng=rng())
+
+
+# --- one call of every public function ------------------------------------------------------------------------------
+
+CALLS = {
+    assemble.build_calibration: lambda: ((camera().dark, camera().beams, camera().flat), {"gain": 1.3}),
+    assemble.flat_field_noise: lambda: ((camera().flat, camera().calibration), {}),
+    beam_photons.prepare: lambda: ((camera().calibration,), {}),
+    beam_photons.reduce_block: lambda: ((camera().raw, camera().cells, camera().calibration), {}),
+    beam_photons.reduce_frames: lambda: ((camera().flat.isel(train=slice(3)), camera().calibration), {}),
+    beam_photons.subtract_intra_train_dark: lambda: ((camera().pulses, first_is_dark(camera().pulses)), {}),
+    beams.beam_dataset: lambda: (([(1, 5, 2, 6), (8, 12, 2, 6)],), {}),
+    beams.find_beams: lambda: ((camera().image,), {"bad": camera().dark["bad_pixel"]}),
+    crop.crop_to_beams: lambda: ((camera().beams,), {}),
+    dark.dark_calibration: lambda: ((camera().sums,), {}),
+    dark.dark_sums: lambda: ((camera().raw, camera().cells, 4), {}),
+    dark.find_bad_pixels: lambda: ((camera().dark,), {}),
+    dark.find_unresponsive_pixels: lambda: ((camera().image, camera().beams), {}),
+    dark.merge_dark_sums: lambda: ((camera().sums, camera().sums), {}),
+    dark.with_bad_pixel_attrs: lambda: ((camera().dark["bad_pixel"],), {}),
+    flat_field.beam_moments: lambda: ((camera().sample, linearity.linear_table(np.zeros(0)), 1.3), {"order": 1}),
+    flat_field.fit_flat_field: lambda: (camera().moments, {}),
+    flat_field.flat_field_weight: lambda: (
+        (camera().sample.corners, camera().sample.good, flat_field.fit_flat_field(*camera().moments)),
+        {},
+    ),
+    flat_field.ratio_noise: lambda: ((*camera().moments[:2], np.zeros((3, 1))), {}),
+    flat_sample.cell_lookup: lambda: ((camera().dark,), {}),
+    flat_sample.expected_dark: lambda: ((np.arange(512.0), np.array([40.0, 60.5]), np.array([1.0, 2.0])), {}),
+    flat_sample.flat_sample: lambda: ((camera().flat, camera().dark, camera().beams), {}),
+    gain.fit_gain: lambda: ((camera().flat, camera().dark, camera().beams), {}),
+    linearity.calibrate_linearity: lambda: ((camera().flat, camera().dark, camera().beams), {}),
+    linearity.linear_table: lambda: ((np.array([0.01, 0.002]),), {}),
+    linearity.polynomial_of_table: lambda: ((np.arange(512.0),), {}),
+    forward.delta_xas: lambda: ((MODEL, ENERGY, DELAY), {"fluence": 8.0}),
+    forward.excited_fraction: lambda: ((MODEL, DELAY), {"fluence": 8.0}),
+    forward.excited_od: lambda: ((MODEL, ENERGY), {"shift": DELAY}),
+    forward.ground_od: lambda: ((MODEL, ENERGY), {}),
+    forward.line_shift: lambda: ((MODEL, DELAY), {}),
+    forward.scaled_amplitudes: lambda: ((MODEL, 8.0), {}),
+    forward.trace: lambda: ((MODEL, DELAY), {"fluence": 8.0}),
+    forward.without_resolution: lambda: ((MODEL,), {}),
+    components.cube_components: lambda: ((cube(),), {}),
+    components.gather_components: lambda: (
+        ([8.0], {8.0: components.cube_components(cube())}, {8.0: fitted().fit}, {}),
+        {},
+    ),
+    components.single_trace_fits: lambda: ((fitted().traces, fitted().fit), {}),
+    design.candidate_delays: lambda: ((plan()[0], 60.0), {}),
+    design.efficiency: lambda: ((*plan(), design.optimal_delays(plan()[0], plan()[1], np.array([1e4]))), {}),
+    design.expected_errors: lambda: (plan(), {}),
+    design.optimal_delays: lambda: ((plan()[0], plan()[1], np.array([1e4])), {}),
+    design.rounded_shots: lambda: ((np.array([0.2, 0.3, 0.5]), 17), {}),
+    design.shots_for: lambda: ((*plan(), 0.1), {}),
+    design.tau_information: lambda: (plan(), {}),
+    forms.compare_models: lambda: ((fitted().traces,), {"irf_sigma": 0.05}),
+    with_rng(intervals.bootstrap_parameters): lambda: ((fitted().problem, fitted().minima), {"n_draws": 2}),
+    intervals.chi_square: lambda: ((fitted().problem, fitted().minima[0]), {}),
+    intervals.covariance: lambda: ((fitted().problem, fitted().minima[0]), {}),
+    intervals.describes: lambda: ((90.0, 93.0), {}),
+    intervals.design_bound: lambda: ((fitted().problem, fitted().minima[0]), {}),
+    intervals.error_scale: lambda: ((fitted().problem, fitted().minima[0]), {}),
+    intervals.has_signal: lambda: ((fitted().problem, 90.0), {}),
+    intervals.profile_intervals: lambda: (
+        (fitted().problem, fitted().minima, 1.0, np.sqrt(np.diag(fitted().spread.theta))),
+        {},
+    ),
+    intervals.refit_replicates: lambda: (
+        (fitted().problem, fitted().minima, [fitted().problem.peak * fitted().problem.data.signal]),
+        {},
+    ),
+    intervals.stderr_from_interval: lambda: (
+        (1.0, np.array([[0.9, 1.1], [0.8, 1.2], [0.7, 1.3]]), 0.1, np.array([0.01, 10.0])),
+        {},
+    ),
+    lmfit_model.lmfit_parameters: lambda: ((fitted().fit,), {}),
+    model.amplitude_products: lambda: ((np.ones((2, 3)),), {}),
+    model.convolved_exponential: lambda: ((GRID, np.array(1.0), 0.05), {}),
+    model.decay_names: lambda: ((2, 3), {}),
+    model.exponential_table: lambda: ((2, 3), {}),
+    model.kinetic_basis: lambda: ((GRID,), BASIS),
+    model.kinetic_basis_derivatives: lambda: ((GRID,), BASIS),
+    model.kinetic_lmfit_model: lambda: ((2, 1), {}),
+    model.kinetic_trace: lambda: ((GRID,), BASIS | {"amplitudes": np.array([1.0, 2.0, -0.5])}),
+    problem.build_problem: lambda: ((GRID, np.exp(-GRID)[None] * (GRID > 0), np.full((1, 20), 0.01)), {}),
+    report.bootstrap_summary: lambda: ((np.random.default_rng(1).standard_normal((20, 5)),), {}),
+    report.decay_spectra: lambda: ((fitted().problem, fitted().minima[0], fitted().spread, 1.0), {}),
+    report.numbers_from_fit: lambda: (
+        (fitted().problem, fitted().minima[0], fitted().spread, 1.0, fitted().traces["delay"].values),
+        {},
+    ),
+    report.systematic_shifts: lambda: ((fitted().problem, fitted().minima[0]), {}),
+    report.verdicts: lambda: ((fitted().problem, fitted().minima[0], fitted().fit), {}),
+    report.without_prior: lambda: ((fitted().problem, fitted().minima[0]), {}),
+    search.canonical: lambda: ((fitted().minima[0],), {}),
+    search.model_traces: lambda: ((fitted().problem, fitted().minima[0]), {}),
+    search.polish: lambda: ((fitted().problem, fitted().minima[0]), {}),
+    search.refine: lambda: ((fitted().problem, fitted().problem.start), {}),
+    search.solve: lambda: ((fitted().problem,), {}),
+    shared.fit_kinetics: lambda: ((fitted().traces,), {"irf_sigma": 0.05, "n_bootstrap": 2}),
+    starts.abridged: lambda: ((fitted().problem,), {}),
+    starts.screened: lambda: ((starts.with_time_zero(fitted().problem, fitted().problem.data),), {}),
+    starts.with_time_zero: lambda: ((fitted().problem, fitted().problem.data), {}),
+    traces.collect_traces: lambda: ((*grouped(), 8.0), {"include_spectra": True}),
+    traces.describes_data: lambda: ((fitted().fit,), {}),
+    traces.gather_fits: lambda: (({8.0: fitted().fit, 16.0: None}, {8.0: compared()}), {}),
+    traces.prior_sentence: lambda: ((8.0, fitted().fit), {}),
+    traces.simpler_form: lambda: ((8.0, compared()), {}),
+    roles.assign_roles: lambda: (([run(-1.0), run()], None, ["pumped", "unpumped", "reference"]), {}),
+    selection.count_reasons: lambda: ((np.array([[0, 1, 1]], np.uint8),), {}),
+    selection.select_pulses: lambda: ((run(),), {"exclude_pulses": [4]}),
+    timing.delay_spread: lambda: ((scan(), np.array([-2.0, 0.5, 3.0])), {}),
+    timing.known_delay: lambda: ((run(),), {}),
+    timing.pulse_delay: lambda: ((labels(),), {"t0": 120.0}),
+    alpha.fit_mixture: lambda: ((measured(), *mixture_truth.dos()), {"window": WINDOW, "min_delay": 4.0}),
+    dos.broaden: lambda: ((mixture_truth.dos()[0], 0.3, 0.1), {}),
+    dos.broadening_reach: lambda: ((0.3, 0.1), {}),
+    dos.builtin_dos: lambda: ((measured(),), {"window": WINDOW, "min_delay": 4.0}),
+    dos_models.fit_builtin_models: lambda: ((measured(),), {"window": WINDOW, "min_delay": 4.0}),
+    dos_models.fit_models: lambda: (
+        (measured(), {"dos": mixture_truth.dos()}),
+        {"window": WINDOW, "min_delay": 4.0},
+    ),
+    dos_models.rising_edge: lambda: ((measured(),), {"window": WINDOW}),
+    dos_models.with_model_error: lambda: ((mixtures(),), {}),
+    lines.evaluate_peaks: lambda: ((peaks(), measured()["energy"]), {}),
+    lines.fit_peaks: lambda: ((measured(),), {}),
+    lines.mean_separation: lambda: ((peaks(),), {}),
+    windows.difference_window: lambda: ((measured(),), {}),
+    agreement.compare_runs: lambda: (({3: run(), 4: run(seed=9, first_train=2000)}, {6: scan(), 7: scan()}), {}),
+    backlash.backlash: lambda: ((run(), np.array([527.75, 528.25, 528.75, 529.25, 529.75])), {}),
+    backlash.directions: lambda: ((np.array([1.0, 2.0, 3.0, 2.0, 1.0]),), {}),
+    burst.about_mean: lambda: ((np.arange(4.0), np.ones(4), np.array([0, 0, 1, 1])), {}),
+    burst.burst_drift: lambda: (single_pulses(), {}),
+    burst.burst_profile: lambda: ((*single_pulses()[:4], 6, single_pulses()[4]), {}),
+    burst.effects_of_delay: lambda: (
+        (*single_pulses()[:2], single_pulses()[4], np.linspace(-1, 1, 96)),
+        {"along": "energy"},
+    ),
+    burst.pulse_groups: lambda: ((6, 4, 2), {}),
+    burst.resolved: lambda: ((scans.spectra, [run()], [np.arange(3), np.arange(3, 6)], [(0.0, 0.0)] * 2), {}),
+    noise.profile_of_burst: lambda: ((run(), cell()), {}),
+    noise.run_quality: lambda: ((run(), cell()), {"constant": (0.0, 0.01)}),
+    difference.difference: lambda: ((sums(), (0.1, 0.01)), {"along": "energy", "axis": axis()}),
+    difference.estimate_ratio: lambda: ((sums(), "pumped", "unpumped"), {"along": "energy", "axis": axis()}),
+    difference.no_difference: lambda: ((("scan", "delay"),), {}),
+    resampling.resampled_differences: lambda: (([run()], [scan()]), FIXED | {"n_draws": 2}),
+    with_rng(resampling.train_weights): lambda: ((np.array([0, 0, 1, 1, -1]),), {}),
+    scans.delay_scans: lambda: (([scan()],), {"pulses": np.arange(3)}),
+    scans.flat_constant: lambda: (([scan()],), {"pulses": np.arange(3)}),
+    scans.noise_of_trains: lambda: (([scan()],), {}),
+    scans.quality_cells: lambda: ((run(),), {"kind": "energy_scan"}),
+    scans.spectra: lambda: (([run(), run(2.0)],), {"pulses": np.arange(3)}),
+    uncertainty.beyond_noise: lambda: ((1.3, 20), {}),
+    uncertainty.moderated_variance: lambda: (variances(), {"along": "energy"}),
+    uncertainty.prior_of_ratio: lambda: ((np.array([1.0, np.nan, 2.0]), np.array([3, 3, 3])), {}),
+    accumulate.accumulate: lambda: ((run(), cell(), 4), {}),
+    accumulate.accumulate_runs: lambda: (([run()], [cell()[:, 0]], 4), {}),
+    accumulate.log_ratio: lambda: ((sums(), "pumped", "unpumped"), {"slope": xr.zeros_like(axis())}),
+    accumulate.mean_coordinate: lambda: ((sums(), "energy"), {}),
+    accumulate.merge_sums: lambda: (([sums(), sums()],), {}),
+    accumulate.pulse_scatter: lambda: ((sums(), "pumped", "unpumped"), {}),
+    accumulate.join_limbs: lambda: ((sums(),), {}),
+    accumulate.total: lambda: ((sums(), "photons"), {}),
+    accumulate.without: lambda: ((sums(), sums()), {}),
+    binning.assign: lambda: ((np.array([1.0, np.nan, 3.0]), np.array([0.0, 2.0, 3.0])), {}),
+    binning.centred_edges: lambda: ((np.array([1.0, 2.0]),), {"outer": 0.5}),
+    binning.energy_edges: lambda: (([STEPS, STEPS[::-1]],), {}),
+    binning.grid_edges: lambda: ((1.0, 2.0, 0.5), {}),
+    binning.snap_to_steps: lambda: (([STEPS, STEPS + 1e-3],), {"resolution": 1e-3}),
+    binning.step_centres: lambda: ((STEPS,), {}),
+    binning.step_centres_of_all: lambda: (([np.array([1.0, 2.0]), np.array([2.0, 3.0])],), {}),
+    binning.step_edges: lambda: ((np.array([1.0, 2.0]),), {}),
+    binning.sweep_edges: lambda: ((np.array([2.0, 1.0, np.nan]),), {"width": 0.3}),
+    edges.edges_of_delay: lambda: (([run(), run(2.0)], None), {}),
+    edges.edges_of_energy: lambda: (([run(), run(2.0)], None), {}),
+    edges.group_scans: lambda: (([scan(), scan()],), {}),
+    edges.nominal_edges: lambda: (([scan()], None), {}),
+}
+"""Every public function, and how to call it on something small."""
+
+
+def first_is_dark(pulses):
+    shape = (pulses.sizes["train"], pulses.sizes["pulse"])
+    return xr.DataArray(np.broadcast_to(np.arange(shape[1]) == 0, shape), dims=("train", "pulse"))
+
+
+def labels():
+    return xr.Dataset(
+        {
+            "delay_stage": ("train", np.array([120.0, 121.0]), {"units": "mm"}),
+            "trigger": ("train", np.array([0.0, 1.0])),
+            "arrival": (("train", "pulse"), np.zeros((2, 3))),
+        }
+    )
+
+
+def axis():
+    return accumulate.mean_coordinate(sums(), "energy")[0]
+
+
+def variances():
+    energy = np.arange(6.0)
+    values = np.abs(np.random.default_rng(5).standard_normal((3, 2, 6))) + 0.5
+    values[2] = 5.0
+    return tuple(xr.DataArray(v, dims=("delay", "energy"), coords={"energy": energy}) for v in values)
+
+
+# --- the rules ------------------------------------------------------------------------------------------------------
+
+
+def public_functions():
+    """Return every function that a public module of science offers, by its full name."""
+    found = {}
+    for info in pkgutil.walk_packages(pipeline.science.__path__, "pipeline.science."):
+        module = importlib.import_module(info.name)
+        if info.ispkg or info.name.rpartition(".")[2].startswith("_"):
+            continue
+        for name in module.__all__:
+            value = getattr(module, name)
+            if callable(value) and not inspect.isclass(value) and getattr(value, "__module__", "") == info.name:
+                found[f"{info.name}.{name}"] = value
+    return found
+
+
+def name_of(function):
+    inner = inspect.getclosurevars(function).nonlocals.get("function", function) if is_wrapped(function) else function
+    return f"{inner.__module__}.{inner.__name__}"
+
+
+def is_wrapped(function):
+    return getattr(function, "__name__", "") == "<lambda>"
+
+
+def test_every_public_function_has_a_row():
+    rows = {name_of(f) for f in CALLS}
+    there = set(public_functions())
+    assert there - rows == set(), "give these a row in CALLS"
+    assert rows - there == set(), "these are gone"
+
+
+def assert_same(before, after, where):
+    """Assert that two arguments are the same to the bit, whatever they consist of."""
+    assert type(before) is type(after), where
+    if isinstance(before, xr.Dataset | xr.DataArray):
+        xr.testing.assert_identical(before, after)
+        for name in before.coords:
+            assert before[name].dtype == after[name].dtype, where
+    elif isinstance(before, np.ndarray):
+        np.testing.assert_array_equal(before, after, err_msg=where, strict=True)
+    elif dataclasses.is_dataclass(before) or type(before).__module__.startswith("pipeline."):
+        names = before._fields if isinstance(before, tuple) else vars(before)
+        for name in names:
+            assert_same(getattr(before, name), getattr(after, name), f"{where}.{name}")
+    elif isinstance(before, dict):
+        assert list(before) == list(after), where
+        for key in before:
+            assert_same(before[key], after[key], f"{where}[{key}]")
+    elif isinstance(before, list | tuple):
+        assert len(before) == len(after), where
+        for k, pair in enumerate(zip(before, after, strict=True)):
+            assert_same(*pair, f"{where}[{k}]")
+    elif not callable(before):
+        assert before == after, where
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("function", CALLS, ids=name_of)
+def test_arguments_are_left_alone(function):
+    """A2. The call is made on the arguments themselves, and they are compared with copies made before."""
+    args, kwargs = CALLS[function]()
+    before = copy.deepcopy((args, kwargs))
+    function(*args, **kwargs)
+    assert_same(before, (args, kwargs), name_of(function))
+
+
+def moved(array, dim):
+    """Return the same with the coordinate of a dim moved: nothing and half of it overlap with what it was."""
+    values = array[dim].values if dim in array.coords else np.arange(array.sizes[dim], dtype=float)
+    return array.assign_coords({dim: np.concatenate([values[1:], values[-1:] + (values[-1:] - values[-2:-1])])})
+
+
+def labelled(array, *dims):
+    return array.assign_coords({d: np.arange(array.sizes[d], dtype=float) for d in dims})
+
+
+def replicates():
+    return fitted().traces["delta_xas"].expand_dims(draw=2).drop_vars("energy")
+
+
+MISMATCHED = {
+    "subtract_intra_train_dark: pulse": lambda: beam_photons.subtract_intra_train_dark(
+        labelled(camera().pulses, "pulse"), moved(labelled(first_is_dark(camera().pulses), "pulse"), "pulse")
+    ),
+    "find_beams: x of the bad pixels": lambda: beams.find_beams(
+        camera().image, bad=moved(camera().dark["bad_pixel"].astype(int), "x")
+    ),
+    "flat_sample: y of the bad pixels": lambda: flat_sample.flat_sample(
+        camera().flat, camera().dark, camera().beams, bad=moved(camera().dark["bad_pixel"].astype(int), "y")
+    ),
+    "build_calibration: x of the dark run": lambda: assemble.build_calibration(
+        moved(camera().dark, "x"), camera().beams, camera().flat, gain=1.3
+    ),
+    "fit_gain: x of the dark run": lambda: gain.fit_gain(camera().flat, moved(camera().dark, "x"), camera().beams),
+    "calibrate_linearity: x of the dark run": lambda: linearity.calibrate_linearity(
+        camera().flat, moved(camera().dark, "x"), camera().beams
+    ),
+    "reduce_frames: x of the calibration": lambda: beam_photons.reduce_frames(
+        camera().flat.isel(train=slice(2), x=slice(10, None)), camera().calibration
+    ),
+    "excited_od: energies of the shift": lambda: forward.excited_od(MODEL, ENERGY, shift=moved(0 * ENERGY, "energy")),
+    "delta_xas: energy and delay along one dim": lambda: forward.delta_xas(
+        MODEL, ENERGY.rename(energy="point"), moved(0 * ENERGY.rename(energy="point"), "point"), fluence=8.0
+    ),
+    "fit_kinetics: delays of the replicates": lambda: shared.fit_kinetics(
+        fitted().traces, irf_sigma=0.05, replicates=moved(replicates(), "delay")
+    ),
+    "difference: cells of the axis": lambda: difference.difference(
+        labelled(sums(), "cell"), (0.0, 0.0), along="energy", axis=moved(labelled(axis(), "cell"), "cell")
+    ),
+    "estimate_ratio: cells of the axis": lambda: difference.estimate_ratio(
+        labelled(sums(), "cell"), "pumped", "unpumped", along="energy", axis=moved(labelled(axis(), "cell"), "cell")
+    ),
+    "log_ratio: cells of the slope": lambda: accumulate.log_ratio(
+        labelled(sums(), "cell"), "pumped", "unpumped", slope=moved(labelled(axis(), "cell"), "cell")
+    ),
+    "merge_sums: cells": lambda: accumulate.merge_sums(
+        [labelled(sums(), "cell"), moved(labelled(sums(), "cell"), "cell")]
+    ),
+    "without: cells": lambda: accumulate.without(labelled(sums(), "cell"), moved(labelled(sums(), "cell"), "cell")),
+    "moderated_variance: energies of the shot noise": lambda: uncertainty.moderated_variance(
+        variances()[0], moved(variances()[1], "energy"), variances()[2], along="energy"
+    ),
+    "moderated_variance: energies of the trains": lambda: uncertainty.moderated_variance(
+        variances()[0], variances()[1], moved(variances()[2], "energy"), along="energy"
+    ),
+    "with_model_error: fluences": lambda: dos_models.with_model_error(
+        {"one": mixtures()["one"], "other": mixtures()["other"].assign_coords(fluence=[8.0, 16.0])}
+    ),
+    "with_model_error: energies": lambda: dos_models.with_model_error(
+        {"one": mixtures()["one"], "other": moved(mixtures()["other"], "energy")}
+    ),
+}
+"""Functions of two labelled arguments, called with axes of which a part overlaps."""
+
+
+@pytest.mark.parametrize("call", MISMATCHED)
+def test_axes_that_differ_are_an_error(call):
+    """A13. Plain arithmetic would keep what both have, without a word."""
+    with pytest.raises((ValueError, KeyError, xr.AlignmentError), match=r"align|exact|cover|beam|label|not all"):
+        MISMATCHED[call]()
+
+
+LAZY = {
+    "reduce_frames": lambda data: beam_photons.reduce_frames(data, camera().calibration),
+    "build_calibration": lambda data: assemble.build_calibration(camera().dark, camera().beams, data, gain=1.3),
+}
+
+
+@pytest.mark.parametrize("name", LAZY)
+def test_frames_may_be_lazy(name):
+    """Frames in dask chunks give the same bits as frames in memory."""
+    eager = camera().flat.isel(train=slice(6))
+    lazy = eager.chunk({"train": 2})
+    xr.testing.assert_identical(LAZY[name](lazy), LAZY[name](eager))
+    assert lazy["frames"].chunks is not None
