@@ -12,12 +12,11 @@ from pydantic import ValidationError
 
 from schemas.keys import meant
 from schemas.strict import Strict
+from schemas.units import ROLE_QUANTITIES, kept_unit
 
 __all__ = ["ROLES", "Instrument", "Role", "RoleOverride", "load_instrument", "profile_names"]
 
-ROLES = ("frames", "energy", "delay_stage", "trigger", "arrival", "intensity", "bunch_pattern")
-
-Unit = Literal["eV", "keV", "mm", "um", "m", "ps", "fs", "ns", "s", "uJ", "1"]
+ROLES = tuple(ROLE_QUANTITIES)
 
 
 class RoleOverride(Strict):
@@ -27,8 +26,8 @@ class RoleOverride(Strict):
     """Name of the source as in `RunDirectory.all_sources`; `{module}` stands for the module number."""
     key: str | None = None
     """Key of the source (`.value` of control keys may be left out)."""
-    unit: Unit | None = None
-    """Unit in which the key is recorded."""
+    unit: str | None = None
+    """Unit in which the key is recorded, one that `schemas.units` knows for the role."""
     module: int | Literal["auto"] | None = None
     """Detector module; auto: the only one in the run, or else the profile's usual one."""
     index: Literal["pulse", "bucket", "packed"] | None = None
@@ -44,8 +43,8 @@ class Role(Strict):
     """Name of the source."""
     key: str
     """Key of the source."""
-    unit: Unit = "1"
-    """Unit in which the key is recorded."""
+    unit: str = "1"
+    """Unit in which the key is recorded, one that `schemas.units` knows for the role."""
     module: int | Literal["auto"] = "auto"
     """Detector module (frames only)."""
     usual_module: int = 15
@@ -94,7 +93,8 @@ class Instrument(Strict):
     def with_sources(self, sources: Mapping[Any, RoleOverride | str | None]) -> Instrument:
         """Return the instrument with the config's overrides; null leaves an optional role out.
 
-        Raises ValueError naming the role that is required, or that the profile lacks and the config only half gives.
+        Raises ValueError naming the role that is required, or that the profile lacks and the config only half gives; or
+        the unit, of profile or config, that is none of the role.
         """
         update: dict[str, Role | None] = {}
         for name, change in sources.items():
@@ -111,7 +111,12 @@ class Instrument(Strict):
                     raise ValueError(f"sources.{name}: the profile has no such role; give source and key") from None
             else:
                 update[name] = role.merge(change)
-        return self.model_copy(update=update)
+        result = self.model_copy(update=update)
+        for name in ROLES:
+            role = result.role(name)
+            if role is not None:
+                kept_unit(name, role.unit)
+        return result
 
 
 def profile_names() -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import xarray as xr
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, field_validator, model_serializer
 
-from schemas.datasets import fits, stages
+from schemas.datasets import fits, kinetics, stages
 from schemas.datasets.quality import QUALITY
 from schemas.notes import Severity, as_plain, read_notes
 from schemas.strict import Strict
@@ -34,8 +34,8 @@ GROUPS = {
         stages.SPECTRA,
         stages.DELAY_SCAN,
         fits.PEAKS,
-        fits.KINETICS,
-        fits.COMPONENTS,
+        kinetics.KINETICS,
+        kinetics.COMPONENTS,
         fits.MIXTURE,
         QUALITY,
         stages.BURST_SPECTRA,

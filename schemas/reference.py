@@ -113,8 +113,7 @@ def _variable(name: str, variable: Variable) -> str:
     if variable.since > 1:
         text += f" *(since schema {variable.since})*"
     names = f"`{name}`" + (f", `{name}_stderr`" if variable.stderr else "")
-    unit = {"*": "its own"}.get(variable.units, variable.units)
-    return _row(names, ", ".join(variable.dims) or "–", unit, variable.kind, text)
+    return _row(names, ", ".join(variable.dims) or "–", " or ".join(variable.known_units), variable.kind, text)
 
 
 def _model(model: type[BaseModel]) -> Iterator[str]:

@@ -144,6 +144,6 @@ def _instrument(name: str) -> Instrument:
     from schemas.instrument import load_instrument
 
     try:
-        return load_instrument(name)
+        return load_instrument(name).with_sources({})
     except ValueError as error:
         raise ConfigError(str(error)) from None

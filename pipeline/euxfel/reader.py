@@ -16,12 +16,11 @@ from euxfel_bunch_pattern import indices_at_sase
 from pipeline.errors import DataError
 from pipeline.euxfel.frame_index import FrameIndex, index_frames
 from pipeline.euxfel.run_files import RunFiles, TrainValues, open_files
+from schemas.datasets.stages import PULSES
 from schemas.instrument import Instrument, Role
+from schemas.units import kept_unit
 
 __all__ = ["Run", "open_run"]
-
-_TO = {"eV": {"eV": 1.0, "keV": 1e3, "1": 1.0}, "ps": {"ps": 1.0, "fs": 1e-3, "ns": 1e3, "s": 1e12, "1": 1.0}}
-_TO_MM = {"mm": 1.0, "um": 1e-3, "m": 1e3}
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,13 @@ def open_run(path: Path, instrument: Instrument) -> Run:
     Run
         `labels` has dims (train, pulse) and coordinates train_id, pulse_id, cell_id, present; variables energy
         (train) [eV], delay_stage (train) [mm, or ps where the stage reports time], trigger (train) [ps], arrival
-        (train, pulse) [ps], intensity (train, pulse), dark_frame (train, pulse). NaN: not recorded.
+        (train, pulse) [ps], intensity (train, pulse) [µJ, or 1 where the monitor is not calibrated], dark_frame
+        (train, pulse). NaN: not recorded.
 
     Raises
     ------
     DataError
-        If the run holds no readable frames of the detector.
+        If the run holds no readable frames of the detector, or a role's unit is not known.
     """
     files = open_files(path)
     index = index_frames(files, instrument.frames)
@@ -77,68 +77,59 @@ def _labels(files: RunFiles, index: FrameIndex, instrument: Instrument) -> xr.Da
     trains, shape = index.train_id, index.row.shape
     labels = xr.Dataset(
         coords={
-            "train_id": ("train", trains, _attrs("1", "train id")),
-            "pulse_id": ("pulse", index.pulse_id, _attrs("1", "pulse id of the machine")),
-            "cell_id": (("train", "pulse"), index.cell_id, _attrs("1", "memory cell of the detector")),
-            "present": (("train", "pulse"), index.present, _attrs("1", "the frame was recorded")),
+            "train_id": ("train", trains),
+            "pulse_id": ("pulse", index.pulse_id),
+            "cell_id": (("train", "pulse"), index.cell_id),
+            "present": (("train", "pulse"), index.present),
         }
     )
-    energy, _ = _slow(files, instrument.energy, "energy", trains, notes, _TO["eV"])
-    labels["energy"] = ("train", energy, _attrs("eV", "photon energy"))
-    stage, unit = _slow(files, instrument.delay_stage, "delay_stage", trains, notes, None)
-    labels["delay_stage"] = ("train", stage, _attrs(unit, "position of the delay stage"))
-    trigger, _ = _slow(files, instrument.trigger, "trigger", trains, notes, _TO["ps"])
-    labels["trigger"] = ("train", trigger, _attrs("ps", "electronic delay of the pump"))
+    for name in ("energy", "delay_stage", "trigger"):
+        role = instrument.role(name)
+        values = _slow(files, role, name, trains, notes)
+        labels[name] = ("train", *_kept(files, role, name, values))
     pattern = _xray_pulses(files, instrument.bunch_pattern, trains)
-    arrival = _per_pulse(files, instrument.arrival, index, pattern)
-    if instrument.arrival is not None:
-        arrival = arrival * _TO["ps"].get(instrument.arrival.unit, 1.0)
-    labels["arrival"] = (("train", "pulse"), arrival, _attrs("ps", "arrival time of the X-ray pulse"))
-    intensity = _per_pulse(files, instrument.intensity, index, pattern)
-    labels["intensity"] = (("train", "pulse"), intensity, _attrs("uJ", "pulse energy before the sample"))
+    for name in ("arrival", "intensity"):
+        role = instrument.role(name)
+        values = _per_pulse(files, role, index, pattern)
+        labels[name] = (("train", "pulse"), *_kept(files, role, name, values))
     dark = np.zeros(shape, bool)
     if pattern is not None:
         dark = ~_in_pattern(pattern, index.pulse_id)
         if dark.all() and any(ids is not None and len(ids) for ids in pattern):
             notes.append("no frame's pulse id is in the bunch pattern; the pattern is not used")
             dark = np.zeros(shape, bool)
-    labels["dark_frame"] = (("train", "pulse"), dark, _attrs("1", "frame without an X-ray pulse"))
+    labels["dark_frame"] = (("train", "pulse"), dark)
     labels.attrs["notes"] = notes
-    return labels
+    return PULSES.describe(labels)
 
 
-def _attrs(units: str, text: str) -> dict[str, str]:
-    return {"units": units, "long_name": text}
-
-
-def _slow(
-    files: RunFiles,
-    role: Role | None,
-    name: str,
-    trains: np.ndarray,
-    notes: list[str],
-    to_unit: dict[str, float] | None,
-) -> tuple[np.ndarray, str]:
-    """Return one value per train and its unit (stage positions become mm, or ps where the stage reports time)."""
+def _kept(files: RunFiles, role: Role | None, name: str, values: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
+    """Return values in the unit in which they are kept, and that unit."""
     if role is None:
-        return np.full(len(trains), np.nan), "1"
-    if to_unit is None:
-        to_unit = _TO_MM if role.unit in _TO_MM else _TO["ps"]
-    unit = {id(_TO["eV"]): "eV", id(_TO["ps"]): "ps"}.get(id(to_unit), "mm")
-    if role.unit not in to_unit:
-        raise DataError(f"run {files.run}: {name}: unit {role.unit} is not one of {', '.join(to_unit)}")
+        return values, {"units": PULSES[name].known_units[0]}
+    try:
+        unit, factor = kept_unit(name, role.unit)
+    except ValueError as error:
+        raise DataError(f"run {files.run}: {error}") from None
+    return values * factor, {"units": unit}
+
+
+def _slow(files: RunFiles, role: Role | None, name: str, trains: np.ndarray, notes: list[str]) -> np.ndarray:
+    """Return one value per train, as recorded; NaN where there is none."""
+    if role is None:
+        return np.full(len(trains), np.nan)
     found = files.values(role.source, role.key)
     if found is None:
         if role.source in files.sources:
             notes.append(f"{name}: {role.source} has no {role.key}, or no values")
-        return np.full(len(trains), np.nan), unit
+        return np.full(len(trains), np.nan)
     if found.values.ndim > 1:
         found = TrainValues(found.train_id, found.values.reshape(len(found.values), -1)[:, 0])
     values = found.at(trains)
     lost = int(np.isnan(values).sum())
     if lost:
         notes.append(f"{name}: {lost} of {len(trains)} trains have no value of {role.source}")
-    return values * to_unit[role.unit], unit
+    return values
 
 
 Pattern = list[np.ndarray | None]

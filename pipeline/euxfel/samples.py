@@ -9,6 +9,7 @@ import xarray as xr
 
 from pipeline.euxfel.frame_source import FrameSource
 from pipeline.euxfel.reader import Run
+from schemas.datasets.stages import FRAMES
 
 __all__ = ["frames_by_train", "not_blank", "sample_frames", "spread_trains"]
 
@@ -34,12 +35,13 @@ def sample_frames(run: Run, frames: int, *, rows: slice, columns: slice) -> xr.D
                 present[i, pulse] = not_blank(block)
     present &= ~labels["dark_frame"].values
     coords = {name: labels[name] for name in ("train_id", "pulse_id", "cell_id")}
-    dataset = xr.Dataset({"frames": (("train", "pulse", "y", "x"), cube, {"units": "ADU"})}, coords=coords)
-    return dataset.assign_coords(
+    dataset = xr.Dataset({"frames": (("train", "pulse", "y", "x"), cube)}, coords=coords)
+    dataset = dataset.assign_coords(
         present=(("train", "pulse"), present),
         y=("y", np.arange(rows.start, rows.stop, dtype=np.int16)),
         x=("x", np.arange(columns.start, columns.stop, dtype=np.int16)),
     )
+    return FRAMES.describe(dataset)
 
 
 def frames_by_train(run: Run, trains: Iterable[int]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:

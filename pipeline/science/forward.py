@@ -27,6 +27,7 @@ from scipy import special
 
 from pipeline.errors import DataError
 from pipeline.science.kinetics.model import kinetic_trace
+from schemas.datasets.curves import FORWARD
 
 __all__ = [
     "ForwardModel",
@@ -86,7 +87,7 @@ class ForwardModel:
 
 def ground_od(model: ForwardModel, energy: xr.DataArray) -> xr.DataArray:
     """Return the optical density of the ground state at `energy` [eV], dims of `energy`."""
-    return _described(_rest(model, energy) + _gaussian(energy, model.ground), "optical density of the ground state")
+    return _described(_rest(model, energy) + _gaussian(energy, model.ground), "ground_od")
 
 
 def excited_od(model: ForwardModel, energy: xr.DataArray, *, shift: xr.DataArray | float = 0.0) -> xr.DataArray:
@@ -98,7 +99,7 @@ def excited_od(model: ForwardModel, energy: xr.DataArray, *, shift: xr.DataArray
         od = _rest(model, energy) + _gaussian(energy - shift, model.excited)
     for line in model.features:
         od = od + _gaussian(energy, line)
-    return _described(od, "optical density of the excited state")
+    return _described(od, "excited_od")
 
 
 def line_shift(model: ForwardModel, delay: xr.DataArray) -> xr.DataArray:
@@ -109,7 +110,7 @@ def line_shift(model: ForwardModel, delay: xr.DataArray) -> xr.DataArray:
     """
     x = (delay / model.settle).clip(0.0, 1.0)
     shift = model.early_shift * (1.0 - x**3 * (10.0 - 15.0 * x + 6.0 * x**2))
-    return _described(shift, "shift of the excited line", units="eV")
+    return _described(shift, "line_shift")
 
 
 def scaled_amplitudes(model: ForwardModel, fluence: float) -> tuple[float, float, float]:
@@ -138,13 +139,13 @@ def scaled_amplitudes(model: ForwardModel, fluence: float) -> tuple[float, float
 def trace(model: ForwardModel, delay: xr.DataArray, *, fluence: float) -> xr.DataArray:
     """Return the difference at the excited line's final position: the kinetic model, dims of `delay`."""
     signal = _kinetic(model, delay, scaled_amplitudes(model, fluence))
-    return _described(signal, "difference at the excited line")
+    return _described(signal, "trace")
 
 
 def excited_fraction(model: ForwardModel, delay: xr.DataArray, *, fluence: float) -> xr.DataArray:
     """Return the excited fraction alpha at `delay` [ps] and one fluence [mJ/cm²], dims of `delay`."""
     alpha = trace(model, delay, fluence=fluence) / _contrast(model, line_shift(model, delay))
-    return _described(alpha, "excited fraction")
+    return _described(alpha, "excited_fraction")
 
 
 def delta_xas(model: ForwardModel, energy: xr.DataArray, delay: xr.DataArray, *, fluence: float) -> xr.DataArray:
@@ -152,7 +153,7 @@ def delta_xas(model: ForwardModel, energy: xr.DataArray, delay: xr.DataArray, *,
     xr.align(energy, delay, join="exact", copy=False)
     difference = excited_od(model, energy, shift=line_shift(model, delay)) - ground_od(model, energy)
     alpha = excited_fraction(model, delay, fluence=fluence)
-    return _described(alpha * difference, "pumped minus unpumped optical density")
+    return _described(alpha * difference, "delta_xas")
 
 
 def without_resolution(model: ForwardModel) -> ForwardModel:
@@ -205,5 +206,5 @@ def _kinetic(model: ForwardModel, delay: xr.DataArray, amplitudes: tuple[float, 
     return delay.copy(data=np.reshape(np.asarray(values, dtype=float), delay.shape))
 
 
-def _described(array: xr.DataArray, long_name: str, *, units: str = "1") -> xr.DataArray:
-    return array.assign_attrs(units=units, long_name=long_name)
+def _described(array: xr.DataArray, name: str) -> xr.DataArray:
+    return array.assign_attrs(FORWARD[name].attrs)

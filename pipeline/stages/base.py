@@ -128,12 +128,14 @@ class Stage:
         ------
         TrxasError
             With one line that names the run, the source, the value and the way out.
+        SpecError
+            If what it made is not as specified; names the group and the variable.
         """
         key = self.key(context, run)
         if self.is_current(context, run, key):
             return False
         made = self.make(context, run, key)
-        groups = {name: self.spec(name).describe(dataset) for name, dataset in made.datasets.items()}
+        groups = {name: self.spec(name).check(dataset) for name, dataset in made.datasets.items()}
         store.write_tree(self.where(context.job, run, key), xr.DataTree.from_dict({"/": xr.Dataset(), **groups}))
         self.records(context.job, run).put(self.name, Record(key, made.notes))
         return True

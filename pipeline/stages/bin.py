@@ -72,8 +72,8 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
     notes += [said for n, found in axes.items() for said in _blurred(n, runs[n], found["delay_spread"])]
     if not _has_reference(runs):
         notes.append(note("beams.no_reference"))
-    tree["quality"] = _quality(job, runs, constant, of_spectra, delay_edges, axes).assign(_stderr_ratios(tree))
-    tree["quality"] = tree["quality"].assign_coords(_of_scans(tree["delay_scan"]))
+    quality = _quality(job, runs, constant, of_spectra, delay_edges, axes).assign(_stderr_ratios(tree))
+    tree["quality"] = QUALITY.describe(quality.assign_coords(_of_scans(tree["delay_scan"])))
     if job.config.burst.resolve:
         flat = job.config.runs.flat_field
         lit = runs.get(flat) if flat is not None else None

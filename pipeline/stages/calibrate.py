@@ -34,7 +34,7 @@ from pipeline.storage.ledger import CheckpointThrottle, Ledger
 from pipeline.storage.record import Record
 from pipeline.storage.tables import read_nonlinearity
 from schemas.config.detector import Beams
-from schemas.datasets.spec import DatasetSpec
+from schemas.datasets.calibration import CALIBRATION, IMAGE
 
 __all__ = ["CALIBRATE", "calibration_of", "image_of", "make_calibration"]
 
@@ -236,8 +236,8 @@ def _mean_image(run: Run, dark: xr.Dataset, ledger: Ledger | None, progress: Pro
         mean = _averaged(run, dark, progress)
         if ledger is not None:
             ledger.add(0, {"mean": mean})
-    attrs = {"units": "ADU", "long_name": "mean dark-subtracted image"}
-    return xr.DataArray(mean, dims=("y", "x"), coords={"y": dark["y"], "x": dark["x"]}, attrs=attrs)
+    coords = {"y": dark["y"], "x": dark["x"]}
+    return xr.DataArray(mean, dims=("y", "x"), coords=coords, attrs=IMAGE["image"].attrs)
 
 
 def _averaged(run: Run, dark: xr.Dataset, progress: Progress | None) -> np.ndarray:
@@ -282,14 +282,11 @@ def _table(job: Job) -> Any:
     return found if isinstance(found, str) else found.tolist()
 
 
-_CALIBRATION = DatasetSpec("calibration", "What the reduction of frames needs to know of the detector.", {})
-_IMAGE = DatasetSpec("image", "Mean dark-subtracted image on which the beams were found.", {})
-
 CALIBRATE = _Calibrate(
     name="calibration",
     title="calibration",
     make=_make,
-    makes={"/": _CALIBRATION, "image": _IMAGE},
+    makes={"/": CALIBRATION, "image": IMAGE},
     where=_where,
     needs=(INVENTORY,),
     options=("detector", "beams"),

@@ -28,7 +28,8 @@ from pipeline.storage.hashes import FileHashes
 from schemas.catalogue import note
 from schemas.config import Config
 from schemas.config.fits import DosColumn
-from schemas.datasets.fits import COMPONENTS, KINETICS, MIXTURE, MODEL_RESULTS, PEAKS
+from schemas.datasets.fits import MIXTURE, MODEL_RESULTS, PEAKS
+from schemas.datasets.kinetics import COMPONENTS, KINETICS
 from schemas.notes import Note
 
 __all__ = ["FIT", "fit_all", "fitted"]

@@ -17,6 +17,7 @@ from pipeline.job import Job
 from pipeline.science.detector.crop import Crop, crop_to_beams
 from pipeline.stages.code import code_hash
 from pipeline.storage import cube as cubes
+from pipeline.storage import store
 from schemas.datasets.stages import FRAMES
 
 __all__ = ["Target", "create_cube", "crop_of", "cube_of", "frames_code", "recorded"]
@@ -66,8 +67,10 @@ def create_cube(run: Run, keep: Crop, target: Target) -> None:
     labels = labels.assign_coords(blank=(("train", "pulse"), np.zeros((trains, pulses), bool)))
     labels.attrs = {"run": run.number, "source": run.index.source}
     shape = {"train": trains, "pulse": pulses, "y": keep.shape[0], "x": keep.shape[1]}
-    attrs = {"units": FRAMES.variables["frames"].units, "long_name": FRAMES.variables["frames"].text}
-    cubes.create_cube(target.path, FRAMES.describe(labels), shape=shape, chunk=target.trains, attrs=attrs)
+    cubes.create_cube(
+        target.path, FRAMES.describe(labels), shape=shape, chunk=target.trains, attrs=FRAMES["frames"].attrs
+    )
+    FRAMES.check(store.open_dataset(target.path))
 
 
 def recorded(cube: xr.Dataset) -> xr.Dataset:

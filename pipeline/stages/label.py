@@ -92,7 +92,7 @@ def _roles(job: Job, runs: Mapping[int, xr.Dataset]) -> tuple[list[str], list[No
 
 def _labels(run: xr.Dataset) -> xr.Dataset:
     names = ["train_id", "energy", "delay", "nominal_delay", "fluence"]
-    labels = run[["drop_reason"]].reset_coords(drop=True).assign_coords({name: run[name] for name in names})
+    labels = run[["drop_reason"]].reset_coords(drop=True).assign_coords({name: run[name].variable for name in names})
     return labels.assign_coords(role=("beam", run["beam"].values))
 
 

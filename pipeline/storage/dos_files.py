@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import ConfigError, DataError
+from schemas.datasets.curves import DOS, DOS_ENERGY
 
 __all__ = ["read_dos"]
 
@@ -68,8 +69,8 @@ def read_dos(path: str | PathLike[str], column: str | None = None, *, energy_zer
         msg = f"{file}, line {line}: energy {value:g} eV does not continue the order of the file; expected every energy once, rising or falling"
         raise DataError(msg)
     name = table.names[value_at] if table.names else "dos"
-    coord = ("energy", np.ascontiguousarray(energy) + energy_zero, {"units": "eV", "long_name": "photon energy"})
-    attrs = {"units": "1/eV", "long_name": f"density of states ({name})", "source": file.name}
+    coord = ("energy", np.ascontiguousarray(energy) + energy_zero, DOS_ENERGY.attrs)
+    attrs = DOS.attrs | {"column": name, "source": file.name}
     return xr.DataArray(np.ascontiguousarray(values), dims="energy", coords={"energy": coord}, attrs=attrs, name=name)
 
 

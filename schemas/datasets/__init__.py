@@ -1,1 +1,1 @@
-"""What every dataset must look like: how that is said (`spec`), and for which (`stages`, `fits`, `quality`)."""
+"""What every dataset must look like: how that is said (`spec`), and for which stage or fit."""

@@ -1,13 +1,11 @@
-"""What is fitted to the spectra: peaks, kinetics, components, mixture."""
+"""What is fitted to the spectra: peaks and mixture; kinetics have a module of their own."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 from schemas.datasets.spec import DatasetSpec, Kind, Variable
 from schemas.datasets.stages import DELAY, FLUENCE
 
-__all__ = ["COMPONENTS", "KINETICS", "MIXTURE", "MODEL_RESULTS", "PEAKS"]
+__all__ = ["MIXTURE", "MODEL_RESULTS", "PEAKS"]
 
 
 def _optional(dims: tuple[str, ...], units: str, text: str, kind: Kind = "float", *, stderr: bool = False) -> Variable:
@@ -30,87 +28,9 @@ PEAKS = DatasetSpec(
         "offset": _optional(_PEAK[1:], "OD", "constant under the lines, 0: not asked for", stderr=True),
         "redchi": _optional(_PEAK[1:], "1", "χ² per degree of freedom of the chosen lines, errors as in delta_xas"),
         "stderr_scale": _optional(
-            _PEAK[1:], "1", "factor on all errors of these lines, √redchi where that is no chance, else 1"
+            _PEAK[1:], "1", "rms factor on the errors of delta_xas in the fit, 1 where lines describe the spectrum"
         ),
         "n_bins": _optional(_PEAK[1:], "1", "energies used", "int"),
-    },
-)
-
-_PARAMETER = ("fluence", "parameter")
-_TRACE = ("fluence", "energy", "delay")
-KINETICS = DatasetSpec(
-    "kinetics",
-    "One fit per fluence of the three-exponential form, shared over its traces.",
-    {
-        "fluence": FLUENCE,
-        "parameter": Variable(("parameter",), "1", "parameter of the fit", "str"),
-        "bound": Variable(("bound",), "1", "lower or upper end of the interval", "str"),
-        "term": Variable(("term",), "1", "amplitude of the fit", "str"),
-        "energy": Variable(("energy",), "eV", "photon energy of the trace"),
-        "delay": DELAY,
-        "time": Variable(("time",), "ps", "delay at which the signal is quoted"),
-    },
-    {
-        "value": Variable(_PARAMETER, "ps", "fitted value"),
-        "stderr": Variable(_PARAMETER, "ps", "standard error of value"),
-        "ci68": Variable((*_PARAMETER, "bound"), "ps", "68 % interval, open ends infinite or at the search limit"),
-        "ci95": Variable((*_PARAMETER, "bound"), "ps", "95 % interval, open ends infinite or at the search limit"),
-        "at_bound": Variable(_PARAMETER, "1", "the value lies at a limit of the search", "bool"),
-        "identifiable": Variable(_PARAMETER, "1", "the data determine this parameter", "bool"),
-        "verdict": _optional(_PARAMETER, "1", "what the data say of a time, in words", "str"),
-        "verdict_code": _optional(_PARAMETER, "1", "code of the verdict, see the reference of notes", "str"),
-        "amplitude": Variable(
-            ("fluence", "term", "energy"), "1", "amplitude of the term, root of an OD where power is 2", stderr=True
-        ),
-        "fit": Variable(_TRACE, "1", "fitted difference"),
-        "residual": Variable(_TRACE, "1", "data minus fit"),
-        "redchi": Variable(("fluence",), "1", "χ² per degree of freedom"),
-        "chi2": _optional(("fluence",), "1", "χ² of the fit"),
-        "dof": _optional(("fluence",), "1", "degrees of freedom of the fit"),
-        "crb": Variable(_PARAMETER, "ps", "smallest standard error that these delays and errors allow (Cramér-Rao)"),
-        "systematic": Variable(_PARAMETER, "ps", "change if a fixed t_d or irf_sigma were wrong by 10 fs"),
-        "t50": Variable(("fluence",), "ps", "time of 50 % rise of the strongest trace", stderr=True),
-        "signal": Variable(("fluence", "time", "energy"), "1", "fitted difference at a few delays", stderr=True),
-        "value_without_prior": Variable(
-            _PARAMETER, "ps", "value without the amplitude prior, NaN where there is none", required=False
-        ),
-        "bootstrap_stderr": Variable(_PARAMETER, "ps", "standard error of value from the bootstrap", required=False),
-        "bootstrap_ci68": Variable((*_PARAMETER, "bound"), "ps", "68 % interval from the bootstrap", required=False),
-        "bootstrap_ci95": Variable((*_PARAMETER, "bound"), "ps", "95 % interval from the bootstrap", required=False),
-    },
-)
-
-_COMPONENT = ("fluence", "component")
-_DECAY_SPECTRUM = ("fluence", "decay", "energy")
-_ALONE = ("fluence", "energy", "parameter")
-COMPONENTS = DatasetSpec(
-    "components",
-    "The difference over energy and delay in parts: singular vectors, spectra of the decays, single-energy fits.",
-    {
-        "fluence": FLUENCE,
-        "component": Variable(("component",), "1", "singular component, strongest first", "int"),
-        "decay": Variable(("decay",), "1", "decay after the rise, named by its rate", "str"),
-        "parameter": Variable(("parameter",), "1", "time of the fit", "str"),
-        "bound": Variable(("bound",), "1", "lower or upper end of the interval", "str"),
-        "energy": Variable(("energy",), "eV", "photon energy"),
-        "delay": DELAY,
-    },
-    {
-        "singular_values": Variable(_COMPONENT, "1", "singular value of the difference over its noise"),
-        "noise_level": Variable(_COMPONENT, "1", "singular value that noise alone exceeds in 1 of 100 cubes"),
-        "n_components": Variable(("fluence",), "1", "components above noise, -1 where there is no cube", "int"),
-        "spectra_left": Variable((*_COMPONENT, "energy"), "1", "spectrum of the component, optical density"),
-        "delays_right": Variable((*_COMPONENT, "delay"), "1", "course of the component, largest value 1"),
-        "decay_rate": Variable(("fluence", "decay"), "1/ps", "rate of the decay"),
-        "das": Variable(
-            _DECAY_SPECTRUM,
-            "1",
-            "amplitude of the decay after the rise in the shared fit, optical density",
-            stderr=True,
-        ),
-        "tau": Variable(_ALONE, "ps", "time from this energy alone, NaN where it is not fitted alone", stderr=True),
-        "tau_ci95": Variable((*_ALONE, "bound"), "ps", "95 % interval, open ends infinite or at the search limit"),
-        "tau_identifiable": Variable(_ALONE, "1", "this energy alone determines the time", "bool"),
     },
 )
 
@@ -121,7 +41,7 @@ MIXTURE = DatasetSpec(
         "fluence": FLUENCE,
         "energy": Variable(("energy",), "eV", "photon energy"),
         "model": Variable(("model",), "1", "model of the two states, the reported one first", "str", required=False),
-        "delay": replace(DELAY, required=False),
+        "delay": DELAY.optional(),
     },
     {
         "alpha": Variable(("fluence",), "1", "excited fraction at delays ≥ min_delay", stderr=True),

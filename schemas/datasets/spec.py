@@ -1,7 +1,7 @@
-"""How a dataset is specified, checked and described.
+"""How a dataset is specified, described and checked.
 
 A specification is data: dims, units, kind of number, and a sentence that also becomes the variable's `long_name`
-and the reference page.
+and the reference page. Science and stages take units and texts from here and say none of their own.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ from typing import Literal
 
 import xarray as xr
 
-__all__ = ["DatasetSpec", "Kind", "Variable"]
+__all__ = ["DatasetSpec", "Kind", "SpecError", "Variable"]
 
 Kind = Literal["float", "int", "bool", "str"]
 _KINDS = {"float": "f", "int": "iu", "bool": "b", "str": "UOT"}
+
+
+class SpecError(ValueError):
+    """A dataset is not what its specification says; the message names the stage and the variable."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,8 @@ class Variable:
     """One variable or coordinate: dims in order, units, kind of number and meaning."""
 
     dims: tuple[str, ...]
-    units: str
+    units: str | tuple[str, ...]
+    """Several: the data say which of them it is."""
     text: str
     kind: Kind = "float"
     required: bool = True
@@ -31,6 +36,24 @@ class Variable:
     """True: a variable `<name>_stderr` of the same dims and units belongs to it."""
     since: int = 1
     """Version of the product's schema that brought it; older products may lack it."""
+
+    @property
+    def attrs(self) -> dict[str, str]:
+        """`long_name` and, unless the data say it, `units`: the attributes of an array that holds this variable."""
+        return {"long_name": self.text} | ({"units": self.units} if isinstance(self.units, str) else {})
+
+    @property
+    def known_units(self) -> tuple[str, ...]:
+        """All units that it may have."""
+        return (self.units,) if isinstance(self.units, str) else self.units
+
+    def optional(self) -> Variable:
+        """Return the same for a dataset that may lack it."""
+        return replace(self, required=False)
+
+    def renamed(self, dims: dict[str, str], *, leading: tuple[str, ...] = ()) -> Variable:
+        """Return the same over other dims: some renamed, some put before all others."""
+        return replace(self, dims=(*leading, *(dims.get(d, d) for d in self.dims)))
 
 
 @dataclass(frozen=True)
@@ -42,6 +65,10 @@ class DatasetSpec:
     coords: dict[str, Variable]
     variables: dict[str, Variable] = field(default_factory=dict)
 
+    def __getitem__(self, name: str) -> Variable:
+        """Return a coordinate or variable by name, standard errors included."""
+        return self._all()[name]
+
     def expanded(self) -> Iterator[tuple[str, Variable]]:
         """Yield all variables, the standard errors included."""
         for name, variable in self.variables.items():
@@ -49,6 +76,38 @@ class DatasetSpec:
             if variable.stderr:
                 text = f"standard error of {name}"
                 yield f"{name}_stderr", replace(variable, text=text, kind="float", stderr=False)
+
+    def describe(self, dataset: xr.Dataset) -> xr.Dataset:
+        """Return the dataset with `units`, `long_name` and `ancillary_variables` as specified.
+
+        Functions of `pipeline.science` call this with what they made. Units that the data say are left as they are.
+        """
+        result = dataset.copy()
+        for name, expected in self._all().items():
+            if name in result.variables:
+                result[name].attrs = {**result[name].attrs, **expected.attrs, **_error_of(name, result)}
+        return result
+
+    def check(self, dataset: xr.Dataset) -> xr.Dataset:
+        """Return the dataset of a stage, described, if it is as specified; units that are missing are filled in.
+
+        Raises
+        ------
+        SpecError
+            In one line: a variable that is missing, or that the specification does not know; wrong dims, dtype or units.
+        """
+        specified = self._all()
+        own = {n: v.attrs["units"] for n, v in dataset.variables.items() if "units" in v.attrs}
+        result = self.describe(dataset)
+        for name, units in own.items():
+            result[name].attrs["units"] = units
+        found = self.faults(result)
+        found += [
+            f"{self.name}/{n}: not in the specification" for n in map(str, result.variables) if n not in specified
+        ]
+        if found:
+            raise SpecError(found[0] + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""))
+        return result
 
     def faults(self, dataset: xr.Dataset, version: int | None = None) -> list[str]:
         """Return one line per fault: variable, what was expected, what was found.
@@ -59,23 +118,16 @@ class DatasetSpec:
         for what, items in (("coordinate", self.coords.items()), ("variable", self.expanded())):
             for name, variable in items:
                 later = version is not None and variable.since > version
-                expected = replace(variable, required=False) if later else variable
+                expected = variable.optional() if later else variable
                 found += _faults_of(self.name, name, expected, dataset, what)
         return found
 
-    def describe(self, dataset: xr.Dataset) -> xr.Dataset:
-        """Return the dataset with `units`, `long_name` and `ancillary_variables` filled in from the specification."""
-        result = dataset.copy()
-        for name, expected in [*self.coords.items(), *self.expanded()]:
-            if name in result.variables:
-                attrs = {"long_name": expected.text} | ({} if expected.units == "*" else {"units": expected.units})
-                if f"{name}_stderr" in result.variables:
-                    attrs["ancillary_variables"] = f"{name}_stderr"
-                result[name].attrs = {**result[name].attrs, **attrs}
-        for other in result.variables:
-            result[other].attrs.setdefault("units", "1")
-            result[other].attrs.setdefault("long_name", str(other).replace("_", " "))
-        return result
+    def _all(self) -> dict[str, Variable]:
+        return {**self.coords, **dict(self.expanded())}
+
+
+def _error_of(name: str, dataset: xr.Dataset) -> dict[str, str]:
+    return {"ancillary_variables": f"{name}_stderr"} if f"{name}_stderr" in dataset.variables else {}
 
 
 def _faults_of(stage: str, name: str, expected: Variable, dataset: xr.Dataset, what: str) -> list[str]:
@@ -88,8 +140,9 @@ def _faults_of(stage: str, name: str, expected: Variable, dataset: xr.Dataset, w
     if variable.dtype.kind not in _KINDS[expected.kind]:
         found.append(f"{stage}/{name}: dtype {variable.dtype} found, {expected.kind} expected")
     units = variable.attrs.get("units")
-    if units != expected.units and not (expected.units == "*" and units):
-        found.append(f"{stage}/{name}: units {units!r} found, {expected.units!r} expected")
+    if units not in expected.known_units:
+        known = " or ".join(map(repr, expected.known_units))
+        found.append(f"{stage}/{name}: units {units!r} found, {known} expected")
     if not variable.attrs.get("long_name"):
         found.append(f"{stage}/{name}: long_name is missing")
     return found

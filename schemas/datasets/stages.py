@@ -9,13 +9,23 @@ __all__ = [
     "BURST_SPECTRA",
     "DELAY",
     "DELAY_SCAN",
+    "DROP_REASON",
     "ENERGY",
     "FLUENCE",
     "FRAMES",
     "LABELS",
     "PULSES",
+    "PULSE_DELAY",
     "SPECTRA",
+    "SUMS",
+    "X",
+    "Y",
 ]
+
+PULSE_DELAY = Variable(("train", "pulse"), "ps", "pump-probe delay, positive: pump first")
+DROP_REASON = Variable(("train", "pulse"), "1", "why the pulse is left out; 0: it is used", "int")
+Y = Variable(("y",), "1", "row of the module", "int")
+X = Variable(("x",), "1", "column of the module", "int")
 
 _TRAIN = {"train_id": Variable(("train",), "1", "train id", "int")}
 _BY_PULSE = ("train", "pulse")
@@ -26,24 +36,19 @@ _RECORDED = {
     "present": Variable(_BY_PULSE, "1", "the frame was recorded", "bool"),
     "blank": Variable(_BY_PULSE, "1", "the frame was announced and holds nothing", "bool"),
     "energy": Variable(("train",), "eV", "photon energy"),
-    "delay_stage": Variable(("train",), "*", "position of the delay stage, in its own unit", required=False),
+    "delay_stage": Variable(("train",), ("mm", "ps"), "position of the delay stage", required=False),
 }
 _BESIDE = {
     "trigger": Variable(("train",), "ps", "electronic delay of the pump", required=False),
     "arrival": Variable(_BY_PULSE, "ps", "arrival time of the X-ray pulse", required=False),
-    "intensity": Variable(_BY_PULSE, "uJ", "pulse energy before the sample", required=False),
+    "intensity": Variable(_BY_PULSE, ("uJ", "1"), "pulse energy before the sample", required=False),
     "dark_frame": Variable(_BY_PULSE, "1", "frame without an X-ray pulse", "bool"),
 }
 
 FRAMES = DatasetSpec(
     "frames",
     "Raw detector frames of one run, as recorded, cropped to the beams or whole, with all that was recorded beside them.",
-    {
-        **_RECORDED,
-        **_BESIDE,
-        "y": Variable(("y",), "1", "row of the module", "int"),
-        "x": Variable(("x",), "1", "column of the module", "int"),
-    },
+    {**_RECORDED, **_BESIDE, "y": Y, "x": X},
     {"frames": Variable(("train", "pulse", "y", "x"), "ADU", "raw detector frame", "int")},
 )
 
@@ -64,12 +69,40 @@ LABELS = DatasetSpec(
     {
         **_TRAIN,
         "energy": Variable(("train",), "eV", "photon energy"),
-        "delay": Variable(_BY_PULSE, "ps", "pump-probe delay, positive: pump first"),
+        "delay": PULSE_DELAY,
         "nominal_delay": Variable(("train",), "ps", "pump-probe delay without the arrival time"),
         "fluence": Variable((), "mJ/cm^2", "pump fluence"),
         "role": Variable(("beam",), "1", "role of the beam", "str"),
     },
-    {"drop_reason": Variable(_BY_PULSE, "1", "why the pulse is left out; 0: it is used", "int")},
+    {"drop_reason": DROP_REASON},
+)
+
+
+_TRAINS = {
+    "product": "sum of products of the trains' photons, a · b",
+    "product_pulses": "sum of products of the pulses' photons, a · b",
+}
+SUMS = DatasetSpec(
+    "sums",
+    "Sums over the pulses of a cell, in slices that add exactly: all that ratios and their errors need.",
+    {"beam": Variable(("beam",), "1", "beam", "str")},
+    {
+        "n_pulses": Variable(("cell",), "1", "pulses in the cell", "int"),
+        "n_trains": Variable(("cell",), "1", "trains with pulses in the cell", "int"),
+        "photons": Variable(("limb", "cell", "beam"), "1", "photons in the beam"),
+        "shot_variance": Variable(("limb", "cell", "beam"), "1", "variance of photons from photon and read noise"),
+        "energy_1": Variable(("limb", "cell"), "eV", "sum of energies, weighted by photons"),
+        "energy_2": Variable(("limb", "cell"), "eV^2", "sum of squared energies, weighted by photons"),
+        "delay_1": Variable(("limb", "cell"), "ps", "sum of delays, weighted by photons"),
+        "delay_2": Variable(("limb", "cell"), "ps^2", "sum of squared delays, weighted by photons"),
+        **{name: Variable(("limb", "cell", "pair"), "1", text) for name, text in _TRAINS.items()},
+        "product_shifted": Variable(
+            ("limb", "cell", "pair"), ("eV^2", "ps^2"), "the same, both times the scanned coordinate"
+        ),
+        "product_mixed": Variable(
+            ("limb", "cell", "beam", "beam_b"), ("eV", "ps"), "the same, b times the scanned coordinate"
+        ),
+    },
 )
 
 

@@ -11,6 +11,7 @@ from pipeline.errors import DataError
 from pipeline.euxfel.frame_source import FrameSource
 from pipeline.euxfel.reader import open_run
 from pipeline.euxfel.run_files import open_files, run_folder
+from schemas.datasets.stages import PULSES
 from schemas.instrument import RoleOverride, load_instrument
 from schemas.reading import parse_config
 
@@ -190,6 +191,47 @@ def test_a_missing_energy_source_is_nan_and_noted_where_the_source_exists(tiny):
     run = open_run(tiny.out / "raw" / "r0003", profile)
     assert np.isnan(run.labels["energy"]).all()
     assert any("has no wrongKey" in line for line in run.audit)
+
+
+@pytest.mark.parametrize(
+    ("role", "unit", "factor", "kept"),
+    [
+        ("intensity", "nJ", 1e-3, "uJ"),
+        ("intensity", "J", 1e6, "uJ"),
+        ("intensity", "1", 1.0, "1"),
+        ("arrival", "ns", 1e6, "ps"),
+        ("delay_stage", "um", 1e-3, "mm"),
+        ("delay_stage", "fs", 1e-3, "ps"),
+        ("energy", "keV", 1e3, "eV"),
+    ],
+)
+def test_labels_are_in_the_unit_that_they_say(tiny, role, unit, factor, kept):
+    """The files hold eV, mm, fs and uJ; a profile that says otherwise gets other numbers, and never another name."""
+    folder = tiny.out / "raw" / "r0006"
+    usual = open_run(folder, PROFILE).labels[role]
+    found = open_run(folder, PROFILE.with_sources({role: RoleOverride(unit=unit)})).labels[role]
+    assert np.isfinite(usual).any()
+    np.testing.assert_allclose(found, factor * usual, rtol=1e-12)
+    assert found.attrs["units"] == kept
+    assert found.attrs["long_name"] == usual.attrs["long_name"]
+
+
+@pytest.mark.parametrize("role", ["energy", "delay_stage", "trigger", "arrival", "intensity"])
+def test_a_unit_that_nobody_checked_is_no_guess(tiny, role):
+    unchecked = PROFILE.model_copy(update={role: PROFILE.role(role).model_copy(update={"unit": "furlong"})})
+    with pytest.raises(
+        DataError, match=rf"run 3: sources\.{role}\.unit: 'furlong' is not a unit of this role; known: "
+    ):
+        open_run(tiny.out / "raw" / "r0003", unchecked)
+
+
+def test_labels_are_as_specified(tiny):
+    labels = open_run(tiny.out / "raw" / "r0003", PROFILE).labels
+    expected = [*("train_id", "pulse_id", "cell_id", "present", "energy", "delay_stage", "trigger", "arrival")]
+    expected += ["intensity", "dark_frame"]
+    assert set(map(str, labels.variables)) == set(expected)
+    faults = [line for line in PULSES.faults(labels) if "is missing" not in line]
+    assert faults == []
 
 
 def test_a_run_that_is_not_there_lists_those_that_are(tiny):

@@ -21,6 +21,7 @@ from pipeline.science.detector.flat_field import (
 from pipeline.science.detector.flat_sample import N_ADU, Sample, expected_dark, flat_sample
 from pipeline.science.detector.gain import fit_gain
 from pipeline.science.detector.linearity import calibrate_linearity, linear_table, polynomial_of_table
+from schemas.datasets.calibration import CALIBRATION, GAIN, LINEARITY
 
 __all__ = ["build_calibration", "flat_field_noise"]
 
@@ -116,11 +117,11 @@ def _linearity(
         table = np.asarray(nonlinearity, dtype=float)
         if table.shape != (N_ADU,) or not np.isfinite(table).all():
             raise ConfigError(
-                f"detector: nonlinearity: the table must be {N_ADU} finite numbers, got shape {table.shape}"
+                f"detector.nonlinearity: the table must be {N_ADU} finite numbers, got shape {table.shape}"
             )
         return _table_only(table, "given", applied=1)
     if nonlinearity not in ("auto", "none"):
-        raise ConfigError(f"detector: nonlinearity: {nonlinearity!r} is not auto, none or a table")
+        raise ConfigError(f"detector.nonlinearity: {nonlinearity!r} is not auto, none or a table")
     if nonlinearity == "none" or flat is None:
         reason = "switched off" if nonlinearity == "none" else "no flat-field run"
         return _table_only(np.arange(N_ADU, dtype=float), reason, applied=0)
@@ -128,11 +129,8 @@ def _linearity(
 
 
 def _table_only(table: np.ndarray, reason: str, *, applied: int) -> xr.Dataset:
-    attrs = {"units": "ADU", "long_name": "linearised signal"}
-    return xr.Dataset(
-        {"linear_adu": ("adu", table, attrs), "linear_adu_stderr": ("adu", np.zeros(N_ADU), attrs)},
-        attrs={"applied": applied, "reason": reason},
-    )
+    linear = xr.Dataset({"linear_adu": ("adu", table), "linear_adu_stderr": ("adu", np.zeros(N_ADU))})
+    return LINEARITY.describe(linear).assign_attrs(applied=applied, reason=reason)
 
 
 def _gain(
@@ -147,10 +145,12 @@ def _gain(
     """Gain and its sigma, with what the uncertainty of the non-linearity adds to it."""
     if gain is not None:
         if not gain > 0:
-            raise ConfigError(f"detector: gain: {gain} is not a positive number of ADU per photon")
-        return xr.Dataset({"gain": float(gain), "gain_stderr": np.nan})
+            raise ConfigError(f"detector.gain: {gain} is not a positive number of ADU per photon")
+        return GAIN.describe(xr.Dataset({"gain": float(gain), "gain_stderr": np.nan}))
     if flat is None:
-        raise ConfigError("detector: gain: auto needs a flat-field run; name one in runs: flat_field, or give the gain")
+        raise ConfigError(
+            "detector.gain: auto needs a flat-field run; set runs.flat_field, or detector.gain to a number"
+        )
 
     def fit(table: np.ndarray) -> xr.Dataset:
         return fit_gain(flat, dark, beams, bad=bad, table=table, saturation=saturation)
@@ -254,51 +254,32 @@ def _assemble(
             level = expected_dark(table, dark["dark_mean"].values[cell][box], sigma[box])
             constant = np.nan_to_num(poly[0]) * stored[box].sum()  # the kernel's polynomial starts at its linear term
             dark_adu[cell, b] = (stored[box] * np.where(stored[box] > 0, level, 0.0)).sum() - constant
-    adu, one = {"units": "ADU"}, {"units": "1"}
     in_beam = [int((stored[y0:y1, x0:x1] > 0).sum()) for y0, y1, x0, x1 in corners]
-    read_noise = float(np.median(sigma[bad.values == 0]))
-    per_photon = {"units": "ADU/photon"}
     data = {
         **{name: beams[name] for name in ("x0", "x1", "y0", "y1")},
-        "weight": (
-            ("y", "x"),
-            weight.astype(np.float32),
-            one | {"long_name": "weight of a pixel in its beam"},
-        ),
+        "weight": (("y", "x"), weight.astype(np.float32)),
         "bad_pixel": bad,
-        "dark_adu": (("cell", "beam"), dark_adu, adu | {"long_name": "weighted dark sum of the beam"}),
-        "linear_adu": ("adu", table, adu | {"long_name": "linearised signal"}),
-        "linear_adu_stderr": (
-            "adu",
-            linear["linear_adu_stderr"].values,
-            adu | {"long_name": "sigma of linear_adu"},
-        ),
-        "linear_poly": (
-            "power",
-            poly,
-            {"units": "ADU^(1-power)", "long_name": "linear_adu as a cubic; NaN: no cubic"},
-        ),
-        "read_variance": (
-            "beam",
-            read_variance,
-            {"units": "photons^2", "long_name": "read-noise variance of the beam"},
-        ),
-        "shot_factor": ("beam", shot_factor, one | {"long_name": "photon-noise variance per photon"}),
-        "n_pixels": ("beam", in_beam, one | {"long_name": "good pixels in the beam"}),
-        "gain": ((), gain, per_photon | {"long_name": "gain"}),
-        "gain_stderr": ((), float(gain_fit["gain_stderr"]), per_photon | {"long_name": "sigma of the gain"}),
-        "saturation": ((), int(saturation), adu | {"long_name": "saturation level"}),
-        "read_noise": ((), read_noise, adu | {"long_name": "median read noise of good pixels"}),
-        "n_bad_pixels": ((), int((bad.values != 0).sum()), one | {"long_name": "bad pixels of the module"}),
+        "dark_adu": (("cell", "beam"), dark_adu),
+        "linear_adu": ("adu", table),
+        "linear_adu_stderr": ("adu", linear["linear_adu_stderr"].values),
+        "linear_poly": ("power", poly),
+        "read_variance": ("beam", read_variance),
+        "shot_factor": ("beam", shot_factor),
+        "n_pixels": ("beam", in_beam),
+        "gain": ((), gain),
+        "gain_stderr": ((), float(gain_fit["gain_stderr"])),
+        "saturation": ((), int(saturation)),
+        "read_noise": ((), float(np.median(sigma[bad.values == 0]))),
+        "n_bad_pixels": ((), int((bad.values != 0).sum())),
     }
     coords = {
         "cell_id": dark["cell_id"],
         "y": dark["y"],
         "x": dark["x"],
-        "adu": ("adu", np.arange(N_ADU), adu | {"long_name": "raw signal"}),
-        "power": ("power", np.arange(4), one | {"long_name": "power of the raw signal"}),
+        "adu": np.arange(N_ADU),
+        "power": np.arange(4),
     }
-    return xr.Dataset(data, coords=coords)
+    return CALIBRATION.describe(xr.Dataset(data, coords=coords))
 
 
 def _judged(calibration: xr.Dataset, plain: xr.Dataset, flat: xr.Dataset, flat_field: FlatField) -> xr.Dataset:
@@ -307,16 +288,8 @@ def _judged(calibration: xr.Dataset, plain: xr.Dataset, flat: xr.Dataset, flat_f
     if flat_field.applied:  # the final weights have seen the odd trains; the figure is from those that had not
         noise = flat_field.noise_after
     raw, _ = flat_field_noise(flat, plain)
-    one = {"units": "1"}
-    return calibration.assign(
-        noise_over_shot=(
-            (),
-            noise,
-            one | {"long_name": "noise of beam ratios over photon noise, held-out half"},
-        ),
-        noise_over_shot_stderr=((), stderr, one | {"long_name": "sigma of noise_over_shot"}),
-        noise_over_shot_raw=((), raw, one | {"long_name": "the same without non-linearity and flat field"}),
-    )
+    judged = calibration.assign(noise_over_shot=noise, noise_over_shot_stderr=stderr, noise_over_shot_raw=raw)
+    return CALIBRATION.describe(judged)
 
 
 def flat_field_noise(flat: xr.Dataset, calibration: xr.Dataset) -> tuple[float, float]:

@@ -13,6 +13,7 @@ import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.science.detector._pixel_kernel import beam_sums, beam_sums_table
+from schemas.datasets.stages import PULSES
 
 __all__ = ["Reducer", "prepare", "reduce_block", "reduce_frames", "subtract_intra_train_dark"]
 
@@ -165,23 +166,11 @@ def reduce_frames(frames: xr.Dataset, calibration: "xr.Dataset | Reducer", *, tr
     photons[~present], sigma[~present], n_saturated[~present] = np.nan, np.nan, 0
     dims = ("train", "pulse", "beam")
     pulses = xr.Dataset(
-        {
-            "photons": (dims, photons, {"units": "photons", "long_name": "photons in the beam"}),
-            "photons_stderr": (
-                dims,
-                sigma,
-                {"units": "photons", "long_name": "sigma of photons: shot and read noise"},
-            ),
-            "n_saturated": (
-                dims,
-                n_saturated,
-                {"units": "1", "long_name": "saturated good pixels in the beam"},
-            ),
-        },
+        {"photons": (dims, photons), "photons_stderr": (dims, sigma), "n_saturated": (dims, n_saturated)},
         coords={name: c for name, c in frames.coords.items() if not {"y", "x"} & set(c.dims)},
     )
-    pulses.attrs["n_without_dark"] = int((present & (kernel.cell[cells.astype(np.int64)] < 0)).sum())
-    return pulses
+    lost = present & (kernel.cell[cells.astype(np.int64)] < 0)
+    return PULSES.describe(pulses).assign_attrs(n_without_dark=int(lost.sum()))
 
 
 def subtract_intra_train_dark(pulses: xr.Dataset, dark_frame: xr.DataArray) -> xr.Dataset:
@@ -215,7 +204,5 @@ def subtract_intra_train_dark(pulses: xr.Dataset, dark_frame: xr.DataArray) -> x
         photons=(pulses["photons"] - offset).transpose(*pulses["photons"].dims),
         photons_stderr=((pulses["photons_stderr"] ** 2 + doubt) ** 0.5).transpose(*pulses["photons"].dims),
     )
-    for name in ("photons", "photons_stderr"):
-        corrected[name].attrs = dict(pulses[name].attrs)
     drift = [float(v) for v in offset.mean("train").values]
-    return corrected.assign_attrs(n_dark_frames=n_dark, dark_drift=drift)
+    return PULSES.describe(corrected).assign_attrs(n_dark_frames=n_dark, dark_drift=drift)

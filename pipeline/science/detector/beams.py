@@ -5,6 +5,7 @@ import xarray as xr
 from scipy import ndimage
 
 from pipeline.errors import ConfigError, DataError
+from schemas.datasets.calibration import BEAMS
 
 __all__ = ["beam_dataset", "find_beams"]
 
@@ -69,24 +70,11 @@ def beam_dataset(regions: list[tuple[int, int, int, int]], *, level: np.ndarray 
             u0, u1, v0, v1 = regions[j]
             if x0 < u1 and u0 < x1 and y0 < v1 and v0 < y1:
                 raise ConfigError(f"beams: regions {list(regions[j])} and {list(regions[i])} overlap; draw them apart")
-    beams = xr.Dataset()
-    for k, (name, text) in enumerate(
-        [
-            ("x0", "first column"),
-            ("x1", "column after the last"),
-            ("y0", "first row"),
-            ("y1", "row after the last"),
-        ]
-    ):
-        corner = np.array([regions[i][k] for i in order], np.int64)
-        beams[name] = ("beam", corner, {"units": "pixel", "long_name": f"{text} of the beam"})
+    corners = np.array([regions[i] for i in order], np.int64).reshape(-1, 4)
+    beams = xr.Dataset({name: ("beam", corners[:, k]) for k, name in enumerate(("x0", "x1", "y0", "y1"))})
     if level is not None:
-        beams["level"] = (
-            "beam",
-            level[order],
-            {"units": "ADU", "long_name": "mean signal in the core of the beam"},
-        )
-    return beams
+        beams["level"] = ("beam", level[order])
+    return BEAMS.describe(beams)
 
 
 def _reading_order(regions: list[tuple[int, int, int, int]]) -> list[int]:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from schemas.datasets.stages import X, Y
+
 __all__ = ["Crop", "crop_to_beams"]
 
 
@@ -26,12 +28,8 @@ class Crop:
     def coords(self) -> dict[str, Any]:
         """Return the pixel numbers."""
         return {
-            name: (
-                name,
-                np.arange(part.start, part.stop, dtype=np.int16),
-                {"units": "1", "long_name": f"{text} of the module"},
-            )
-            for name, part, text in (("y", self.rows, "row"), ("x", self.columns, "column"))
+            name: (name, np.arange(part.start, part.stop, dtype=np.int16), variable.attrs)
+            for name, part, variable in (("y", self.rows, Y), ("x", self.columns, X))
         }
 
 

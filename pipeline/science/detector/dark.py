@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import DataError
+from schemas.datasets.calibration import DARK
 
 __all__ = [
     "DEAD",
@@ -146,30 +147,18 @@ def dark_calibration(
     cell_ids = np.arange(n_cells) if cell_id is None else np.asarray(cell_id)
     dark = xr.Dataset(
         {
-            "dark_mean": (("cell", "y", "x"), mean, {"units": "ADU", "long_name": "mean dark signal"}),
-            "dark_std": (("cell", "y", "x"), std, {"units": "ADU", "long_name": "sigma of the dark signal"}),
-            "n_frames": ("cell", sums.count.copy(), {"units": "1", "long_name": "dark frames per cell"}),
-            "read_noise": (
-                ("y", "x"),
-                read_noise.astype(np.float32),
-                {"units": "ADU", "long_name": "sigma of the dark signal inside a cell, over all cells"},
-            ),
+            "dark_mean": (("cell", "y", "x"), mean),
+            "dark_std": (("cell", "y", "x"), std),
+            "n_frames": ("cell", sums.count.copy()),
+            "read_noise": (("y", "x"), read_noise.astype(np.float32)),
         },
         coords={
-            "cell_id": ("cell", cell_ids.astype(np.uint16), {"units": "1", "long_name": "memory cell"}),
-            "y": (
-                "y",
-                np.arange(ny) if y is None else np.asarray(y),
-                {"units": "pixel", "long_name": "module row"},
-            ),
-            "x": (
-                "x",
-                np.arange(nx) if x is None else np.asarray(x),
-                {"units": "pixel", "long_name": "module column"},
-            ),
+            "cell_id": ("cell", cell_ids.astype(np.uint16)),
+            "y": np.arange(ny) if y is None else np.asarray(y),
+            "x": np.arange(nx) if x is None else np.asarray(x),
         },
     )
-    return dark.assign(bad_pixel=find_bad_pixels(dark))
+    return DARK.describe(dark.assign(bad_pixel=find_bad_pixels(dark)))
 
 
 def find_bad_pixels(dark: xr.Dataset, *, threshold: float = 10.0) -> xr.DataArray:
@@ -239,10 +228,9 @@ def find_unresponsive_pixels(
 
 
 def with_bad_pixel_attrs(flags: xr.DataArray) -> xr.DataArray:
-    """Attach the CF description of the bits."""
+    """Return the flags with the CF description of their bits."""
     return flags.assign_attrs(
-        units="1",
-        long_name="bad pixels (0: good)",
+        DARK["bad_pixel"].attrs,
         flag_masks=[int(DEAD), int(HOT), int(NOISY), int(UNRESPONSIVE)],
         flag_meanings="dead hot noisy unresponsive",
     )

@@ -75,7 +75,7 @@ def fit_flat_field(
     if order is None or n_terms == 0:
         return FlatField(none, 0, before, before, stderr, "switched off")
     if not 1 <= order <= _MAX_ORDER:
-        raise ConfigError(f"detector: flat_field: order: {order} is not 1, 2 or 3")
+        raise ConfigError(f"detector.flat_field.order: {order} is not 1, 2 or 3")
     if held_out.sum() < 20 * n_beams * n_terms:
         return FlatField(
             none, 0, before, before, stderr, f"only {len(train)} frames for {n_beams * n_terms} coefficients"

@@ -6,6 +6,7 @@ import xarray as xr
 from pipeline.errors import DataError
 from pipeline.science.detector._pixel_kernel import pair_moments
 from pipeline.science.detector.flat_sample import N_ADU, Sample, expected_dark, flat_sample
+from schemas.datasets.calibration import GAIN
 
 __all__ = ["fit_gain"]
 
@@ -59,7 +60,7 @@ def fit_gain(
     lit = (totals > 0.05 * np.median(totals, axis=0)).all(axis=1)
     sample, totals = sample.taking(lit), totals[lit]
     if len(sample.use) < 2 * _BLOCKS:
-        raise DataError(f"only {len(sample.use)} flat-field frames with light: give detector: gain: in the config")
+        raise DataError(f"only {len(sample.use)} flat-field frames with light; set detector.gain in the config")
     profile = _profile(sample, table, linear_dark, totals, beam_of)
     pair, below, group, beam_of_group = _pixel_pairs(sample, profile, beam_of, table, saturation)
     totals = totals[:, beam_of_group]
@@ -83,12 +84,8 @@ def fit_gain(
     use = totals < _ceiling(sample, profile, pair, group, n_groups, table, saturation)
     scatter = np.sqrt(2 / count + 1 / np.maximum(crossed, 1))
     fit = _photon_transfer(signal, (square - cross) / taken - read, read, scatter, use, sample)
-    fit["motion"] = ((), float(cross[use].mean() / (square / taken - read)[use].mean()))
-    fit["motion"].attrs = {
-        "units": "1",
-        "long_name": "variance from beam motion over photon variance, taken out",
-    }
-    return fit.assign_attrs(n_pairs=len(pair), n_frames=int(use.any(axis=1).sum()))
+    fit["motion"] = float(cross[use].mean() / (square / taken - read)[use].mean())
+    return GAIN.describe(fit).assign_attrs(n_pairs=len(pair), n_frames=int(use.any(axis=1).sum()))
 
 
 def _profile(
@@ -139,7 +136,9 @@ def _pixel_pairs(
         groups.append(level + 3 * len(beams))
         beams.append(beam)
     if not pairs:
-        raise DataError("the beams have too few evenly lit pixels for a photon-transfer curve; give detector: gain:")
+        raise DataError(
+            "the beams have too few evenly lit pixels for a photon-transfer curve; set detector.gain in the config"
+        )
     pair, group = np.concatenate(pairs), np.concatenate(groups)
     number = np.full((profile.shape[0] + 1, profile.shape[1]), -1)
     number[pair[:, 0], pair[:, 1]] = np.arange(len(pair))
@@ -184,11 +183,11 @@ def _photon_transfer(
     signal, excess, use : (n, group);  read, scatter : (group,), ADU^2 and relative sigma of a variance
     """
     if use.sum() < 2 * _BLOCKS:
-        raise DataError("nearly all flat-field frames are close to saturation; give detector: gain: in the config")
+        raise DataError("nearly all flat-field frames are close to saturation; set detector.gain in the config")
     gain = float(excess[use].sum() / signal[use].sum())
     if not gain > 0:
         raise DataError(
-            "the noise of the flat-field run does not grow with its signal; give detector: gain: in the config"
+            "the noise of the flat-field run does not grow with its signal; set detector.gain in the config"
         )
     blocks = np.broadcast_to(sample.blocks(_BLOCKS)[:, None], use.shape)[use]
     m, v = signal[use], excess[use]
@@ -207,12 +206,8 @@ def _photon_transfer(
     parts = np.stack([solve(np.arange(_BLOCKS) != b) for b in range(_BLOCKS)])
     stderr = np.sqrt((_BLOCKS - 1) * parts.var(axis=0))
     residual = v / sigma - design @ best
-    per_photon = {"units": "ADU/photon"}
     return xr.Dataset(
-        {
-            "gain": ((), float(best[0]), per_photon | {"long_name": "gain"}),
-            "gain_stderr": ((), float(stderr[0]), per_photon | {"long_name": "sigma of the gain"}),
-        },
+        {"gain": float(best[0]), "gain_stderr": float(stderr[0])},
         attrs={"redchi": float(residual @ residual / (len(v) - 2))},
     )
 

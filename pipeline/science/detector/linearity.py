@@ -17,6 +17,7 @@ import xarray as xr
 from scipy import optimize
 
 from pipeline.science.detector.flat_sample import N_ADU, Sample, flat_sample
+from schemas.datasets.calibration import LINEARITY
 
 __all__ = ["LENGTH", "calibrate_linearity", "linear_table", "polynomial_of_table"]
 
@@ -235,22 +236,14 @@ def _linearity_dataset(
     adu = np.arange(N_ADU)
     basis = np.stack([LENGTH * (adu / LENGTH) ** k for k in range(2, 2 + len(c))]) if len(c) else None
     error = np.zeros(N_ADU) if basis is None else np.sqrt(np.einsum("ka,kl,la->a", basis, covariance, basis))
-    units = {"units": "ADU"}
-    return xr.Dataset(
+    linearity = xr.Dataset(
         {
-            "linear_adu": ("adu", linear_table(c), units | {"long_name": "linearised signal"}),
-            "linear_adu_stderr": ("adu", error, units | {"long_name": "sigma of the linearised signal"}),
-            "coefficient": ("power", c, {"units": "1", "long_name": f"c_k, at {LENGTH:g} ADU"}),
-            "covariance": (("power", "power2"), covariance, {"units": "1", "long_name": "covariance of c_k"}),
-            "coefficient_stderr": (
-                "power",
-                np.sqrt(np.diag(covariance)),
-                {"units": "1", "long_name": "sigma of c_k"},
-            ),
+            "linear_adu": ("adu", linear_table(c)),
+            "linear_adu_stderr": ("adu", error),
+            "coefficient": ("power", c),
+            "coefficient_stderr": ("power", np.sqrt(np.diag(covariance))),
+            "covariance": (("power", "power2"), covariance),
         },
-        coords={
-            "adu": ("adu", adu, units | {"long_name": "raw signal"}),
-            "power": ("power", np.arange(2, 2 + len(c)), {"units": "1", "long_name": "power k"}),
-        },
-        attrs={"applied": int(len(c) > 0), "reason": reason, "level": level, **figures},
+        coords={"adu": adu, "power": np.arange(2, 2 + len(c))},
     )
+    return LINEARITY.describe(linearity).assign_attrs(applied=int(len(c) > 0), reason=reason, level=level, **figures)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.errors import DataError
 from pipeline.science.kinetics.model import decay_names
 from pipeline.science.kinetics.shared import fit_kinetics
+from schemas.datasets.kinetics import COMPONENTS, CUBE_COMPONENTS, SINGLE_TRACE_FITS
 
 if TYPE_CHECKING:
     import lmfit
@@ -75,7 +76,7 @@ def cube_components(spectra: xr.Dataset, *, seed: int = 0) -> xr.Dataset:
         },
     )
     if len(rows) < 2 or len(columns) < 2:
-        return out
+        return CUBE_COMPONENTS.describe(out)
     at = np.ix_(rows, columns)
     logs = np.log(error[at])
     a = np.exp(logs.mean(axis=1, keepdims=True) - 0.5 * logs.mean())
@@ -93,7 +94,7 @@ def cube_components(spectra: xr.Dataset, *, seed: int = 0) -> xr.Dataset:
         largest = course[np.argmax(np.abs(course))]
         out["delays_right"].values[k, rows] = course / largest
         out["spectra_left"].values[k, columns] = spectrum * largest
-    return out
+    return CUBE_COMPONENTS.describe(out)
 
 
 def single_trace_fits(
@@ -155,7 +156,7 @@ def single_trace_fits(
         for name, source in (("tau", "value"), ("tau_stderr", "stderr"), ("tau_ci95", "ci95")):
             out[name].values[e] = fit[source].values
         out["tau_identifiable"].values[e] = fit["identifiable"].values
-    return out
+    return SINGLE_TRACE_FITS.describe(out)
 
 
 def gather_components(
@@ -213,7 +214,7 @@ def gather_components(
             e = np.searchsorted(energy, one["energy"].values)
             for name in ("tau", "tau_stderr", "tau_ci95", "tau_identifiable"):
                 out[name].values[k, e, : one.sizes["parameter"]] = one[name].values
-    return out.assign_coords(
+    out = out.assign_coords(
         fluence=np.asarray(fluences, np.float64),
         component=np.arange(1, N_COMPONENTS + 1),
         decay=np.array(_DECAYS),
@@ -222,6 +223,7 @@ def gather_components(
         energy=energy,
         delay=delay,
     )
+    return COMPONENTS.describe(out)
 
 
 def _fill_cube(out: xr.Dataset, k: int, cube: xr.Dataset, energy: FloatArray, delay: FloatArray) -> None:

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.science.kinetics.model import amplitude_products, kinetic_basis, kinetic_basis_derivatives
+from schemas.datasets.kinetics import DELAY_SHARES, EXPECTED_ERRORS
 
 __all__ = [
     "Response",
@@ -141,19 +142,16 @@ def expected_errors(response: Response, delay: Floats, precision: Floats, *, hel
     scale = np.where(usable, sd, 1.0)
     correlation = np.where(usable[:, None] & usable, covariance / np.outer(scale, scale), np.eye(n))
     relative = np.where(np.arange(n) < _N_SHARED, np.nan, sd)
-    return xr.Dataset(
+    errors = xr.Dataset(
         {
-            "value": ("parameter", value, {"units": "ps", "long_name": "assumed value"}),
-            "stderr": ("parameter", sd * linear, {"units": "ps", "long_name": "smallest standard error possible"}),
-            "relative": ("parameter", relative, {"units": "1", "long_name": "smallest relative error possible"}),
-            "correlation": (
-                ("parameter", "parameter2"),
-                correlation,
-                {"units": "1", "long_name": "correlation of t_d, sigma, log tau"},
-            ),
+            "value": ("parameter", value),
+            "stderr": ("parameter", sd * linear),
+            "relative": ("parameter", relative),
+            "correlation": (("parameter", "parameter2"), correlation),
         },
         coords={"parameter": list(response.names), "parameter2": list(response.names)},
     )
+    return EXPECTED_ERRORS.describe(errors)
 
 
 def shots_for(
@@ -228,13 +226,8 @@ def optimal_delays(
         if sum_of_fewer <= _MERGING * criterion:
             delay, share, criterion = fewer, joined, sum_of_fewer
     kept = share > _NEGLIGIBLE
-    return xr.Dataset(
-        {"share": ("delay", share[kept] / share[kept].sum(), {"units": "1", "long_name": "share of the shots"})},
-        coords={
-            "delay": ("delay", delay[kept], {"units": "ps", "long_name": "pump-probe delay, positive: pump first"})
-        },
-        attrs={"criterion": criterion, "bound": bound},
-    )
+    shares = xr.Dataset({"share": ("delay", share[kept] / share[kept].sum())}, coords={"delay": delay[kept]})
+    return DELAY_SHARES.describe(shares).assign_attrs(criterion=criterion, bound=bound)
 
 
 def rounded_shots(share: Floats, shots: int) -> NDArray[np.int64]:

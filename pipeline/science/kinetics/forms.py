@@ -8,6 +8,7 @@ import xarray as xr
 from pipeline.science.kinetics.intervals import chi_square
 from pipeline.science.kinetics.problem import Setting, build_problem
 from pipeline.science.kinetics.search import solve
+from schemas.datasets.kinetics import KINETIC_FORMS
 
 __all__ = ["compare_models"]
 
@@ -77,11 +78,13 @@ def compare_models(
         n_points = problem.n_points
     left = np.where(n_points - n_parameters - 1 > 0, n_points - n_parameters - 1.0, np.nan)
     aicc = chi2 + 2 * n_parameters + 2 * n_parameters * (n_parameters + 1) / left
+    compared = {
+        "chi2": chi2,
+        "n_parameters": n_parameters,
+        "aicc": aicc,
+        "delta_chi2": chi2 - chi2[0],
+        "delta_aicc": aicc - aicc[0],
+    }
     out = xr.Dataset(coords={"model": list(_MODELS), "parameter": ["tau1", "tau2", "tau3"]})
-    out["chi2"] = ("model", chi2, {"units": "1", "long_name": "chi-square of the data"})
-    out["n_parameters"] = ("model", n_parameters, {"units": "1", "long_name": "number of fitted parameters"})
-    out["aicc"] = ("model", aicc, {"units": "1", "long_name": "corrected Akaike information criterion"})
-    out["delta_chi2"] = ("model", chi2 - chi2[0], {"units": "1", "long_name": "chi-square against the squared form"})
-    out["delta_aicc"] = ("model", aicc - aicc[0], {"units": "1", "long_name": "AICc against the squared form"})
-    out["tau"] = (("model", "parameter"), tau, {"units": "ps", "long_name": "time constants of the model"})
-    return out
+    out = out.assign({name: ("model", values) for name, values in compared.items()})
+    return KINETIC_FORMS.describe(out.assign(tau=(("model", "parameter"), tau)))

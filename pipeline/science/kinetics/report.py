@@ -56,12 +56,8 @@ def numbers_from_fit(
                 # d t50 = (half of the change of the top - change at t50) / slope
                 row = (0.5 * gradient[top] - at) / slope
                 t50_error = float(np.sqrt(max(scale * row @ spread.traces[e] @ row, 0.0)))
-    out = xr.Dataset(coords={"time": ("time", np.array(_TIMES), {"units": "ps", "long_name": "delay of the number"})})
-    out["t50"] = ((), t50, {"units": "ps", "long_name": "time of half rise, strongest trace"})
-    out["t50_stderr"] = ((), t50_error, {"units": "ps", "long_name": "standard error of the time of half rise"})
-    out["signal"] = (("time", "trace"), signal, {"units": "1", "long_name": "fitted difference at given delays"})
-    out["signal_stderr"] = (("time", "trace"), error, {"units": "1", "long_name": "standard error of the signal"})
-    return out
+    out = xr.Dataset({"t50": t50, "t50_stderr": t50_error}, coords={"time": np.array(_TIMES)})
+    return out.assign(signal=(("time", "trace"), signal), signal_stderr=(("time", "trace"), error))
 
 
 def decay_spectra(problem: Problem, best: Solution, spread: Covariance, scale: float) -> xr.Dataset:
@@ -89,15 +85,9 @@ def decay_spectra(problem: Problem, best: Solution, spread: Covariance, scale: f
         error[e] = np.sqrt(scale * np.maximum(np.einsum("kd,kl,ld->d", jacobian, inner, jacobian), 0.0))
     measured: NDArray[np.bool_] = np.any(problem.data.weight > 0, axis=1, keepdims=True)
     rate = counts @ np.exp(-best.theta[3:])
-    unit = {"units": "1", "long_name": "amplitude of the decay after the rise, optical density"}
-    out = xr.Dataset(coords={"decay": names})
-    out["rate"] = ("decay", rate, {"units": "1/ps", "long_name": "rate of the decay"})
-    out["das"] = (("decay", "trace"), np.where(measured, problem.peak * das, np.nan).T, unit)
-    out["das_stderr"] = (
-        ("decay", "trace"),
-        np.where(measured, problem.peak * error, np.nan).T,
-        unit | {"long_name": "standard error of das"},
-    )
+    out = xr.Dataset({"rate": ("decay", rate)}, coords={"decay": names})
+    out["das"] = (("decay", "trace"), np.where(measured, problem.peak * das, np.nan).T)
+    out["das_stderr"] = (("decay", "trace"), np.where(measured, problem.peak * error, np.nan).T)
     return out
 
 
@@ -116,17 +106,12 @@ def bootstrap_summary(draws: FloatArray) -> xr.Dataset:
     """
     ends = [np.quantile(draws, [0.5 - 0.5 * level, 0.5 + 0.5 * level], axis=0).T for level in (0.6827, 0.95)]
     pair = ("parameter", "bound")
-    kind = "interval of the bootstrap, percentiles"
     return xr.Dataset(
         {
-            "bootstrap": (("draw", "parameter"), draws, {"units": "ps", "long_name": "parameters of the replicates"}),
-            "bootstrap_stderr": (
-                "parameter",
-                0.5 * (ends[0][:, 1] - ends[0][:, 0]),
-                {"units": "ps", "long_name": "standard error from the bootstrap"},
-            ),
-            "bootstrap_ci68": (pair, ends[0], {"units": "ps", "long_name": f"68 % {kind}"}),
-            "bootstrap_ci95": (pair, ends[1], {"units": "ps", "long_name": f"95 % {kind}"}),
+            "bootstrap": (("draw", "parameter"), draws),
+            "bootstrap_stderr": ("parameter", 0.5 * (ends[0][:, 1] - ends[0][:, 0])),
+            "bootstrap_ci68": (pair, ends[0]),
+            "bootstrap_ci95": (pair, ends[1]),
         }
     )
 
@@ -144,8 +129,7 @@ def systematic_shifts(problem: Problem, best: Solution) -> xr.DataArray:
             moved = refine(problem, best._replace(theta=theta), thorough=True, tolerance=1e-4)
             shifts.append(np.abs(_linear(moved.theta) - _linear(best.theta)))
         total += np.square(np.max(shifts, axis=0)) * (np.arange(total.size) != p)
-    attrs = {"units": "ps", "long_name": "change for 10 fs in the fixed time zero and response"}
-    return xr.DataArray(np.sqrt(total), dims="parameter", coords={"parameter": list(problem.names)}, attrs=attrs)
+    return xr.DataArray(np.sqrt(total), dims="parameter", coords={"parameter": list(problem.names)})
 
 
 def without_prior(problem: Problem, best: Solution) -> FloatArray:

@@ -37,6 +37,7 @@ from pipeline.science.kinetics.report import (
     without_prior,
 )
 from pipeline.science.kinetics.search import Solution, model_traces, polish, refine, solve
+from schemas.datasets.kinetics import KINETIC_FIT
 
 if TYPE_CHECKING:
     import lmfit
@@ -153,7 +154,7 @@ def fit_kinetics(
     result = result.merge(decay_spectra(problem, best, spread, scale))
     if amplitude_prior is not None:
         bare = without_prior(problem, best)
-        result["value_without_prior"] = ("parameter", bare, _attrs("ps", "local minimum without amplitude prior"))
+        result["value_without_prior"] = ("parameter", bare)
     if systematics:
         result["systematic"] = systematic_shifts(problem, best)
     if replicates is not None:
@@ -165,9 +166,9 @@ def fit_kinetics(
         draws = bootstrap_parameters(problem, minima, n_draws=n_bootstrap, rng=rng, scale=scale)
         result = result.merge(bootstrap_summary(_linear(draws)))
     model = model_traces(problem, best)
-    result["fit"] = (("trace", "delay"), model, _attrs("1", "fitted difference, optical density"))
-    result["residual"] = (("trace", "delay"), signal - model, _attrs("1", "data minus fit, optical density"))
-    result = result.assign_coords(delay=("delay", delay, _attrs("ps", "delay")))
+    result["fit"] = (("trace", "delay"), model)
+    result["residual"] = (("trace", "delay"), signal - model)
+    result = result.assign_coords(delay=delay)
     result = result.assign_coords({name: c for name, c in ordered.coords.items() if c.dims == ("trace",)})
     result.attrs = {
         "power": power,
@@ -179,9 +180,9 @@ def fit_kinetics(
         "parameters": json.dumps({n: k.said() for n, k in zip(problem.names, problem.known, strict=True)}),
     }
     known = verdicts(problem, best, result)
-    result["verdict"] = ("parameter", ["", "", *(note.text for note in known)], _attrs("1", "what the data say of it"))
-    result["verdict_code"] = ("parameter", ["", "", *(note.code for note in known)], _attrs("1", "code of the verdict"))
-    return result.isel(delay=np.argsort(order, kind="stable"))
+    result["verdict"] = ("parameter", ["", "", *(note.text for note in known)])
+    result["verdict_code"] = ("parameter", ["", "", *(note.code for note in known)])
+    return KINETIC_FIT.describe(result.isel(delay=np.argsort(order, kind="stable")))
 
 
 def _intervals(problem: Problem, minima: list[Solution]) -> tuple[FloatArray, list[Solution], float, Covariance]:
@@ -236,44 +237,27 @@ def _parameters(
     taus = names[2:]
     return xr.Dataset(
         {
-            "value": ("parameter", value, _attrs("ps", "parameter value")),
-            "stderr": (
-                "parameter",
-                stderr,
-                _attrs("ps", "standard error: half the interval per sigma, wider where an end is open"),
-            ),
-            "ci68": (pair, ends[0], _attrs("ps", "68 % profile-likelihood interval")),
-            "ci95": (pair, ends[1], _attrs("ps", "95 % profile-likelihood interval")),
-            "at_bound": ("parameter", at_bound, _attrs("1", "value lies on a bound of the search")),
-            "identifiable": (
-                "parameter",
-                identifiable,
-                _attrs("1", "95 % interval closed and narrow, data alone suffice, model describes them"),
-            ),
-            "fixed": ("parameter", ~free, _attrs("1", "parameter was given, not fitted")),
-            "search_bounds": (pair, _linear(limits).T, _attrs("ps", "bounds of the fit")),
-            "crb": ("parameter", bound * jacobian, _attrs("ps", "Cramer-Rao bound of the design at the fit, no prior")),
-            "correlation": (
-                ("parameter", "parameter2"),
-                correlation,
-                _attrs("1", "correlation of t_d, sigma, log tau"),
-            ),
-            "log_tau_sd": (
-                "direction",
-                np.sqrt(scale) * sd,
-                _attrs("1", "sd along the principal directions of log tau"),
-            ),
-            "log_tau_direction": (("parameter_tau", "direction"), directions, _attrs("1", "principal directions")),
-            "chi2": ((), chi2, _attrs("1", "chi-square of the data")),
-            "dof": ((), problem.dof, _attrs("1", "degrees of freedom")),
-            "redchi": ((), chi2 / problem.dof, _attrs("1", "reduced chi-square")),
+            "value": ("parameter", value),
+            "stderr": ("parameter", stderr),
+            "ci68": (pair, ends[0]),
+            "ci95": (pair, ends[1]),
+            "at_bound": ("parameter", at_bound),
+            "identifiable": ("parameter", identifiable),
+            "fixed": ("parameter", ~free),
+            "search_bounds": (pair, _linear(limits).T),
+            "crb": ("parameter", bound * jacobian),
+            "correlation": (("parameter", "parameter2"), correlation),
+            "log_tau_sd": ("direction", np.sqrt(scale) * sd),
+            "log_tau_direction": (("parameter_tau", "direction"), directions),
+            "chi2": chi2,
+            "dof": problem.dof,
+            "redchi": chi2 / problem.dof,
         },
         coords={"parameter": names, "parameter2": names, "parameter_tau": taus, "bound": ["lower", "upper"]},
     )
 
 
 def _amplitudes(problem: Problem, best: Solution, scale: float, spread: Covariance, power: int) -> xr.Dataset:
-    unit = "1" if power == 1 else "1^(1/2)"
     factor = problem.peak ** (1.0 / power)
     n_par = best.theta.size
     variances = np.diagonal(spread.traces, axis1=1, axis2=2)[:, n_par:]
@@ -286,14 +270,10 @@ def _amplitudes(problem: Problem, best: Solution, scale: float, spread: Covarian
     correlation[:, np.arange(sd.shape[1]), np.arange(sd.shape[1])] = 1.0
     return xr.Dataset(
         {
-            "amplitude": (("term", "trace"), amplitude, _attrs(unit, "amplitude of the kinetic term")),
-            "amplitude_stderr": (("term", "trace"), stderr, _attrs(unit, "standard error of the amplitude")),
-            "sign": ("trace", best.signs, _attrs("1", "sign of the trace in the squared form")),
-            "trace_correlation": (
-                ("trace", "fitted", "fitted2"),
-                correlation,
-                _attrs("1", "correlation of t_d, sigma, log tau and the trace's amplitudes"),
-            ),
+            "amplitude": (("term", "trace"), amplitude),
+            "amplitude_stderr": (("term", "trace"), stderr),
+            "sign": ("trace", best.signs),
+            "trace_correlation": (("trace", "fitted", "fitted2"), correlation),
         },
         coords={"term": terms, "fitted": [*problem.names, *terms], "fitted2": [*problem.names, *terms]},
     )
@@ -303,7 +283,3 @@ def _linear(theta: FloatArray) -> FloatArray:
     out = np.array(theta, dtype=np.float64)
     out[..., 2:] = np.exp(out[..., 2:])
     return out
-
-
-def _attrs(units: str, long_name: str) -> dict[str, str]:
-    return {"units": units, "long_name": long_name}

@@ -10,6 +10,7 @@ import xarray as xr
 
 from pipeline.science.kinetics.intervals import describes
 from schemas.catalogue import note
+from schemas.datasets.kinetics import KINETICS
 from schemas.notes import Note
 
 __all__ = [
@@ -157,7 +158,7 @@ def gather_fits(
             _fill(out, k, done[f])
     out = out.merge(_verdicts([done.get(f) for f in fluence.tolist()]))
     out.attrs["forms"] = json.dumps({f"{f:g}": _forms(d) for f, d in (forms or {}).items()})
-    return out
+    return KINETICS.describe(out)
 
 
 _SCALARS = ("redchi", "chi2", "dof", "t50", "t50_stderr")

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from schemas.datasets.stages import DROP_REASON
+
 __all__ = ["REASONS", "count_reasons", "select_pulses"]
 
 REASONS = (
@@ -76,13 +78,8 @@ def select_pulses(
         need_delay & np.isnan(pulses["delay"].values),
     ]
     code = np.select(conditions, np.arange(1, len(conditions) + 1), default=0).astype(np.uint8)
-    attrs = {
-        "units": "1",
-        "long_name": "why a pulse is left out",
-        "flag_values": list(range(len(REASONS))),
-        "flag_meanings": " ".join(REASONS),
-    }
-    return xr.DataArray(code, dims=("train", "pulse"), attrs=attrs)
+    flags = {"flag_values": list(range(len(REASONS))), "flag_meanings": " ".join(REASONS)}
+    return xr.DataArray(code, dims=DROP_REASON.dims, attrs=DROP_REASON.attrs | flags)
 
 
 def count_reasons(code: np.ndarray) -> dict[str, int]:

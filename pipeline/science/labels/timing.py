@@ -16,6 +16,7 @@ import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.science.sums.binning import assign
+from schemas.datasets.stages import PULSE_DELAY, PULSES
 
 __all__ = ["PS_PER_MM", "delay_spread", "known_delay", "pulse_delay"]
 
@@ -50,7 +51,7 @@ def pulse_delay(
     Raises
     ------
     DataError
-        If there is neither a nominal delay nor any stage position.
+        If there is neither a nominal delay nor any stage position, or the stage's unit is none of these.
     """
     if nominal is not None:
         base = np.full(labels.sizes["train"], float(nominal))
@@ -58,16 +59,25 @@ def pulse_delay(
         stage = labels["delay_stage"].values.astype(np.float64)
         if np.isnan(stage).all():
             raise DataError("the delay stage was not recorded; set sources.delay_stage or the run's `delay:`")
-        unit = labels["delay_stage"].attrs.get("units", "mm")
-        base = sign * (stage - t0) * (PS_PER_MM if unit == "mm" else 1.0)
+        base = sign * (stage - t0) * _ps_per_unit(labels["delay_stage"])
         trigger = labels["trigger"].values if "trigger" in labels else np.full(len(base), np.nan)
         if not np.isnan(trigger).all():
             base = base - trigger
     delay = np.broadcast_to(base[:, None], (labels.sizes["train"], labels.sizes["pulse"])).copy()
     if use_arrival and "arrival" in labels and not np.isnan(labels["arrival"].values).all():
         delay += labels["arrival"].transpose("train", "pulse").values
-    attrs = {"units": "ps", "long_name": "pump-probe delay, positive: pump first"}
-    return xr.DataArray(delay, dims=("train", "pulse"), attrs=attrs)
+    return xr.DataArray(delay, dims=PULSE_DELAY.dims, attrs=PULSE_DELAY.attrs)
+
+
+def _ps_per_unit(stage: xr.DataArray) -> float:
+    """Return the delay [ps] that one unit of the stage's reading makes."""
+    units = stage.attrs.get("units")
+    known = PULSES["delay_stage"].known_units
+    if units not in known:
+        raise DataError(
+            f"delay_stage: units {units!r} found, {' or '.join(known)} expected; set sources.delay_stage.unit"
+        )
+    return PS_PER_MM if units == "mm" else 1.0
 
 
 def known_delay(pulses: xr.Dataset) -> np.ndarray:

@@ -32,6 +32,7 @@ from pipeline.science.mixture._ground import (
     window_of,
 )
 from pipeline.science.mixture.dos import broaden, broadening_reach
+from schemas.datasets.fits import MIXTURE
 
 __all__ = ["fit_mixture"]
 
@@ -153,8 +154,9 @@ def _fit_shares(
     out = _add_line(out, fit)
     out = _add_components(out, parts, fit)
     out = _add_curves(out, parts, fit, scans, group)
-    out.attrs = {"excited_shift": mode, "min_delay": float(min_delay), "window": [float(energy[0]), float(energy[-1])]}
-    return out
+    return MIXTURE.describe(out).assign_attrs(
+        excited_shift=mode, min_delay=float(min_delay), window=[float(energy[0]), float(energy[-1])]
+    )
 
 
 # --- what the DOS must cover ------------------------------------------------------------------------------------------------------
@@ -247,35 +249,18 @@ def _add_shares(
     freedom = np.where(measured, points, 0).sum(axis=1) - 1
     redchi = np.where(used & (freedom > 0), fit.chi2 / np.where(freedom > 0, freedom, 1), np.nan)
     error_delay = np.sqrt(np.diag(single.covariance)[: measured.size]).reshape(shape)
-    text = "share of the excited state"
     out = out.assign(
-        alpha=("fluence", alpha, _about("1", text)),
-        alpha_stderr=("fluence", error, _about("1", f"error of the {text}, common parts included")),
-        alpha_stderr_independent=(
-            "fluence",
-            np.sqrt(fit.independent),
-            _about("1", "error of α from its own ΔXAS alone"),
-        ),
-        alpha_covariance=(("fluence", "fluence_other"), covariance, _about("1", "covariance of the shares")),
-        alpha_delay=(
-            ("fluence", "delay"),
-            np.where(measured, single.alpha.reshape(shape), np.nan),
-            _about("1", f"{text} at every delay"),
-        ),
-        alpha_delay_stderr=(
-            ("fluence", "delay"),
-            np.where(measured, error_delay, np.nan),
-            _about("1", f"error of the {text} at every delay"),
-        ),
-        redchi=("fluence", redchi, _about("1", "chi2 per degree of freedom of ΔXAS")),
+        alpha=("fluence", alpha),
+        alpha_stderr=("fluence", error),
+        alpha_stderr_independent=("fluence", np.sqrt(fit.independent)),
+        alpha_covariance=(("fluence", "fluence_other"), covariance),
+        alpha_delay=(("fluence", "delay"), np.where(measured, single.alpha.reshape(shape), np.nan)),
+        alpha_delay_stderr=(("fluence", "delay"), np.where(measured, error_delay, np.nan)),
+        redchi=("fluence", redchi),
     )
     for name, width in (("alpha_ci68", 1.0), ("alpha_ci95", 1.959964)):
         bounds = np.clip(alpha[:, None] + width * error[:, None] * np.array([-1.0, 1.0]), 0.0, 1.0)
-        out[name] = (
-            ("fluence", "bound"),
-            bounds,
-            _about("1", f"{name[-2:]} % interval of the share, limited to 0 ... 1"),
-        )
+        out[name] = (("fluence", "bound"), bounds)
     return out
 
 
@@ -296,17 +281,11 @@ def _add_line(out: xr.Dataset, fit: ExcitedFit) -> xr.Dataset:
         chi2 = float(np.sum(weights * (alpha[used] - design @ values) ** 2))
         freedom = int(used.sum()) - 2
         p_value = float(chi2_distribution.sf(chi2, freedom)) if freedom > 0 else np.nan
-    texts = (
-        ("intercept", "1", "share at zero fluence of the straight line"),
-        ("slope", "cm2/mJ", "growth of the share with fluence"),
-    )
-    for k, (name, units, text) in enumerate(texts):
-        out[name] = ((), values[k], _about(units, text) | ({"reason": reason} if reason else {}))
-        out[f"{name}_stderr"] = ((), np.sqrt(covariance[k, k]), _about(units, f"error of the {text}"))
-    out["line_covariance"] = (("line", "line_other"), covariance, _about("1", "covariance of intercept and slope"))
-    out["linear_chi2"] = ((), chi2, _about("1", "chi2 of the straight line, fluences - 2 degrees of freedom"))
-    out["linear_p"] = ((), p_value, _about("1", "probability of a larger chi2 if α is linear in fluence"))
-    return out
+    for k, name in enumerate(("intercept", "slope")):
+        out[name] = ((), values[k], {"reason": reason} if reason else {})
+        out[f"{name}_stderr"] = np.sqrt(covariance[k, k])
+    out["line_covariance"] = (("line", "line_other"), covariance)
+    return out.assign(linear_chi2=chi2, linear_p=p_value)
 
 
 # --- components ------------------------------------------------------------------------------------------------------------------
@@ -319,16 +298,14 @@ def _add_components(out: xr.Dataset, parts: Components, fit: ExcitedFit) -> xr.D
     # errors of log area and widening of the excited component, where they are fitted
     spread = np.sqrt(np.diag(fit.covariance)[-3:-1]) if out.sizes["fluence"] + 1 < len(fit.covariance) else np.zeros(2)
     numbers = {
-        "scale": (theta[0], np.sqrt(covariance[0, 0]), "1", "OD per unit of the ground DOS"),
-        "ground_shift": (theta[1], np.sqrt(covariance[1, 1]), "eV", "shift of the ground DOS"),
-        "excited_shift": (fit.shift, np.sqrt(fit.covariance[-1, -1]), "eV", "shift of the excited DOS"),
-        "excited_area": (parts.area, parts.area * spread[0], "1", "area of the excited component over that of its DOS"),
+        "scale": (theta[0], np.sqrt(covariance[0, 0])),
+        "ground_shift": (theta[1], np.sqrt(covariance[1, 1])),
+        "excited_shift": (fit.shift, np.sqrt(fit.covariance[-1, -1])),
+        "excited_area": (parts.area, parts.area * spread[0]),
         # at v = 0 the width has no linear error; then the width that one sigma of v makes
         "extra_fwhm": (
             fwhm,
             _FWHM_PER_SIGMA * (error / (2.0 * np.sqrt(variance)) if variance > error else np.sqrt(error)),
-            "eV",
-            "extra broadening",
         ),
     }
     window = (float(out["energy"][0]), float(out["energy"][-1]))
@@ -349,18 +326,12 @@ def _add_components(out: xr.Dataset, parts: Components, fit: ExcitedFit) -> xr.D
         # shift and broadening of one component: their covariance is small next to either and known for the ground only
         slope = moved - position
         mixed = 2.0 * slope * covariance[1, 2] / error if name == "ground" and error > 0 else 0.0
-        numbers[f"{name}_position"] = (
-            position,
-            np.sqrt(max(shift_error**2 + slope**2 + mixed, 0.0)),
-            "eV",
-            f"{name} peak",
-        )
-        numbers[f"{name}_fwhm"] = (width, abs(widened - width), "eV", f"width (FWHM) of the {name} peak")
-    for name, (value, stderr, units, text) in numbers.items():
-        out[name] = ((), float(value), _about(units, text))
-        out[f"{name}_stderr"] = ((), float(stderr) if np.isfinite(value) else np.nan, _about(units, f"error: {text}"))
-    redchi = parts.fit.chi2 / parts.fit.dof if parts.fit.dof > 0 else np.nan
-    out["ground_redchi"] = ((), redchi, _about("1", "chi2 per degree of freedom of the unpumped spectra"))
+        numbers[f"{name}_position"] = (position, np.sqrt(max(shift_error**2 + slope**2 + mixed, 0.0)))
+        numbers[f"{name}_fwhm"] = (width, abs(widened - width))
+    for name, (value, stderr) in numbers.items():
+        out[name] = float(value)
+        out[f"{name}_stderr"] = float(stderr) if np.isfinite(value) else np.nan
+    out["ground_redchi"] = parts.fit.chi2 / parts.fit.dof if parts.fit.dof > 0 else np.nan
     return out
 
 
@@ -389,13 +360,9 @@ def _add_curves(
         total = weights.sum(axis=0)
         mean[f] = np.where(total > 0, (weights * values).sum(axis=0) / np.where(total > 0, total, 1.0), np.nan)
     curves = {
-        "component_ground": ((1.0 - alpha) * (excited - template), "ground part of the pumped XAS, without background"),
-        "component_excited": (alpha * excited, "excited part of the pumped XAS, without background"),
-        "fit": (alpha * template, "fitted ΔXAS"),
-        "residual": (mean - alpha * template, "ΔXAS averaged over the delays used minus its fit"),
+        "component_ground": (1.0 - alpha) * (excited - template),
+        "component_excited": alpha * excited,
+        "fit": alpha * template,
+        "residual": mean - alpha * template,
     }
-    return out.assign({k: (("fluence", "energy"), v, _about("OD", text)) for k, (v, text) in curves.items()})
-
-
-def _about(units: str, text: str) -> dict[str, str]:
-    return {"units": units, "long_name": text}
+    return out.assign({name: (("fluence", "energy"), values) for name, values in curves.items()})

@@ -14,6 +14,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.science.mixture._ground import GroundShape, fit_ground, merge_scans
 from pipeline.science.peaks.line_shape import gaussian
 from pipeline.science.peaks.lines import fit_peaks, mean_separation
+from schemas.datasets.curves import DOS, DOS_ENERGY
 
 __all__ = ["broaden", "broadening_reach", "builtin_dos"]
 
@@ -85,10 +86,9 @@ def broaden(
     if edges == "hold":
         inside = slice(pad + 1, pad + 1 + count)
         grid, smooth = grid[inside], smooth[inside]
-    attrs: dict[str, object] = {"long_name": "broadened DOS", "units": "arbitrary"}
-    attrs |= {str(key): value for key, value in dos.attrs.items()}
+    attrs = DOS.attrs | {str(key): value for key, value in dos.attrs.items()}
     attrs |= {"gaussian_fwhm_eV": float(gaussian_fwhm), "lorentzian_fwhm_eV": float(lorentzian_fwhm)}
-    coord = ("energy", grid, {"units": "eV", "long_name": "photon energy"})
+    coord = ("energy", grid, DOS_ENERGY.attrs)
     return xr.DataArray(smooth, dims="energy", coords={"energy": coord}, attrs=attrs, name=dos.name)
 
 
@@ -139,13 +139,9 @@ def builtin_dos(
 
 
 def _peak(position: float, fwhm: float, grid: Floats, name: str) -> xr.DataArray:
-    attrs = {
-        "units": "1/eV",
-        "long_name": f"{name} model peak",
-        "model": "built-in Gaussian peak, not a calculated DOS",
-    }
+    attrs = DOS.attrs | {"model": "built-in Gaussian peak, not a calculated DOS"}
     area = fwhm * np.sqrt(np.pi / (4.0 * np.log(2.0)))
-    coord = ("energy", grid, {"units": "eV", "long_name": "photon energy"})
+    coord = ("energy", grid, DOS_ENERGY.attrs)
     values = gaussian(grid, position, fwhm) / area
     return xr.DataArray(values, dims="energy", coords={"energy": coord}, attrs=attrs, name=f"dos_{name}")
 

@@ -26,6 +26,8 @@ from pipeline.science.mixture.alpha import fit_mixture
 from pipeline.science.mixture.dos import builtin_dos
 from pipeline.science.peaks.line_shape import gaussian
 from pipeline.science.peaks.lines import fit_peaks, mean_separation
+from schemas.datasets.curves import EDGE
+from schemas.datasets.fits import MIXTURE
 
 __all__ = ["BUILTIN", "fit_builtin_models", "fit_models", "rising_edge", "with_model_error"]
 
@@ -121,22 +123,16 @@ def with_model_error(results: Mapping[str, xr.Dataset]) -> xr.Dataset:
     xr.align(*results.values(), join="exact", copy=False)
     names = list(results)
     first = next(iter(results.values()))
-    out = first.assign_coords(model=("model", np.array(names), {"long_name": "model of the two states"}))
+    out = first.assign_coords(model=np.array(names))
     for name in (*(f"{n}{s}" for n in _COMPARED for s in ("", "_stderr")), "redchi", "ground_redchi"):
         values = np.stack([r[name].values for r in results.values()])
         base = name.removesuffix("_stderr")
-        attrs = {"units": first[name].attrs["units"], "long_name": f"{first[name].attrs['long_name']}, every model"}
-        out[f"{base}_by_model{name[len(base) :]}"] = (("model", *first[name].dims), values, attrs)
+        out[f"{base}_by_model{name[len(base) :]}"] = (("model", *first[name].dims), values)
     for name in _COMPARED:
         values = np.stack([r[name].values for r in results.values()])
         spread = np.sqrt(np.mean(np.square(values[1:] - values[0]), axis=0)) if len(names) > 1 else np.nan * values[0]
-        text = f"model error of the {first[name].attrs['long_name']}: rms distance of the other models"
-        out[f"{name}_model_stderr"] = (
-            first[name].dims,
-            spread,
-            {"units": first[name].attrs["units"], "long_name": text},
-        )
-    return out
+        out[f"{name}_model_stderr"] = (first[name].dims, spread)
+    return MIXTURE.describe(out)
 
 
 def rising_edge(
@@ -193,4 +189,4 @@ def rising_edge(
     if real:
         at = np.searchsorted(spectra["energy"].values, energy)
         curve.values[at] = height * tail(full.x[2:])
-    return curve.rename("edge").assign_attrs(units="1", long_name="tail of the edge above the window, optical density")
+    return curve.rename("edge").assign_attrs(EDGE.attrs)

@@ -18,6 +18,8 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.science.peaks._disturbed import MISFIT, chi2_of, scale_by_itself, scale_by_lines
 from pipeline.science.peaks._line_models import Lines, best_candidate
 from pipeline.science.peaks.line_shape import gaussian
+from schemas.datasets.curves import PEAK_LINES
+from schemas.datasets.fits import PEAKS
 
 __all__ = ["MISFIT", "evaluate_peaks", "fit_peaks", "mean_separation"]
 
@@ -84,9 +86,8 @@ def fit_peaks(
     with np.errstate(invalid="ignore", divide="ignore"):
         result["redchi"] *= np.where(disturbed, as_given / best.lines.chi2, 1.0).reshape(shape)
     factor = np.where(n_bins < _MIN_BINS, np.nan, np.sqrt(np.sum(scale**2 * usable, axis=1) / np.maximum(n_bins, 1)))
-    text = {"units": "1", "long_name": "rms factor on the errors of delta_xas in the fit"}
-    result["stderr_scale"] = (("fluence", "delay"), factor.reshape(shape), text)
-    result.attrs = {
+    result["stderr_scale"] = (("fluence", "delay"), factor.reshape(shape))
+    attrs = {
         "model": "two Gaussian lines of opposite sign",
         "window": [float(window[0]), float(window[1])],
         "widths": best.widths,
@@ -95,7 +96,7 @@ def fit_peaks(
         "errors": "from delta_xas_stderr, enlarged (stderr_scale) where lines do not describe the spectrum: χ² less "
         f"probable than {MISFIT:g}",
     }
-    return result
+    return PEAKS.describe(result).assign_attrs(attrs)
 
 
 def evaluate_peaks(peaks: xr.Dataset, energy: xr.DataArray) -> xr.DataArray:
@@ -103,7 +104,7 @@ def evaluate_peaks(peaks: xr.Dataset, energy: xr.DataArray) -> xr.DataArray:
     lines = peaks["amplitude"] * xr.apply_ufunc(gaussian, energy, peaks["position"], peaks["fwhm"])
     curve = lines.fillna(0.0).sum("peak") + peaks["offset"]
     ordered: xr.DataArray = curve.transpose("fluence", "delay", "energy")
-    return ordered.assign_attrs(units="OD", long_name="fitted lines A and B")
+    return ordered.assign_attrs(PEAK_LINES.attrs)
 
 
 def mean_separation(peaks: xr.Dataset, *, min_delay: float = -np.inf) -> tuple[float, float]:
@@ -141,36 +142,22 @@ def _window_slice(energy: Floats, window: tuple[float, float]) -> slice:
 def _assemble(
     lines: Lines, n_bins: NDArray[np.int_], shape: tuple[int, int], coords: dict[str, xr.DataArray]
 ) -> xr.Dataset:
-    out = xr.Dataset(
-        coords={"peak": ("peak", ["A", "B"], {"long_name": "A: positive line, B: negative line"}), **coords}
-    )
-    peak_dims, map_dims = ("peak", "fluence", "delay"), ("fluence", "delay")
-    texts = [
-        ("position", "eV", "line position"),
-        ("fwhm", "eV", "line width (FWHM)"),
-        ("amplitude", "OD", "line height"),
-    ]
-    for row, (name, units, text) in enumerate(texts):
-        for suffix, table, prefix in (("", lines.values, ""), ("_stderr", lines.stderr, "error of ")):
+    out = xr.Dataset(coords={"peak": ["A", "B"], **coords})
+    for row, name in enumerate(("position", "fwhm", "amplitude")):
+        for suffix, table in (("", lines.values), ("_stderr", lines.stderr)):
             cube = np.moveaxis(table[:, row, :].reshape(*shape, 2), -1, 0)
-            out[name + suffix] = (peak_dims, cube, {"units": units, "long_name": f"{prefix}{text}"})
+            out[name + suffix] = (("peak", "fluence", "delay"), cube)
     out["detected"] = np.isfinite(out["position"])
-    out["detected"].attrs = {"units": "1", "long_name": "the data show this line"}
     freedom = n_bins - lines.n_parameters
     missing = n_bins < _MIN_BINS
-    redchi = np.where(missing | (freedom <= 0), np.nan, lines.chi2 / np.where(freedom > 0, freedom, 1))
     maps = {
-        "offset": (np.where(missing, np.nan, lines.offset), "OD", "constant under the lines (0: not asked for)"),
-        "offset_stderr": (
-            np.where(missing, np.nan, lines.offset_stderr),
-            "OD",
-            "error of the constant (0: not fitted)",
-        ),
-        "redchi": (redchi, "1", "chi2 per degree of freedom of the chosen lines, with the errors of delta_xas"),
-        "n_bins": (n_bins, "1", "energies used"),
+        "offset": np.where(missing, np.nan, lines.offset),
+        "offset_stderr": np.where(missing, np.nan, lines.offset_stderr),
+        "redchi": np.where(missing | (freedom <= 0), np.nan, lines.chi2 / np.where(freedom > 0, freedom, 1)),
+        "n_bins": n_bins,
     }
-    for name, (values, units, text) in maps.items():
-        out[name] = (map_dims, np.reshape(values, shape), {"units": units, "long_name": text})
+    for name, values in maps.items():
+        out[name] = (("fluence", "delay"), np.reshape(values, shape))
     return _with_differences(out, lines.position_covariance.reshape(shape))
 
 
@@ -188,9 +175,9 @@ def _with_differences(peaks: xr.Dataset, covariance: Floats) -> xr.Dataset:
             shift_stderr[f] = np.hypot(error[0, f], error[0, f, latest])
             shift_stderr[f, latest] = 0.0
     named = {
-        "separation": (position[1] - position[0], "distance of B from A (B - A)"),
-        "separation_stderr": (separation_stderr, "error of the distance of B from A"),
-        "shift": (shift, "shift of A against its position at the latest delay"),
-        "shift_stderr": (shift_stderr, "error of the shift of A"),
+        "separation": position[1] - position[0],
+        "separation_stderr": separation_stderr,
+        "shift": shift,
+        "shift_stderr": shift_stderr,
     }
-    return peaks.assign({k: (("fluence", "delay"), v, {"units": "eV", "long_name": t}) for k, (v, t) in named.items()})
+    return peaks.assign({name: (("fluence", "delay"), values) for name, values in named.items()})

@@ -13,6 +13,8 @@ import numpy as np
 import xarray as xr
 from scipy.stats import chi2
 
+from schemas.datasets.stages import BURST_DELAY_SCAN, BURST_SPECTRA
+
 __all__ = ["about_mean", "burst_drift", "burst_profile", "effects_of_delay", "pulse_groups", "resolved"]
 
 MAX_VALUES = 4_000_000
@@ -267,8 +269,9 @@ def resolved(
         *("flat_field_constant", "flat_field_constant_stderr"),
     ]
     parts = [function(runs, pulses=g, constant=c, **options)[names] for g, c in zip(groups, constants, strict=True)]
-    return xr.concat(parts, dim="pulse").assign_coords(
+    result = xr.concat(parts, dim="pulse").assign_coords(
         pulse=[float(np.mean(g)) for g in groups],
         first_pulse=("pulse", [int(g[0]) for g in groups]),
         last_pulse=("pulse", [int(g[-1]) for g in groups]),
     )
+    return (BURST_DELAY_SCAN if "scan" in result.dims else BURST_SPECTRA).describe(result)

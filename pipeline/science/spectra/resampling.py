@@ -134,7 +134,7 @@ def _replicates(
     out = np.broadcast_to(value.values, (n_draws, *value.shape)).copy()
     dims = ("draw", *value.dims)
     if not runs:
-        return xr.DataArray(out, dims=dims)
+        return xr.DataArray(out, dims=dims, attrs=value.attrs)
     train, cell, photons = _train_sums(runs, cells, int(np.prod(shape)))
     stratum = _largest(train, cell, photons.sum(axis=0), sum(r.sizes["train"] for r in runs))
     counts = np.bincount(cell, minlength=int(np.prod(shape))).reshape(shape)
@@ -150,7 +150,7 @@ def _replicates(
     for i in range(n_draws):
         drawn = _log_ratio(cell, photons, train_weights(stratum, rng)[train], shape)[kept]
         out[i] += np.where(alone, error * rng.standard_normal(error.shape), now - drawn)
-    return xr.DataArray(out, dims=dims)
+    return xr.DataArray(out, dims=dims, attrs=value.attrs)
 
 
 def _train_sums(

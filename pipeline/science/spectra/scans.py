@@ -14,6 +14,7 @@ from pipeline.science.spectra.uncertainty import beyond_noise, moderated_varianc
 from pipeline.science.sums.accumulate import accumulate_runs, join_limbs, log_ratio, mean_coordinate, pulse_scatter
 from pipeline.science.sums.binning import assign
 from pipeline.science.sums.edges import Bins, edges_of_delay, edges_of_energy, group_scans, nominal_edges
+from schemas.datasets.stages import DELAY_SCAN, SPECTRA
 
 __all__ = [
     "delay_scans",
@@ -113,7 +114,7 @@ def spectra(
     Dataset over (fluence, delay, energy), see `difference`; coordinates are means over the bins' pulses.
     """
     if not runs:
-        return no_difference(("fluence", "delay", "energy"))
+        return SPECTRA.describe(no_difference(("fluence", "delay", "energy")))
     e_edges = edges_of_energy(runs, energy_bins)
     d_edges = edges_of_delay(runs, delay_bins)
     fluence = np.unique([float(r["fluence"]) for r in runs])
@@ -143,7 +144,7 @@ def spectra(
     if pulses is not None:
         kept = summed([_only(r, pulses) for r in runs]).isel(bins)
     result = difference(kept, constant, along="energy", axis=energy, train_noise=train_noise)
-    return result.assign_coords(energy=energy, delay=at).transpose("fluence", "delay", "energy", ...)
+    return SPECTRA.describe(result.assign_coords(energy=energy, delay=at).transpose("fluence", "delay", "energy", ...))
 
 
 def delay_scans(
@@ -162,7 +163,7 @@ def delay_scans(
     fluence and energy along scan.
     """
     if not runs:
-        return no_difference(("scan", "delay"))
+        return DELAY_SCAN.describe(no_difference(("scan", "delay")))
     d_edges = nominal_edges(runs, delay_bins)
     groups = group_scans(runs)
     members = [(i, run) for i, group in enumerate(groups) for run in group]
@@ -191,7 +192,8 @@ def delay_scans(
         kept = summed([(i, _only(r, pulses)) for i, r in members]).isel(delay=filled)
     result = difference(kept, constant, along="delay", axis=at, train_noise=train_noise)
     fluence = ("scan", [float(g[0]["fluence"]) for g in groups])
-    return result.assign_coords(delay=at, energy=energy, fluence=fluence).transpose("scan", "delay", ...)
+    result = result.assign_coords(delay=at, energy=energy, fluence=fluence)
+    return DELAY_SCAN.describe(result.transpose("scan", "delay", ...))
 
 
 def _only(run: xr.Dataset, pulses: np.ndarray) -> xr.Dataset:

@@ -23,6 +23,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline.science.sums._accumulate_kernel import add_trains
+from schemas.datasets.stages import SUMS
 
 __all__ = [
     "accumulate",
@@ -38,7 +39,7 @@ __all__ = [
 
 Along = Literal["energy", "delay"]
 
-_MOMENTS = {"energy_1": "eV", "energy_2": "eV^2", "delay_1": "ps", "delay_2": "ps^2"}
+_MOMENTS = ("energy_1", "energy_2", "delay_1", "delay_2")
 _LIMBS = 3
 LIMB_BITS = 32
 """Bits between the grids: a cell holds up to 2²² trains before a slice could lose a bit."""
@@ -73,7 +74,7 @@ def accumulate(pulses: xr.Dataset, cell: np.ndarray, n_cells: int, *, along: Alo
     store = _Store(n_cells, pulses.sizes["beam"])
     rows = np.where((cell >= 0).any(axis=1), 0, -1)
     store.add(pulses, rows, np.empty(0), along, column=np.ascontiguousarray(cell, np.int64))
-    return store.dataset(pulses["beam"].values)
+    return store.dataset(pulses["beam"].values, along)
 
 
 def accumulate_runs(
@@ -113,7 +114,7 @@ def accumulate_runs(
     store = _Store(n_rows * max(len(edges[0]) - 1, 1), runs[0].sizes["beam"])
     for run, row, bins in zip(runs, rows, edges, strict=True):
         store.add(run, np.asarray(row, np.int64), np.ascontiguousarray(bins), along, workers=workers)
-    return store.dataset(runs[0]["beam"].values)
+    return store.dataset(runs[0]["beam"].values, along)
 
 
 class _Store:
@@ -165,31 +166,17 @@ class _Store:
             with ThreadPoolExecutor(workers) as pool:
                 list(pool.map(add_some, parts))
 
-    def dataset(self, beams: np.ndarray) -> xr.Dataset:
+    def dataset(self, beams: np.ndarray, along: Along) -> xr.Dataset:
         """Return the sums by name; they share memory with this object."""
-        data: dict[str, tuple[object, np.ndarray, dict[str, str]]] = {
-            "n_pulses": ("cell", self.n, {"units": "1", "long_name": "pulses"}),
-            "n_trains": ("cell", self.trains, {"units": "1", "long_name": "trains"}),
-        }
+        data: dict[str, tuple[object, np.ndarray]] = {"n_pulses": ("cell", self.n), "n_trains": ("cell", self.trains)}
         for name, part in self.parts.items():
-            values = self.limbs[:, :, part]
-            dims: tuple[str, ...] = ("limb", "cell", *_INNER.get(name, ()))
+            values, dims = self.limbs[:, :, part], SUMS[name].dims
             shape = (*values.shape[:2], *(len(beams) if d.startswith("beam") else values.shape[2] for d in dims[2:]))
-            data[name] = (dims, values.reshape(shape), _ATTRIBUTES[name])
-        return xr.Dataset(data, coords={"beam": beams})
-
-
-_INNER = {"photons": ("beam",), "shot_variance": ("beam",), "product_mixed": ("beam", "beam_b")}
-_INNER |= dict.fromkeys(("product", "product_pulses", "product_shifted"), ("pair",))
-_ATTRIBUTES = {
-    "photons": {"units": "1", "long_name": "photons"},
-    "shot_variance": {"units": "1", "long_name": "variance from photon and read noise"},
-    **{n: {"units": u, "long_name": "sum over pulses, weighted by photons"} for n, u in _MOMENTS.items()},
-    "product": {"units": "1", "long_name": "sum of products of train sums"},
-    "product_pulses": {"units": "1", "long_name": "sum of products of pulses"},
-    "product_shifted": {"units": "*", "long_name": "sum of products of train sums × coordinate"},
-    "product_mixed": {"units": "*", "long_name": "sum of products of train sums, one of them × coordinate"},
-}
+            data[name] = (dims, values.reshape(shape))
+        sums = SUMS.describe(xr.Dataset(data, coords={"beam": beams}))
+        for name, moment in (("product_mixed", 1), ("product_shifted", 2)):
+            sums[name].attrs["units"] = SUMS[f"{along}_{moment}"].units
+        return sums
 
 
 def _layout(n_beams: int) -> dict[str, slice]:

@@ -57,7 +57,6 @@ def test_beams_are_found_with_all_their_light(name):
         assert x1 - 1 <= found[1] <= x1 + reach, found
         assert y0 - reach <= found[2] <= y0 + 1, found
         assert y1 - 1 <= found[3] <= y1 + reach, found
-    assert beams["x0"].attrs["units"] == "pixel"
 
 
 def test_beams_do_not_overlap_and_stay_on_the_module():

@@ -6,6 +6,7 @@ import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.science.detector.assemble import build_calibration
+from pipeline.science.detector.beams import beam_dataset
 from pipeline.science.detector.gain import fit_gain
 from pipeline.science.detector.linearity import calibrate_linearity, linear_table, polynomial_of_table
 
@@ -110,3 +111,17 @@ def test_polynomials_are_recognised():
     np.testing.assert_allclose(np.polynomial.polynomial.polyval(ADU[:256], poly), table[:256], atol=1e-6)
     assert np.isnan(polynomial_of_table(table + np.sin(ADU))).all()
     np.testing.assert_array_equal(polynomial_of_table(ADU), [0, 1, 0, 0])
+
+
+def test_a_gain_that_the_flat_field_cannot_give_names_the_key(curved):
+    truth, dark, frames = curved[0]
+    key = r"set detector\.gain in the config$"
+    small = beam_dataset([(x0 + 8, x0 + 13, y0 + 8, y0 + 13) for x0, _, y0, _ in truth.regions])
+    with pytest.raises(DataError, match=f"too few evenly lit pixels .*{key}"):
+        fit_gain(frames, dark, small)
+    with pytest.raises(DataError, match=f"close to saturation; {key}"):
+        fit_gain(frames, dark, truth.beams, saturation=60)
+    # less noise than the dark run says
+    noisy = dark.assign(read_noise=20 * dark["read_noise"])
+    with pytest.raises(DataError, match=f"does not grow with its signal; {key}"):
+        fit_gain(frames, noisy, truth.beams)

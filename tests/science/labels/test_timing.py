@@ -110,3 +110,13 @@ def test_the_spread_of_delays_is_their_rms_about_the_mean_of_each_bin():
 def test_arrival_that_was_not_used_blurs_the_bin():
     run = binned(np.zeros((2, 2)), [0.0, 0.0], arrival=[[0.1, -0.1], [0.1, -0.1]])
     assert delay_spread(run, np.array([-1.0, 1.0])) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("unit", ["um", "s", None])
+def test_a_stage_of_another_unit_is_no_time(unit):
+    data = labels([120.0])
+    data["delay_stage"].attrs = {} if unit is None else {"units": unit}
+    with pytest.raises(
+        DataError, match=rf"delay_stage: units {unit!r} found, mm or ps expected; .*sources\.delay_stage\.unit"
+    ):
+        pulse_delay(data)
