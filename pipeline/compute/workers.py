@@ -8,20 +8,19 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from unittest.mock import patch
 
 from dask.base import compute
 from dask.callbacks import Callback
 from dask.delayed import delayed
 from dask.threaded import get as in_threads
 
+from pipeline.compat import slurm_cluster_class
 from pipeline.errors import ClusterError, ConfigError, TrxasError
 from schemas.config.compute import Compute, Slurm
 
@@ -279,12 +278,8 @@ def _in_queue(jobs: list[str]) -> bool:
 
 def slurm_cluster(slurm: Slurm, logs: Path | str | None = None) -> Any:
     """Return a dask-jobqueue cluster without jobs, which print to a folder; `job_script()` shows what is submitted."""
-    # dask-jobqueue takes Ctrl-C for itself when it is imported, and a thread may not even do that
-    with patch.object(signal, "signal"):
-        from dask_jobqueue.slurm import SLURMCluster
-
     given = {name: value for name in ("queue", "account", "interface", "python") if (value := getattr(slurm, name))}
-    return SLURMCluster(
+    return slurm_cluster_class()(
         cores=slurm.cores,
         processes=1,
         memory=slurm.memory,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from extra_data.file_access import FileAccess
+from extra_data import FileAccess
 
 from pipeline.errors import DataError
 from pipeline.euxfel.run_files import RunFiles

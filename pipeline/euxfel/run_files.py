@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from extra_data.file_access import FileAccess
-from extra_data.read_machinery import find_proposal
+from extra_data import FileAccess
 
+from pipeline.compat import proposal_folder
 from pipeline.errors import ConfigError, DataError
 from schemas.config import Proposal
 
@@ -118,8 +118,8 @@ def raw_folder(raw: str | Proposal, base: Path) -> Path:
     """Return the folder of rNNNN runs; raises ConfigError if it does not exist."""
     if isinstance(raw, Proposal):
         try:
-            return Path(find_proposal(f"p{raw.proposal:06d}")) / "raw"
-        except Exception as error:
+            return proposal_folder(raw.proposal) / "raw"
+        except OSError as error:
             raise DataError(f"proposal {raw.proposal}: not found on this machine ({error}); give raw: FOLDER") from None
     folder = (base / raw).resolve()
     if not folder.is_dir():

@@ -1,14 +1,12 @@
-"""The frames cube: a plain zarr v3 array of whole trains, filled and read chunk by chunk at the speed of memory.
+"""The frames cube: a plain zarr v3 array of whole trains, filled and read chunk by chunk.
 
-The array is created by zarr and any zarr reader opens it. Its chunks are compressed and decompressed here, into memory
-that is used again: through zarr's own path the same codec takes five to ten times as long, most of it spent on touching
-new memory. A chunk is written aside and renamed, so that it is whole or not there.
+zarr creates the array and any zarr reader opens it. Its chunks are compressed and decompressed here, into memory that is
+used again, because zarr's own path does not keep up with the detector (docs/decisions/0004). A chunk is written aside and
+renamed, so that it is whole or not there.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
 import shutil
 import threading
 import uuid
@@ -22,6 +20,7 @@ import zarr
 from numcodecs import blosc
 from zarr.codecs import BloscCodec
 
+from pipeline.compat import partial_decoder
 from pipeline.errors import DataError, ProductError
 from pipeline.storage import store
 
@@ -59,25 +58,23 @@ def create_cube(path: Path, labels: xr.Dataset, *, shape: Mapping[str, int], chu
 
 def chunk_trains(path: Path) -> int:
     """Return the number of trains in a chunk of a cube."""
-    return _chunk_shape(path)[0]
-
-
-def _chunk_file(path: Path, number: int) -> Path:
-    return path / "frames" / "c" / str(number) / "0" / "0" / "0"
+    return int(_array(path).chunks[0])
 
 
 def chunk_bytes(path: Path, number: int) -> int:
     """Return the size of a chunk on disk; 0 where there is none."""
     try:
-        return _chunk_file(path, number).stat().st_size
+        return _chunk_file(path, _array(path), number).stat().st_size
     except OSError:
         return 0
 
 
-def _chunk_shape(path: Path) -> tuple[int, ...]:
-    # read as JSON: opening the array through zarr takes half a millisecond per chunk
-    grid = json.loads((path / "frames" / "zarr.json").read_bytes())["chunk_grid"]
-    return tuple(grid["configuration"]["chunk_shape"])
+def _array(path: Path) -> zarr.Array:
+    return zarr.open_array(path / "frames", mode="r", zarr_format=3)
+
+
+def _chunk_file(path: Path, array: zarr.Array, number: int) -> Path:
+    return path / "frames" / array.metadata.encode_chunk_key((number, 0, 0, 0))
 
 
 def write_chunk(path: Path, number: int, block: np.ndarray, aside: Path | None = None) -> int:
@@ -99,10 +96,10 @@ def write_chunk(path: Path, number: int, block: np.ndarray, aside: Path | None =
     DataError
         If the block is not one chunk: two writers of one chunk would lose trains silently.
     """
-    chunks = _chunk_shape(path)
-    if block.shape != chunks or block.dtype != np.dtype("<u2") or not block.flags.c_contiguous:
-        raise DataError(f"{path}: a block of {block.dtype} {block.shape} is not one chunk of uint16 {chunks}")
-    target = _chunk_file(path, number)
+    array = _array(path)
+    if block.shape != array.chunks or block.dtype != np.dtype("<u2") or not block.flags.c_contiguous:
+        raise DataError(f"{path}: a block of {block.dtype} {block.shape} is not one chunk of uint16 {array.chunks}")
+    target = _chunk_file(path, array, number)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = (aside or target.parent) / f".{uuid.uuid4().hex}.partial"
     size = partial.write_bytes(blosc.compress(block, b"lz4", _CODEC.clevel, blosc.SHUFFLE))
@@ -121,35 +118,33 @@ class PackedChunk:
 
     def __init__(self, path: Path, number: int, shape: tuple[int, ...]):
         self._name = f"{path}: chunk {number}"
-        self._frames = shape[0] * shape[1]
-        self._frame = shape[2:]
-        self._packed = _reused(int(np.prod(shape)) * 2 + blosc.MAX_OVERHEAD)
+        self._shape = (shape[0] * shape[1], *shape[2:])
+        size = int(np.prod(shape)) * 2
+        self._packed = _reused_bytes(size + blosc.MAX_OVERHEAD)
         try:
-            with _chunk_file(path, number).open("rb", buffering=0) as file:
-                self._size = file.readinto(self._packed)
+            with _chunk_file(path, _array(path), number).open("rb", buffering=0) as file:
+                read = file.readinto(self._packed)
         except OSError as error:
             raise self._unreadable(error) from None
-        # the buffer holds an older chunk behind a file that was cut: lengths are in bytes 4 to 16 of a Blosc header
-        expected = (int(np.prod(shape)) * 2, self._size)
-        if self._size < 16 or tuple(np.frombuffer(self._packed, "<u4", 4)[[1, 3]].tolist()) != expected:
+        # behind a file that was cut short the buffer holds an older chunk: bytes 4 to 16 of a Blosc header are lengths
+        if read < 16 or np.frombuffer(self._packed, "<u4", 4)[[1, 3]].tolist() != [size, read]:
             raise self._unreadable("it is damaged")
+        self._whole = self._decoded(read) if _decode is None else None
 
     def frames(self, first: int, count: int) -> np.ndarray:
         """Return frames (count, y, x), counted through all trains of the chunk; valid until the next call."""
-        if _get_items is None:
-            return self._all()[first : first + count]
-        out = _reused_frames(count, self._frame)
-        items = int(np.prod(self._frame))
-        source = (ctypes.c_char * self._size).from_buffer(self._packed)
-        done = _get_items(source, first * items, count * items, out.ctypes.data)
-        if done != out.nbytes:
+        if _decode is None or self._whole is not None:
+            return np.asarray(self._whole)[first : first + count]
+        out = _reused_frames((count, *self._shape[1:]))
+        pixels = int(np.prod(self._shape[1:]))
+        if not _decode(self._packed, first * pixels, count * pixels, out):
             raise self._unreadable("it is damaged")
         return out
 
-    def _all(self) -> np.ndarray:
-        out = _reused_frames(self._frames, self._frame)
+    def _decoded(self, size: int) -> np.ndarray:
+        out = _reused_frames(self._shape)
         try:
-            blosc.decompress(memoryview(self._packed)[: self._size], out)
+            blosc.decompress(memoryview(self._packed)[:size], out)
         except (ValueError, RuntimeError) as error:
             raise self._unreadable(error) from None
         return out
@@ -158,32 +153,18 @@ class PackedChunk:
         return ProductError(f"{self._name} cannot be read ({why}); reprocess --from frames")
 
 
-def _reused(size: int) -> bytearray:
+def _reused_bytes(size: int) -> bytearray:
     packed: bytearray | None = getattr(_local, "packed", None)
     if packed is None or len(packed) < size:
         packed = _local.packed = bytearray(size)
     return packed
 
 
-def _reused_frames(count: int, frame: tuple[int, ...]) -> np.ndarray:
+def _reused_frames(shape: tuple[int, ...]) -> np.ndarray:
     out: np.ndarray | None = getattr(_local, "frames", None)
-    if out is None or len(out) < count or out.shape[1:] != frame:
-        out = _local.frames = np.empty((count, *frame), np.uint16)
-    return out[:count]
+    if out is None or len(out) < shape[0] or out.shape[1:] != shape[1:]:
+        out = _local.frames = np.empty(shape, np.uint16)
+    return out[: shape[0]]
 
 
-def _load_get_items() -> Any:
-    """Return `blosc_getitem` of the Blosc library inside numcodecs, or None where it is not exported.
-
-    numcodecs itself only decompresses whole buffers.
-    """
-    try:
-        function = ctypes.CDLL(blosc.__file__).blosc_getitem
-    except (AttributeError, OSError):
-        return None
-    function.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_void_p]
-    function.restype = ctypes.c_int
-    return function
-
-
-_get_items = _load_get_items()
+_decode = partial_decoder()

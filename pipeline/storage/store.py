@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
-import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -15,12 +13,12 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from pipeline.compat import exchange
 from pipeline.errors import ProductError
 from pipeline.storage.places import Place
 
 __all__ = [
     "CHUNK_BYTES",
-    "exchange",
     "few_chunks",
     "open_dataset",
     "open_tree",
@@ -108,16 +106,6 @@ def replace_folder(partial: Path, path: Path) -> None:
         path.rename(old)
         partial.rename(path)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def exchange(a: Path, b: Path) -> bool:
-    """Swap two folders at once; returns whether the system and the file system can."""
-    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    try:
-        renameat2 = ctypes.CDLL(None).renameat2
-    except (AttributeError, OSError):
-        return False
-    return renameat2(here, os.fsencode(a), here, os.fsencode(b), swap) == 0
 
 
 def plain(dataset: xr.Dataset) -> xr.Dataset:

@@ -36,7 +36,7 @@ def test_any_zarr_reader_sees_what_was_written(filled):
 def test_chunks_open_a_few_frames_at_a_time(filled, monkeypatch, whole):
     path, frames = filled
     if whole:
-        monkeypatch.setattr(cube, "_get_items", None)
+        monkeypatch.setattr(cube, "_decode", None)
     assert cube.chunk_trains(path) == 3
     packed = cube.PackedChunk(path, 1, (3, 5, 12, 20))
     flat = frames[3:6].reshape(-1, 12, 20)
