@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["exchange", "partial_decoder", "proposal_folder", "slurm_cluster_class"]
+__all__ = ["connection_lost", "exchange", "partial_decoder", "proposal_folder", "slurm_cluster_class"]
 
 Decode = Callable[[bytearray, int, int, np.ndarray], bool]
 """Decode items of a packed buffer into an array: buffer, first item, number of items, array; returns whether it could."""
@@ -95,3 +95,16 @@ def slurm_cluster_class() -> Any:
         finally:
             signal.signal = change
     return SLURMCluster
+
+
+def connection_lost() -> type[OSError]:
+    """Return what dask raises where a connection to its scheduler breaks.
+
+    Why: it is an OSError, as is much of what the work itself may raise; only by its class can the two be told apart.
+    Without it: errors of connections in general.
+    """
+    try:
+        from distributed.comm.core import CommClosedError
+    except ImportError:
+        return ConnectionError
+    return CommClosedError

@@ -1,5 +1,6 @@
 """What `pipeline.compat` takes from other packages is still there, does what it did, and has a way on without it."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import extra_data.read_machinery
 import numpy as np
 import pytest
+from distributed.comm import connect
 from numcodecs import blosc
 
 from pipeline import compat
@@ -55,12 +57,29 @@ def test_a_proposal_is_found_where_the_facility_keeps_it(tmp_path, monkeypatch, 
         raw_folder(Proposal(proposal=9), tmp_path)
 
 
+def test_a_connection_that_breaks_is_known_by_its_class(monkeypatch):
+    async def listen_and_hang_up():
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        async with server:
+            comm = await connect(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout=5)
+            await comm.read()
+
+    with pytest.raises(compat.connection_lost()):
+        asyncio.run(listen_and_hang_up())
+    monkeypatch.setitem(sys.modules, "distributed.comm.core", None)
+    assert compat.connection_lost() is ConnectionError
+
+
 def test_ctrl_c_stays_as_it_is_when_dask_jobqueue_is_imported():
     code = """
-import signal
+import signal, threading
 from pipeline import compat
 before, change = signal.getsignal(signal.SIGINT), signal.signal
-assert compat.slurm_cluster_class().__name__ == "SLURMCluster"
+made = []
+thread = threading.Thread(target=lambda: made.append(compat.slurm_cluster_class().__name__))
+thread.start()
+thread.join()
+assert made == ["SLURMCluster"]
 assert signal.getsignal(signal.SIGINT) is before
 assert signal.signal is change
 # the reason for it all: without that, it does not

@@ -1,31 +1,29 @@
 """Where blocks of trains are worked on: threads or processes of this machine, a dask scheduler by address, or SLURM.
 
-The blocks and their results are the same everywhere. What a worker that dies had in hand is given to another one.
+All of them are executors of `concurrent.futures`, so blocks and results are the same everywhere. A scheduler gives what a
+worker that dies had in hand to another one.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import logging
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from dask.base import compute
-from dask.callbacks import Callback
-from dask.delayed import delayed
-from dask.threaded import get as in_threads
-
-from pipeline.compat import slurm_cluster_class
+from pipeline.compat import connection_lost, slurm_cluster_class
 from pipeline.errors import ClusterError, ConfigError, TrxasError
 from schemas.config.compute import Compute, Slurm
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client
 
 __all__ = ["Workers", "slurm_cluster", "threads_of"]
 
@@ -37,8 +35,14 @@ PATIENCE = 60.0
 CONNECT = "20s"
 """How long an address is tried: a scheduler that was just submitted takes a while to listen."""
 
+LOOK = 5.0
+"""Seconds without a result after which it is asked whether anybody works."""
+
 WINDOW = 64
-"""Blocks that a scheduler knows of at a time, at least; its memory does not grow with the run."""
+"""Blocks in hand at a time, at least; the memory of a scheduler does not grow with the run."""
+
+_WAY_OUT = "process again: finished blocks are kept"
+_GONE = f"the scheduler is gone; {_WAY_OUT}"
 
 Block = TypeVar("Block")
 Result = TypeVar("Result")
@@ -64,21 +68,23 @@ class Workers:
         The config's `compute`.
     logs
         Folder for what SLURM jobs print, unless the config names one.
+    client
+        A dask client to use whatever `compute.cluster` says; it stays open.
     """
 
-    def __init__(self, settings: Compute, logs: Path | str | None = None):
+    def __init__(self, settings: Compute, logs: Path | str | None = None, *, client: Client | None = None):
         self.settings = settings
         self._logs = settings.slurm.log_directory or logs
-        self._client: Client | None = None
+        self._client = self._given = client
         self._cluster: Any = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        client, self._client = self._client, None
-        cluster, self._cluster = self._cluster, None
-        for part in (client, cluster):
+        opened = [self._cluster] if self._client is self._given else [self._client, self._cluster]
+        self._client, self._cluster = self._given, None
+        for part in opened:
             if part is not None:
                 part.close()
 
@@ -107,23 +113,59 @@ class Workers:
         """
         if not blocks:
             return []
-        if self.settings.cluster == "threads":
-            return _in_threads(function, blocks, shared, threads_of(self.settings), done)
+        if self._given is None and self.settings.cluster == "threads":
+            with ThreadPoolExecutor(threads_of(self.settings), "block") as threads:
+                return self._map(threads, function, blocks, shared, done)
         client = self._connected()
+        # a task and not scattered data: if the worker that holds it dies, it is made again
+        held = client.submit(_same, shared, pure=False)
         try:
-            return _on_cluster(
-                client, function, blocks, shared, max(WINDOW, 4 * threads_of(self.settings)), self._check, done
-            )
+            return self._map(client.get_executor(pure=False), function, blocks, held, done)
         except TrxasError:
             raise
-        except ModuleNotFoundError as error:
-            raise ClusterError(
-                f"{self._name}: a worker lacks {error.name}; start workers where trxas is installed"
-            ) from None
+        except Exception as error:
+            told = self._cluster_fault(client, error)
+            if told is None:
+                raise
+            raise ClusterError(f"{self._name}: {told}") from None
+
+    def _map(
+        self,
+        executor: Executor,
+        function: Callable[[Block, Any], Result],
+        blocks: Sequence[Block],
+        shared: Any,
+        done: Callable[[int], None],
+    ) -> list[Result]:
+        """Keep a window of blocks in hand: as one is finished, the next is given out."""
+        window = max(WINDOW, 4 * threads_of(self.settings))
+        results: dict[int, Result] = {}
+        waiting = iter(enumerate(blocks))
+        running: dict[Future[Result], int] = {}
+        last = time.monotonic()
+        try:
+            while len(results) < len(blocks):
+                for number, block in islice(waiting, window - len(running)):
+                    running[executor.submit(function, block, shared)] = number
+                finished = concurrent.futures.wait(running, LOOK, FIRST_COMPLETED).done
+                if finished or self._at_work():
+                    last = time.monotonic()
+                else:
+                    self._check(time.monotonic() - last)
+                for future in finished:
+                    results[running.pop(future)] = future.result()
+                if finished:
+                    done(len(results))
+        finally:
+            # a scheduler that is gone does not answer
+            if self._client is None or self._client.status == "running":
+                for future in running:
+                    future.cancel()
+        return [results[n] for n in range(len(blocks))]
 
     @property
     def _name(self) -> str:
-        return f"compute.cluster {self.settings.cluster}"
+        return "the dask client" if self._given is not None else f"compute.cluster {self.settings.cluster}"
 
     def _connected(self) -> Client:
         if self._client is None:
@@ -145,90 +187,38 @@ class Workers:
                 raise ConfigError(f"compute.cluster: no dask scheduler answers at {address}") from None
         return self._client
 
-    def _check(self, client: Client, idle: float) -> None:
+    def _at_work(self) -> bool:
+        """Return whether somebody works on blocks."""
+        client = self._client
+        return client is None or (client.status == "running" and bool(client.nthreads()))
+
+    def _check(self, idle: float) -> None:
         """Raise ClusterError if there is no hope: nobody has worked for so many seconds."""
-        if client.status != "running":
-            raise ClusterError(f"{self._name}: the scheduler is gone; {_WAY_OUT}")
+        if self._client is not None and self._client.status != "running":
+            raise ClusterError(f"{self._name}: {_GONE}")
         if idle < PATIENCE:
             return
-        if self.settings.cluster != "slurm":
+        if self._cluster is None or self.settings.cluster != "slurm":
             raise ClusterError(f"{self._name}: no workers for {idle:.0f} s; start workers there, and {_WAY_OUT}")
         if not _in_queue([job.job_id for job in self._cluster.workers.values()]):
             raise ClusterError(f"{self._name}: the jobs ended before they worked; {self._logs} holds what they printed")
-        # asked every five seconds, told once a minute
-        if int(idle / 5) % 12 == 0:
+        # told once a minute
+        if int(idle / LOOK) % 12 == 0:
             log.warning("%s: our jobs wait in the queue, or do not connect (compute.slurm.interface)", self._name)
 
+    def _cluster_fault(self, client: Client, error: Exception) -> str | None:
+        """Return what is wrong with the cluster where a block failed; None where the block itself is at fault."""
+        from distributed import KilledWorker
 
-_WAY_OUT = "process again: finished blocks are kept"
-
-
-def _in_threads(
-    function: Callable[[Block, Any], Result], blocks: Sequence[Block], shared: Any, n: int, done: Callable[[int], None]
-) -> list[Result]:
-    tasks = [delayed(function, pure=False, traverse=False)(block, shared) for block in blocks]
-    count = iter(range(1, len(tasks) + 1))
-    with Callback(posttask=lambda *_: done(next(count, len(tasks)))):
-        # the function and not its name, for which dask would import all of distributed
-        return list(compute(*tasks, scheduler=in_threads, num_workers=n, optimize_graph=False))
-
-
-def _on_cluster(
-    client: Client,
-    function: Callable[[Block, Any], Result],
-    blocks: Sequence[Block],
-    shared: Any,
-    window: int,
-    check: Callable[[Client, float], None],
-    done: Callable[[int], None],
-) -> list[Result]:
-    """Keep a window of blocks with the scheduler: as one is finished, the next is sent."""
-    from distributed import CancelledError, KilledWorker
-    from distributed.comm.core import CommClosedError
-
-    results: dict[int, Result] = {}
-    # a task and not scattered data: if the worker that holds it dies, it is made again
-    held = client.submit(_same, shared, pure=False)
-    waiting = iter(enumerate(blocks))
-    running: dict[Future, int] = {}
-    try:
-        while len(results) < len(blocks):
-            for number, block in islice(waiting, window - len(running)):
-                running[client.submit(function, block, held, pure=False)] = number
-            for future in _finished(client, running, check):
-                results[running.pop(future)] = future.result()
-            done(len(results))
-    except KilledWorker as error:
-        raise ClusterError(
-            f"compute.cluster: a block of trains ended {error.allowed_failures + 1} workers, the last at "
-            f"{error.last_worker.address}; lower compute.memory or give workers more memory, and {_WAY_OUT}"
-        ) from None
-    except (CancelledError, OSError) as error:
-        # what a block raised while the scheduler is there is the block's
-        if isinstance(error, OSError) and not isinstance(error, CommClosedError) and client.status == "running":
-            raise
-        raise ClusterError(f"compute.cluster: the scheduler is gone; {_WAY_OUT}") from None
-    finally:
-        if client.status == "running":
-            client.cancel([*running, held], reason="done", msg="")
-    return [results[n] for n in range(len(blocks))]
-
-
-def _finished(client: Client, running: Iterable[Future], check: Callable[[Client, float], None]) -> list[Future]:
-    """Wait for a block to be finished; returns all that are. While nobody works, `check` is asked."""
-    from distributed import wait
-
-    idle_since: float | None = None
-    while True:
-        try:
-            with client.as_current():
-                return list(wait(list(running), timeout=5, return_when="FIRST_COMPLETED").done)
-        except TimeoutError:
-            working = client.status == "running" and bool(client.nthreads())
-        now = time.monotonic()
-        idle_since = None if working else idle_since or now
-        if idle_since is not None:
-            check(client, now - idle_since)
+        if isinstance(error, KilledWorker):
+            return (
+                f"a block of trains ended {error.allowed_failures + 1} workers, the last at {error.last_worker.address}; "
+                f"lower compute.memory or give workers more memory, and {_WAY_OUT}"
+            )
+        if isinstance(error, ModuleNotFoundError):
+            return f"a worker lacks {error.name}; start workers where trxas is installed"
+        gone = isinstance(error, CancelledError | connection_lost()) or client.status != "running"
+        return _GONE if gone else None
 
 
 def _same(shared: Any) -> Any:

@@ -11,12 +11,11 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
-from dask.callbacks import Callback
-from distributed import Client
+from distributed import Client, LocalCluster
 
 from pipeline.compute import workers as compute
 from pipeline.compute.workers import Workers, slurm_cluster
-from pipeline.errors import ClusterError, ConfigError
+from pipeline.errors import ClusterError, ConfigError, DataError
 from pipeline.euxfel.frame_source import FrameSource
 from pipeline.euxfel.reader import open_run
 from pipeline.stages.calibrate import make_calibration
@@ -136,14 +135,20 @@ def test_a_block_that_ends_every_worker_is_one_line():
         assert workers.map(lambda block, shared: block + shared, [1, 2, 3], 10) == [11, 12, 13]
 
 
-def test_the_graph_grows_with_blocks_and_what_a_block_carries_does_not_grow_with_the_run(tiny, small_job, tmp_path):
+def test_blocks_grow_in_number_with_the_run_and_what_a_block_carries_does_not(tiny, small_job, tmp_path):
     job = small_job(tmp_path / "out")
     calibration = make_calibration(job)[0]
     sizes = []
-    with Callback(start=lambda graph: sizes.append(len(graph))):
-        for number, memory in ((2, "11MiB"), (4, "11MiB"), (4, "110MiB")):
-            run = open_run(job.raw_run(number), job.instrument)
-            reduce_raw(run, calibration, keep=None, cube=None, workers=2, memory=memory)
+
+    class Counting(Workers):
+        def map(self, function, blocks, *rest):
+            sizes.append(len(blocks))
+            return super().map(function, blocks, *rest)
+
+    for number, memory in ((2, "11MiB"), (4, "11MiB"), (4, "110MiB")):
+        run = open_run(job.raw_run(number), job.instrument)
+        workers = Counting(Compute(workers=2))
+        reduce_raw(run, calibration, keep=None, cube=None, workers=workers, memory=memory)
     # 20 and 46 trains of 16 frames; one train per block, then ten
     assert sizes == [20, 46, 5]
     carried = {n: carried_by_a_block(job, n) for n in (2, 4)}
@@ -183,20 +188,62 @@ def test_the_job_script_says_what_the_config_says(tmp_path):
     assert "--interface lo" in worker
 
 
-def test_ctrl_c_stays_an_interruption_when_jobs_are_submitted():
-    code = """
-import signal, threading
-from pipeline.compute.workers import slurm_cluster
-from schemas.config.compute import Slurm
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
-made = []
-thread = threading.Thread(target=lambda: made.append(slurm_cluster(Slurm(interface="lo"))))
-thread.start()
-thread.join()
-made[0].close()
-assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120)
+def test_a_client_that_is_there_is_used_and_stays_open():
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        with Workers(Compute(cluster="threads"), client=client) as workers:
+            assert set(workers.map(process_of, list(range(70)), 0)) == {*client.run(os.getpid).values()}
+            with pytest.raises(DataError, match="block 3 is bad"):
+                workers.map(fails_at, [1, 2, 3, 4], 3)
+        assert client.status == "running"
+        assert workers.map(process_of, [1], 0) != [os.getpid()]
+
+
+def process_of(block, shared):
+    return os.getpid()
+
+
+def fails_at(block, shared):
+    if block == shared:
+        raise DataError(f"block {block} is bad")
+
+
+def test_a_block_that_fails_ends_the_others_that_wait():
+    begun = []
+
+    def work(block, shared):
+        begun.append(block)
+        fails_at(block, shared)
+
+    with Workers(Compute(cluster="threads", workers=1)) as workers, pytest.raises(DataError, match="block 5 is bad"):
+        workers.map(work, list(range(1000)), 5)
+    assert max(begun) < 1000 - compute.WINDOW
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_results_come_in_the_order_of_the_blocks_and_progress_ends_with_all(order):
+    told = []
+    with Workers(Compute(cluster="threads", workers=3)) as workers:
+        blocks = list(range(300))[::order]
+        assert workers.map(lambda block, shared: (block, shared), blocks, "x", told.append) == [
+            (b, "x") for b in blocks
+        ]
+    assert told == sorted(told)
+    assert told[-1] == 300
+
+
+def test_nobody_works_for_too_long_is_one_line(monkeypatch):
+    monkeypatch.setattr(compute, "PATIENCE", 0.5)
+    monkeypatch.setattr(compute, "LOOK", 0.1)
+    with (
+        LocalCluster(n_workers=0, dashboard_address=":0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+        Workers(Compute(), client=client) as workers,
+        pytest.raises(ClusterError, match=r"the dask client: no workers for \d+ s; start workers there"),
+    ):
+        workers.map(process_of, [1], 0)
 
 
 def test_without_sbatch_slurm_is_a_config_error(monkeypatch, small_job, tmp_path):
