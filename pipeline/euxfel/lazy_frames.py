@@ -49,7 +49,9 @@ def lazy_frames(run: Run, *, rows: slice = slice(None), columns: slice = slice(N
     blocks = []
     for first in range(0, trains, step):
         part = index.part(slice(first, first + step))
-        lazy = delayed(_read, pure=True, traverse=False)(run.number, part, *inside, dask_key_name=_name(run, part, inside))
+        lazy = delayed(_read, pure=True, traverse=False)(
+            run.number, part, *inside, dask_key_name=_name(run, part, inside)
+        )
         size = (len(part.train_id), pulses, *shape)
         blocks.append(da.from_delayed(lazy, size, np.uint16, meta=np.empty((0,) * 4, np.uint16)))
     labels = run.labels.set_coords(list(run.labels.data_vars))

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from pipeline import open_product
+import trxas
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -30,9 +30,9 @@ def test_the_notebook_runs_from_product_to_figures(processed, tmp_path, monkeypa
     assert all(len(o["data"]["image/png"]) > 5000 for o in pictures)
     assert not [o for o in outputs if o.output_type == "stream" and o.name == "stderr"]
     text = "".join(o["data"]["text/plain"] for o in outputs if o.output_type == "execute_result")
-    tau3 = open_product(processed[0]).tree["kinetics"].to_dataset().sel(fluence=32.0, parameter="tau3")
+    tau3 = trxas.open(processed[0]).tree["kinetics"].to_dataset().sel(fluence=32.0, parameter="tau3")
     assert f"{float(tau3['value']):.4f}"[:-1] in text
-    assert open_product(processed[0]).where in text
+    assert trxas.open(processed[0]).where in text
 
 
 class Cell:
@@ -73,7 +73,7 @@ def damnit(processed):
 
 
 def test_damnit_shows_what_the_product_says_of_a_run(damnit, processed):
-    summary = open_product(processed[0]).summary
+    summary = trxas.open(processed[0]).summary
     assert damnit["trxas/Dataset"](6) == f"tiny {summary['version']} (delay scan)"
     assert damnit["trxas/Fluence"](5) == 16.0
     row = next(r for r in summary["runs"] if r["run"] == 3)
