@@ -5,7 +5,7 @@ source, the value and the way out; their family is `pipeline.errors.TrxasError`.
 
 A file `pipeline.py` or `schemas.py` of yours may lie beside your notebook: `import trxas` finds its own packages all the
 same, and from then on `import pipeline` in that session gives the package of trxas. If yours was imported before, trxas
-says so instead of guessing.
+says so instead of guessing. Start a dask cluster of your own after `import trxas`: its workers search where you do.
 """
 
 from __future__ import annotations
@@ -133,15 +133,23 @@ def process(
         If a run on which all others rest, or all scans, cannot be used.
     BusyError
         If another process works in the output folder.
+    ClusterError
+        If the workers of the client cannot do the work.
     """
     from pipeline import workflow
+    from pipeline.errors import ClusterError
     from pipeline.job import load_job
     from pipeline.storage.claim import claimed
 
     job = load_job(config, out, changes)
     if client is not None:
-        # its workers may have been started beside a pipeline.py of the user's
-        client.register_worker_callbacks(partial(importlib.import_module, __name__))
+        # they may have been started beside a pipeline.py of the user's, before this module was imported
+        try:
+            client.register_worker_callbacks(partial(importlib.import_module, __name__))
+        except ModuleNotFoundError as error:
+            raise ClusterError(
+                f"the dask client: a worker lacks {error.name}; start workers where trxas is installed"
+            ) from None
     with claimed(job.out, "process"):
         return open(str(workflow.process(job, progress=progress, client=client).version))
 

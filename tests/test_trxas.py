@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 
 import trxas
-from pipeline.errors import BusyError, ConfigError, DataError, ProductError
+from pipeline.errors import BusyError, ClusterError, ConfigError, DataError, ProductError
 from pipeline.euxfel import lazy_frames
 from pipeline.euxfel.reader import open_run
 from pipeline.science.detector.beam_photons import reduce_frames
@@ -221,6 +221,16 @@ def test_the_client_of_a_user_beside_a_pipeline_py_gives_the_same_pulses_and_sta
     assert done.stdout.split() == ["v0001", "running", "True"]
     made, before = (store.open_dataset(folder / "runs/r0005/pulses.zarr") for folder in (beside / "out", out))
     xr.testing.assert_identical(made.load(), before.load())
+
+
+def test_a_client_whose_workers_lack_trxas_is_refused(tiny, tmp_path):
+    class Client:
+        def register_worker_callbacks(self, setup):
+            assert setup() is trxas
+            raise ModuleNotFoundError("No module named 'trxas'", name="trxas")
+
+    with pytest.raises(ClusterError, match="a worker lacks trxas; start workers where trxas is installed"):
+        trxas.process(tiny.out / "config.yaml", tmp_path, client=Client())
 
 
 def test_process_tells_how_far_it_is_and_does_nothing_twice(tiny, out, tmp_path):
