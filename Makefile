@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 $(READY): pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt -e '.[test]'
-	$(BIN)/python -m compileall -q schemas pipeline flows
+	$(BIN)/python -m compileall -q schemas pipeline flows trxas.py
 	touch $@
 
 demo: $(READY)

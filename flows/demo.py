@@ -8,23 +8,11 @@ from pathlib import Path
 
 from flows import progress as bars
 from flows import server
-from pipeline.errors import ConfigError
 from pipeline.results.summary import summary_text
-from pipeline.simulate import load_scenario, simulate_scenario
+from pipeline.simulate import load_scenario, scenario_path, simulate_scenario
 from pipeline.simulate.against_truth import compare, comparison_text
 
-__all__ = ["run_demo", "run_simulation", "scenario_path"]
-
-SCENARIOS = Path(__file__).resolve().parent.parent / "sample_runs"
-
-
-def scenario_path(name: str) -> Path:
-    """Return a scenario's file from its path or its name in sample_runs; raises ConfigError naming those there are."""
-    for candidate in (Path(name), SCENARIOS / f"{name}.yaml"):
-        if candidate.is_file():
-            return candidate
-    known = ", ".join(sorted(p.stem for p in SCENARIOS.glob("*.yaml")))
-    raise ConfigError(f"scenario {name!r} is neither a file nor one of {known}")
+__all__ = ["run_demo", "run_simulation"]
 
 
 def run_simulation(name: str, out: Path, seed: int | None, *, progress: bool) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.compute.workers import Workers
 from pipeline.errors import ConfigError, DataError
@@ -24,6 +24,9 @@ from pipeline.stages.label import LABEL
 from pipeline.stages.publish import PUBLISH, published
 from pipeline.stages.reduce import REDUCE
 from pipeline.storage.places import Place
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 __all__ = ["RESTARTS", "STAGES", "Processed", "Run", "context_of", "process", "restart_from"]
 
@@ -54,6 +57,7 @@ def process(
     progress: Progress | None = None,
     restart: str | None = None,
     waiting: Mapping[int, str] | None = None,
+    client: Client | None = None,
     run: Run = lambda stage, context, number: stage.run(context, number),
 ) -> Processed:
     """Take a dataset from raw runs to a published product.
@@ -70,6 +74,8 @@ def process(
         Name in `RESTARTS` from which on everything runs again, current or not.
     waiting
         Runs to leave out for now, and why.
+    client
+        A dask client whose workers are used whatever `compute.cluster` says; it stays open.
     run
         How a stage is run.
 
@@ -83,7 +89,7 @@ def process(
     if restart is not None:
         restart_from(job, restart)
     check_sources(job)
-    context = context_of(job, progress)
+    context = context_of(job, progress, client)
     with context.workers:
         for stage in STAGES:
             for number in stage.runs(context.job):
@@ -97,9 +103,9 @@ def process(
     return Processed(published(context.job), context.job.failed)
 
 
-def context_of(job: Job, progress: Progress | None = None) -> Context:
-    """Return what stages share, with the workers that the config asks for; a cluster starts when it is first needed."""
-    return Context(job, Workers(job.config.compute, job.out / "logs"), progress)
+def context_of(job: Job, progress: Progress | None = None, client: Client | None = None) -> Context:
+    """Return what stages share, with the workers of the client or of the config; a cluster starts when it is first needed."""
+    return Context(job, Workers(job.config.compute, job.out / "logs", client=client), progress)
 
 
 def restart_from(job: Job, name: str) -> None:

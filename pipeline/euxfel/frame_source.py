@@ -15,7 +15,7 @@ from pipeline.errors import DataError
 from pipeline.euxfel.chunkread import FrameReader
 from pipeline.euxfel.frame_index import FrameIndex
 
-__all__ = ["FrameSource", "as_adu"]
+__all__ = ["FrameSource", "as_adu", "shared_source"]
 
 
 class FrameSource:
@@ -30,7 +30,7 @@ class FrameSource:
         self._readers = readers or _Readers()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _received, (self.run, self.index)
+        return shared_source, (self.run, self.index)
 
     def __enter__(self) -> Self:
         return self
@@ -121,12 +121,13 @@ class _Readers:
         self._open.clear()
 
 
-_OF_WORKER = _Readers(limit=8)
+_OF_PROCESS = _Readers(limit=8)
 """A worker gets block after block of a file, each with a source of its own; opening it every time would cost more."""
 
 
-def _received(run: int, index: FrameIndex) -> FrameSource:
-    return FrameSource(run, index, _OF_WORKER)
+def shared_source(run: int, index: FrameIndex) -> FrameSource:
+    """Return a source that need not be closed: it shares the few files that this process keeps open."""
+    return FrameSource(run, index, _OF_PROCESS)
 
 
 CORRECTED_PEDESTAL = 64

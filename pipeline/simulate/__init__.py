@@ -4,6 +4,6 @@
 them, `truth.json` with every number that went in, and the two states' DOS.
 """
 
-from pipeline.simulate.simulate import load_scenario, simulate_scenario
+from pipeline.simulate.simulate import load_scenario, scenario_path, simulate_scenario
 
-__all__ = ["load_scenario", "simulate_scenario"]
+__all__ = ["load_scenario", "scenario_path", "simulate_scenario"]

@@ -16,7 +16,18 @@ from pipeline.simulate.write_run import write_run
 from schemas.reading import describe_error
 from schemas.scenario import Scenario
 
-__all__ = ["load_scenario", "simulate_scenario"]
+__all__ = ["load_scenario", "scenario_path", "simulate_scenario"]
+
+SCENARIOS = Path(__file__).resolve().parents[2] / "sample_runs"
+
+
+def scenario_path(name: str | Path) -> Path:
+    """Return a scenario's file from its path or its name in sample_runs; raises ConfigError naming those there are."""
+    for candidate in (Path(name), SCENARIOS / f"{name}.yaml"):
+        if candidate.is_file():
+            return candidate
+    known = ", ".join(sorted(p.stem for p in SCENARIOS.glob("*.yaml")))
+    raise ConfigError(f"scenario {str(name)!r} is neither a file nor one of {known}")
 
 
 def load_scenario(path: str | Path) -> Scenario:

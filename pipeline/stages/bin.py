@@ -19,8 +19,14 @@ from pipeline.science.quality.burst import pulse_groups, resolved
 from pipeline.science.quality.noise import BLUR, EARLY, SETTLED, profile_of_burst, run_quality
 from pipeline.science.spectra.difference import TrainNoise
 from pipeline.science.spectra.resampling import Replicates, resampled_differences
-from pipeline.science.spectra.scans import delay_scans, flat_constant, noise_of_trains, quality_cells, spectra
-from pipeline.science.sums.binning import snap_to_steps
+from pipeline.science.spectra.scans import (
+    at_steps,
+    delay_scans,
+    flat_constant,
+    noise_of_trains,
+    quality_cells,
+    spectra,
+)
 from pipeline.science.sums.edges import edges_of_delay, edges_of_energy
 from pipeline.stages.base import Context, Made, Stage
 from pipeline.stages.inventory import inventories
@@ -33,7 +39,7 @@ from schemas.datasets.quality import QUALITY
 from schemas.datasets.stages import BURST_DELAY_SCAN, BURST_SPECTRA, DELAY_SCAN, SPECTRA
 from schemas.notes import Note
 
-__all__ = ["BIN", "bin_scans", "binned", "resample_scans"]
+__all__ = ["BIN", "bin_scans", "binned", "constant_of", "resample_scans"]
 
 
 def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Dataset], list[Note]]:
@@ -110,7 +116,7 @@ def _parts(
     energy_runs = [runs[s.run] for s in job.energy_scans]
     delay_runs = [runs[s.run] for s in job.delay_scans]
     lit = runs.get(flat) if flat is not None else None
-    constant, notes = _constant(lit, [*energy_runs, *delay_runs])
+    constant, notes = constant_of(lit, [*energy_runs, *delay_runs])
     return energy_runs, delay_runs, constant, noise_of_trains([lit]) if lit is not None else {}, notes
 
 
@@ -160,15 +166,10 @@ def _of_scans(scan: xr.Dataset) -> dict[str, tuple[str, np.ndarray]]:
 
 def _at_steps(runs: dict[int, xr.Dataset], scans: list[int]) -> dict[int, xr.Dataset]:
     """Return the runs with the energies of stepping scans freed from the noise of the encoder."""
-    energies = [runs[n]["energy"].values for n in scans]
-    finite = [e[np.isfinite(e)] for e in energies]
-    if not any(len(e) for e in finite):
-        return runs
-    snapped = snap_to_steps(energies, resolution=2e-6 * float(np.median(np.concatenate(finite))))
-    return runs | {n: runs[n].assign_coords(energy=("train", e)) for n, e in zip(scans, snapped, strict=True)}
+    return runs | dict(zip(scans, at_steps([runs[n] for n in scans]), strict=True))
 
 
-def _constant(flat: xr.Dataset | None, scans: list[xr.Dataset]) -> tuple[tuple[float, float], list[Note]]:
+def constant_of(flat: xr.Dataset | None, scans: list[xr.Dataset]) -> tuple[tuple[float, float], list[Note]]:
     """Return the flat-field constant; without a flat-field run that of the pulses before time zero, if there are any."""
     if flat is not None:
         try:

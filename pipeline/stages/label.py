@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, ProductError
 from pipeline.job import Job
 from pipeline.science.labels.roles import assign_roles
 from pipeline.science.labels.selection import select_pulses
@@ -24,7 +24,7 @@ from schemas.config.runs import DelayScanRun
 from schemas.datasets.stages import LABELS
 from schemas.notes import Note
 
-__all__ = ["LABEL", "labelled_pulses", "roles_of"]
+__all__ = ["LABEL", "joined", "labelled_pulses", "pulses_below", "roles_of"]
 
 log = logging.getLogger("trxas")
 
@@ -102,11 +102,36 @@ def _group(number: int) -> str:
 
 def labelled_pulses(job: Job, number: int) -> xr.Dataset:
     """Return the pulses of a run with all their labels; beams are named by their roles."""
-    labels = store.open_tree(_where(job, None, ""))[_group(number)].to_dataset().load()
-    pulses = pulses_of(job, number).drop_vars("energy")
+    return joined(pulses_of(job, number), store.open_tree(_where(job, None, ""))[_group(number)].to_dataset().load())
+
+
+def pulses_below(out: Path, number: int, dataset: str | None = None) -> xr.Dataset:
+    """Return the same for a run in an output folder, with the labels of a dataset, the only one unless named.
+
+    Raises
+    ------
+    ProductError
+        If the run was not processed there, or there are several datasets; names those there are.
+    """
+    there = sorted(path.parent.name for path in out.glob("stages/*/labels.zarr"))
+    if dataset is None and len(there) > 1:
+        raise ProductError(f"{out}: holds several datasets ({', '.join(there)}); name one of them")
+    name = dataset or "".join(there)
+    if name not in there:
+        raise ProductError(f"{out}: no pulses of dataset {name!r} there; process it first (there: {', '.join(there)})")
+    labels, group = store.open_tree(out / "stages" / name / "labels.zarr"), _group(number)
+    if group not in labels.children:
+        raise ProductError(f"{out}: run {number} is not in dataset {name}; there: {', '.join(sorted(labels.children))}")
+    pulses = store.open_dataset(out / "runs" / group / "pulses.zarr").load()
+    return joined(pulses, labels[group].to_dataset().load())
+
+
+def joined(pulses: xr.Dataset, labels: xr.Dataset) -> xr.Dataset:
+    """Return pulses with their labels as coordinates and `drop_reason`; beams are named by their roles."""
+    pulses = pulses.drop_vars("energy")
     with xr.set_options(arithmetic_join="exact"):
-        joined = pulses.assign_coords({n: v for n, v in labels.coords.items() if n != "role"})
-    return joined.assign_coords(beam=labels["role"].values).assign(drop_reason=labels["drop_reason"])
+        named = pulses.assign_coords({n: v for n, v in labels.coords.items() if n != "role"})
+    return named.assign_coords(beam=labels["role"].values).assign(drop_reason=labels["drop_reason"])
 
 
 def roles_of(job: Job) -> list[str]:

@@ -3,6 +3,8 @@
 c  raw → compressed cube + pulses, in raw bytes per second: at least 1.5 times what one module writes live (524 MB/s);
    and the size of the cube over the size of raw.
 e  cube → pulses against raw → pulses of the same frames, in frames per second: at least 1.
+f  what the pipeline's own pass is worth: its rate over that of the same numbers through dask and xarray
+   (`reduce_frames` on `trxas.raw_frames` and `trxas.frames`, threads), from raw and from the cube: above 1.
 """
 
 import argparse
@@ -17,11 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.euxfel.lazy_frames import lazy_frames
 from pipeline.euxfel.reader import open_run
+from pipeline.science.detector.beam_photons import reduce_frames
 from pipeline.science.detector.crop import crop_to_beams
 from pipeline.simulate import load_scenario, simulate_scenario
 from pipeline.stages.reduce import reduce_raw, reduce_stored
 from pipeline.storage import store
+from pipeline.storage.lazy_cube import lazy_cube
 from schemas.instrument import load_instrument
 from tests.benchmarks.bench_reduce import FRAME_BYTES, FRAMES_PER_TRAIN, make_calibration, peak_memory, write_run
 
@@ -42,6 +47,9 @@ def bench(n_frames: int, workers: int) -> dict:
         one_pass = fastest(lambda: reduce_raw(run, calibration, keep=crop, cube=folder / "a.zarr", **common))
         raw = fastest(lambda: reduce_raw(run, calibration, keep=None, cube=None, **common))
         again = fastest(lambda: reduce_stored(folder / "a.zarr", calibration, workers=workers))
+        options = {"scheduler": "threads", "num_workers": workers}
+        lazy_raw = fastest(lambda: reduce_frames(lazy_frames(run, rows=crop.rows), calibration).compute(**options))
+        lazy_again = fastest(lambda: reduce_frames(lazy_cube(folder / "a.zarr"), calibration).compute(**options))
         store.write_dataset(folder / "calibration.zarr", calibration)
         peaks = {n: memory_of(path, folder, n) for n in (n_frames // 10, n_frames)}
         stored = sum(f.stat().st_size for f in (folder / "a.zarr").rglob("*") if f.is_file())
@@ -60,6 +68,10 @@ def bench(n_frames: int, workers: int) -> dict:
         "e_ratio": raw / again,
         "e_raw_frames_per_s": n_frames / raw,
         "e_cube_frames_per_s": n_frames / again,
+        "f_raw_ratio": lazy_raw / raw,
+        "f_cube_ratio": lazy_again / again,
+        "f_raw_lazy_frames_per_s": n_frames / lazy_raw,
+        "f_cube_lazy_frames_per_s": n_frames / lazy_again,
     }
 
 
@@ -124,6 +136,10 @@ def main(arguments: list[str] | None = None) -> dict:
         f"{figures['c_cube_over_cropped']:.2f} of what is kept"
     )
     print(f"e: cube to pulses {figures['e_ratio']:.2f} x the rate of raw to pulses (>= 1)")
+    print(
+        f"f: the pipeline's pass over the same through dask and xarray: raw {figures['f_raw_ratio']:.1f} x, cube "
+        f"{figures['f_cube_ratio']:.1f} x the rate (> 1)"
+    )
     shown = ", ".join(f"{n} frames {peak:.0f} MB" for n, peak in figures["memory_MB"].items())
     print(f"memory: peak of one process with two threads, imports included: {shown}")
     return figures

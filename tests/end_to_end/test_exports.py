@@ -9,14 +9,14 @@ import pytest
 import xarray as xr
 from nexusformat.nexus import nxload
 
-from pipeline import open_product
+import trxas
 from pipeline.results.export import export
 
 
 @pytest.fixture(scope="module")
 def tree(processed):
     """The product, as of a sample that the config describes."""
-    tree = open_product(processed[0]).tree.load()
+    tree = trxas.open(processed[0]).tree.load()
     sample = {"name": None, "formula": "BaBiO3", "element": "O", "edge": "K"}
     tree.attrs["config"] = json.dumps({**json.loads(tree.attrs["config"]), "sample": sample})
     return tree

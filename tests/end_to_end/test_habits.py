@@ -1,5 +1,7 @@
 """The notebook and the DAMNIT context that the documentation offers, run on a real product."""
 
+import re
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -8,9 +10,19 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from pipeline import open_product
+from trxas import open as open_product
 
 DOCS = Path(__file__).parents[2] / "docs"
+
+
+def executed(notebook, folder, monkeypatch):
+    """Run a notebook in a folder; returns what its cells show."""
+    monkeypatch.setenv("PYTHONPATH", str(DOCS.parent))
+    monkeypatch.setenv("IPYTHONDIR", str(folder))
+    NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
+    return [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs]
 
 
 def test_the_notebook_runs_from_product_to_figures(processed, tmp_path, monkeypatch):
@@ -19,12 +31,7 @@ def test_the_notebook_runs_from_product_to_figures(processed, tmp_path, monkeypa
     code = [c for c in stored.cells if c.cell_type == "code"]
     assert not any(c.outputs or c.execution_count for c in code), "strip the outputs before committing"
     monkeypatch.setenv("TRXAS_PRODUCT", str(processed[0]))
-    monkeypatch.setenv("PYTHONPATH", str(DOCS.parent))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
-    NotebookClient(
-        stored, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    ).execute()
-    outputs = [o for c in code for o in c.outputs]
+    outputs = executed(stored, tmp_path, monkeypatch)
     pictures = [o for o in outputs if "image/png" in o.get("data", {})]
     assert len(pictures) == 3
     assert all(len(o["data"]["image/png"]) > 5000 for o in pictures)
@@ -33,6 +40,29 @@ def test_the_notebook_runs_from_product_to_figures(processed, tmp_path, monkeypa
     tau3 = open_product(processed[0]).tree["kinetics"].to_dataset().sel(fluence=32.0, parameter="tau3")
     assert f"{float(tau3['value']):.4f}"[:-1] in text
     assert open_product(processed[0]).where in text
+
+
+def test_the_notebook_runs_from_pulses_to_another_fit(processed, tmp_path, monkeypatch):
+    path = DOCS / "notebooks" / "pulses_to_figure.ipynb"
+    stored = nbformat.read(path, as_version=4)
+    nbformat.validate(stored)
+    code = [c for c in stored.cells if c.cell_type == "code"]
+    assert all(c.execution_count for c in code), "execute it before committing: readers look at its figures"
+    assert path.stat().st_size < 500_000
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"/(home|root|tmp|work|gpfs|Users)/", text), "leave out paths of a machine"
+    before = [o for c in code for o in c.outputs]
+    # what was processed before is current: the same runs are simulated again
+    shutil.copytree(processed[0], tmp_path / "experiment" / "out")
+    outputs = executed(stored, tmp_path, monkeypatch)
+    assert [o.output_type for o in outputs] == [o.output_type for o in before]
+    assert [len(o["data"]["image/png"]) > 5000 for o in outputs if "image/png" in o.get("data", {})] == [True] * 3
+    (printed,) = (o.text for o in outputs if o.output_type == "stream" and o.name == "stdout")
+    assert [line.split()[:2] for line in printed.splitlines()] == [
+        [label, f"tau{n}"] for label in ("fixed", "measured") for n in (1, 2, 3)
+    ]
+    tau3 = open_product(processed[0]).tree["kinetics"].to_dataset().sel(fluence=32.0, parameter="tau3")
+    assert f"fixed     tau3  {float(tau3['value']):.2f} ps" in printed
 
 
 class Cell:

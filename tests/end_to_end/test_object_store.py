@@ -11,7 +11,6 @@ import xarray as xr
 from moto.server import ThreadedMotoServer
 
 from flows.cli import main
-from pipeline import open_product
 from pipeline.errors import ConfigError, ProductError
 from pipeline.job import load_job
 from pipeline.storage import leftovers, owners
@@ -19,6 +18,7 @@ from pipeline.storage import versions as publish
 from pipeline.storage.places import Remote
 from pipeline.workflow import process
 from tests.command import trxas
+from trxas import open as open_product
 
 BUCKET = "beamtime"
 

@@ -13,9 +13,9 @@ import zarr
 from lmfit.model import load_modelresult
 from zarr.storage import LocalStore, WrapperStore
 
-from pipeline import open_product
 from pipeline.storage import store
 from schemas.products import GROUPS
+from trxas import open as open_product
 
 
 class Counting(WrapperStore):
@@ -85,8 +85,8 @@ def test_every_variable_of_a_product_is_described(where):
 
 def test_three_lines_without_prefect(processed):
     code = f"""
-from pipeline import open_product
-tree, summary, where = open_product({str(processed[0])!r})
+import trxas
+tree, summary, where = trxas.open({str(processed[0])!r})
 tau = tree["kinetics"].to_dataset().sel(fluence=32.0, parameter="tau3")
 print(float(tau["value"]) == summary["kinetics"][-1]["parameters"]["tau3"]["value"], where)
 import sys

@@ -136,41 +136,65 @@ def reduce_block(
     return photons, np.sqrt(variance), n_saturated
 
 
-def reduce_frames(frames: xr.Dataset, calibration: "xr.Dataset | Reducer", *, trains_per_block: int = 1) -> xr.Dataset:
-    """Photons per pulse and beam of a frames dataset, a few trains at a time.
+def reduce_frames(frames: xr.DataArray, calibration: "xr.Dataset | Reducer") -> xr.Dataset:
+    """Photons per pulse and beam of the frames of a run, on whatever dask scheduler computes them.
+
+    The numbers are those of the pipeline's own pass over the frames (`pipeline.stages.reduce`), bit for bit, which reads
+    into memory that it uses again instead.
 
     Parameters
     ----------
-    frames : dims (train, pulse, y, x): `frames` u2, `present`, `cell_id`; may be lazy
+    frames : dims (train, pulse, y, x) u2, ADU, with coordinates `present`, `cell_id` (train, pulse) and module pixel
+        numbers `y`, `x`; chunked, each chunk is one task and nothing is read before the result is asked for
     calibration : from `build_calibration`, or prepared
-    trains_per_block : trains held in memory at once
 
     Returns
     -------
     dims (train, pulse, beam): `photons`, `photons_stderr` f8 (NaN where there is no frame, or no dark for its memory
-    cell: their number is in attrs `n_without_dark`), `n_saturated` i4; all coords of `frames` but y and x.
+    cell), `n_saturated` i4; all coords of `frames` but y and x. `present` is False and `blank` True where a frame was
+    announced that holds nothing. Lazy where `frames` is.
+
+    Raises
+    ------
+    DataError
+        As `reduce_block`; for lazy frames when they are computed.
     """
     kernel = calibration if isinstance(calibration, Reducer) else prepare(calibration)
-    n_trains, n_pulses = frames.sizes["train"], frames.sizes["pulse"]
-    shape = (n_trains, n_pulses, kernel.n_beams)
-    photons, sigma, n_saturated = np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, np.int32)
-    data = frames["frames"].transpose("train", "pulse", "y", "x")
-    present, cells = frames["present"].values, frames["cell_id"].values
-    y0, x0 = int(frames["y"].values[0]), int(frames["x"].values[0])
-    for start in range(0, n_trains, trains_per_block):
-        part = slice(start, start + trains_per_block)
-        raw = np.ascontiguousarray(data[part].values).reshape(-1, frames.sizes["y"], frames.sizes["x"])
-        result = reduce_block(raw, cells[part].reshape(-1), kernel, y0=y0, x0=x0)
-        for target, values in zip((photons, sigma, n_saturated), result, strict=True):
-            target[part] = values.reshape(-1, n_pulses, kernel.n_beams)
-    photons[~present], sigma[~present], n_saturated[~present] = np.nan, np.nan, 0
-    dims = ("train", "pulse", "beam")
-    pulses = xr.Dataset(
-        {"photons": (dims, photons), "photons_stderr": (dims, sigma), "n_saturated": (dims, n_saturated)},
-        coords={name: c for name, c in frames.coords.items() if not {"y", "x"} & set(c.dims)},
+    ordered = frames.transpose("train", "pulse", "y", "x")
+    announced = ordered["present"]
+    photons, sigma, n_saturated, recorded = xr.apply_ufunc(
+        _reduce_chunk,
+        ordered.variable,
+        ordered["cell_id"].variable,
+        announced.variable,
+        input_core_dims=[["y", "x"], [], []],
+        output_core_dims=[["beam"], ["beam"], ["beam"], []],
+        kwargs={"kernel": kernel, "y0": int(frames["y"][0]), "x0": int(frames["x"][0])},
+        dask="parallelized",
+        output_dtypes=[np.float64, np.float64, np.int32, np.bool_],
+        dask_gufunc_kwargs={"output_sizes": {"beam": kernel.n_beams}, "allow_rechunk": True},
     )
-    lost = present & (kernel.cell[cells.astype(np.int64)] < 0)
-    return PULSES.describe(pulses).assign_attrs(n_without_dark=int(lost.sum()))
+    blank = announced.variable & ~recorded
+    if "blank" in frames.coords:
+        # a stored cube knows its blank frames already
+        blank = blank | ordered["blank"].variable
+    coords = {name: c for name, c in ordered.coords.items() if not {"y", "x"} & set(c.dims)}
+    data = {"photons": photons, "photons_stderr": sigma, "n_saturated": n_saturated}
+    return PULSES.describe(xr.Dataset(data, coords).assign_coords(present=recorded, blank=blank))
+
+
+def _reduce_chunk(
+    raw: np.ndarray, cell_id: np.ndarray, present: np.ndarray, *, kernel: Reducer, y0: int, x0: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Reduce frames (train, pulse, y, x); see `reduce_block`. Also returns which frames were recorded."""
+    flat = np.ascontiguousarray(raw).reshape(-1, *raw.shape[2:])
+    photons, sigma, n_saturated = reduce_block(flat, cell_id.reshape(-1), kernel, y0=y0, x0=x0)
+    # a frame that is zero everywhere was never recorded: offsets are not 0
+    recorded = present.reshape(-1) & flat.any(axis=(1, 2))
+    photons[~recorded], sigma[~recorded], n_saturated[~recorded] = np.nan, np.nan, 0
+    grid = raw.shape[:2]
+    tables = (values.reshape(*grid, kernel.n_beams) for values in (photons, sigma, n_saturated))
+    return (*tables, recorded.reshape(grid))  # type: ignore[return-value]
 
 
 def subtract_intra_train_dark(pulses: xr.Dataset, dark_frame: xr.DataArray) -> xr.Dataset:

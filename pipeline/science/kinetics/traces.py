@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
 
+from pipeline.errors import DataError
 from pipeline.science.kinetics.intervals import describes
 from schemas.catalogue import note
 from schemas.datasets.kinetics import KINETICS
@@ -21,6 +22,7 @@ __all__ = [
     "gather_fits",
     "prior_decides",
     "simpler_form",
+    "traces_of",
 ]
 
 PARAMETERS = ("t_d", "irf_sigma", "tau1", "tau2", "tau3")
@@ -51,16 +53,16 @@ def prior_decides(fluence: float, fit: xr.Dataset) -> Note | None:
 
 
 def collect_traces(
-    spectra: xr.Dataset, delay_scan: xr.Dataset, fluence: float, *, include_spectra: bool
+    spectra: xr.Dataset | None, delay_scan: xr.Dataset | None, fluence: float, *, include_spectra: bool
 ) -> xr.Dataset | None:
     """Return the difference against delay at one fluence, or None where there is no trace.
 
     Parameters
     ----------
     spectra
-        delta_xas (fluence, delay, energy).
+        delta_xas (fluence, delay, energy), if there are any.
     delay_scan
-        delta_xas (scan, delay) with coordinates fluence and energy along scan.
+        delta_xas (scan, delay) with coordinates fluence and energy along scan, if there are any.
     fluence
         Fluence [mJ/cm²].
     include_spectra
@@ -72,11 +74,11 @@ def collect_traces(
     """
     names = ["delta_xas", "delta_xas_stderr"]
     parts = []
-    scans = np.flatnonzero(delay_scan["fluence"].values == fluence)
-    if len(scans):
+    scans = np.empty(0, np.int64) if delay_scan is None else np.flatnonzero(delay_scan["fluence"].values == fluence)
+    if delay_scan is not None and len(scans):
         chosen = delay_scan[names].isel(scan=scans).drop_vars("fluence", errors="ignore")
         parts.append(chosen.rename(scan="trace"))
-    if include_spectra and fluence in spectra["fluence"].values:
+    if include_spectra and spectra is not None and fluence in spectra["fluence"].values:
         chosen = spectra[names].sel(fluence=fluence, drop=True)
         measured = chosen["delta_xas"].notnull().sum("delay").values
         enough = np.flatnonzero(measured >= MIN_SPECTRA_DELAYS)
@@ -92,6 +94,26 @@ def collect_traces(
     traces = xr.concat(parts, dim="trace", join="outer", coords="minimal", compat="override")
     used = traces["delta_xas"].notnull().any("trace")
     return traces.isel(delay=np.flatnonzero(used)).transpose("trace", "delay").sortby("energy")
+
+
+def traces_of(binned: Sequence[xr.Dataset], fluence: float | None = None) -> xr.Dataset:
+    """Return the traces of delay scans, spectra, or both, at a fluence [mJ/cm²], the only one unless given.
+
+    Raises
+    ------
+    DataError
+        If there is no trace at the fluence, or no fluence is given and there are several; names those there are.
+    """
+    scans = next((one for one in binned if "scan" in one.dims), None)
+    spectra = next((one for one in binned if "scan" not in one.dims), None)
+    there = sorted({float(f) for one in binned for f in one["fluence"].values})
+    wanted = there[0] if fluence is None and len(there) == 1 else fluence
+    if wanted is not None:
+        traces = collect_traces(spectra, scans, wanted, include_spectra=True)
+        if traces is not None:
+            return traces
+    named = ", ".join(f"{f:g}" for f in there) or "none"
+    raise DataError(f"kinetics: no trace at fluence {wanted}; fluences of the data [mJ/cm²]: {named}")
 
 
 def simpler_form(fluence: float, compared: xr.Dataset) -> Note | None:

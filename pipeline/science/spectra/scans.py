@@ -12,11 +12,12 @@ from pipeline.science.labels.selection import REASONS
 from pipeline.science.spectra.difference import TrainNoise, difference, no_difference
 from pipeline.science.spectra.uncertainty import beyond_noise, moderated_variance
 from pipeline.science.sums.accumulate import accumulate_runs, join_limbs, log_ratio, mean_coordinate, pulse_scatter
-from pipeline.science.sums.binning import assign
+from pipeline.science.sums.binning import assign, snap_to_steps
 from pipeline.science.sums.edges import Bins, edges_of_delay, edges_of_energy, group_scans, nominal_edges
 from schemas.datasets.stages import DELAY_SCAN, SPECTRA
 
 __all__ = [
+    "at_steps",
     "delay_scans",
     "flat_constant",
     "noise_of_trains",
@@ -25,6 +26,16 @@ __all__ = [
 ]
 
 _EXCLUDED = REASONS.index("excluded")
+
+
+def at_steps(runs: Sequence[xr.Dataset]) -> list[xr.Dataset]:
+    """Return energy scans with the energies of those that step freed from the noise of the encoder."""
+    energies = [run["energy"].values for run in runs]
+    finite = [e[np.isfinite(e)] for e in energies]
+    if not any(len(e) for e in finite):
+        return list(runs)
+    snapped = snap_to_steps(energies, resolution=2e-6 * float(np.median(np.concatenate(finite))))
+    return [run.assign_coords(energy=("train", e)) for run, e in zip(runs, snapped, strict=True)]
 
 
 def flat_constant(runs: Sequence[xr.Dataset], *, pulses: np.ndarray | None = None) -> tuple[float, float]:

@@ -122,7 +122,7 @@ def test_a_table_that_is_no_polynomial_goes_through_the_look_up(truth, dark):
 def test_photons_and_their_noise_are_those_of_the_truth(truth, calibration, dark, run):
     frames, photons = run
     plain = build_calibration(dark, truth.beams, frames, nonlinearity="none")
-    pulses = reduce_frames(frames, plain)
+    pulses = reduce_frames(frames["frames"], plain)
     keep = pulses["n_saturated"].sum("beam").values == 0
     ratio = pulses["photons"].values[keep].sum(axis=0) / photons[keep].sum(axis=0)
     np.testing.assert_allclose(ratio, 1.0, atol=0.01)
@@ -149,22 +149,27 @@ def test_missing_frames_and_cells_are_nan_and_counted(truth, calibration, run):
     frames = run[0].isel(train=slice(0, 3)).copy(deep=True)
     frames["present"][1, 2] = False
     frames["cell_id"][2, 5] = 700
+    frames["frames"][0, 4] = 0
     before = frames.copy(deep=True)
-    pulses = reduce_frames(frames, calibration)
+    pulses = reduce_frames(frames["frames"], calibration)
     xr.testing.assert_identical(frames, before)
     bad = np.isnan(pulses["photons"]).any("beam").values
-    assert np.argwhere(bad).tolist() == [[1, 2], [2, 5]]
+    assert np.argwhere(bad).tolist() == [[0, 4], [1, 2], [2, 5]]
     assert np.isnan(pulses["photons_stderr"].values[bad]).all()
-    assert pulses.attrs["n_without_dark"] == 1
-    assert set(pulses.coords) == {"train_id", "pulse_id", "cell_id", "present"}
-    other = reduce_frames(run[0].isel(train=slice(0, 3)), calibration, trains_per_block=3)
+    assert np.argwhere(~pulses["present"].values).tolist() == [[0, 4], [1, 2]]
+    assert np.argwhere(pulses["blank"].values).tolist() == [[0, 4]]
+    assert set(pulses.coords) == {"train_id", "pulse_id", "cell_id", "present", "blank"}
+    other = reduce_frames(run[0]["frames"].isel(train=slice(0, 3)), calibration)
     good = ~bad[..., None] & np.ones(3, bool)
     np.testing.assert_array_equal(pulses["photons"].values[good], other["photons"].values[good])
 
 
-def test_lazy_frames_give_the_same(calibration, run):
-    frames = run[0].isel(train=slice(0, 4))
-    xr.testing.assert_identical(reduce_frames(frames.chunk(train=1), calibration), reduce_frames(frames, calibration))
+@pytest.mark.parametrize("chunks", [{"train": 1}, {"train": 3, "pulse": 5}, {"y": 10, "x": 7}], ids=str)
+def test_lazy_frames_give_the_same_bits_however_they_are_chunked(calibration, run, chunks):
+    frames = run[0]["frames"].isel(train=slice(0, 4))
+    lazy = reduce_frames(frames.chunk(chunks).transpose("x", "pulse", "y", "train"), calibration)
+    assert all(lazy[name].chunks for name in ("photons", "photons_stderr", "n_saturated", "present"))
+    xr.testing.assert_identical(lazy.compute(), reduce_frames(frames, calibration))
 
 
 def test_saturation_is_counted_on_good_pixels_only(truth, calibration):
@@ -210,8 +215,8 @@ def test_dark_frames_inside_the_train_take_a_drift_out(truth, calibration, run):
     dark_frame = xr.zeros_like(frames["present"])
     dark_frame[:5, 3] = True  # the last train has none
     frames["frames"][:, 3] = truth.read_out(np.zeros((6, *truth.shape)), np.full(6, 3))
-    still = reduce_frames(frames, calibration)
-    moved = reduce_frames(frames.assign(frames=frames["frames"] + np.uint16(2)), calibration)
+    still = reduce_frames(frames["frames"], calibration)
+    moved = reduce_frames(frames["frames"] + np.uint16(2), calibration)
     before = moved.copy(deep=True)
     fixed = subtract_intra_train_dark(moved, dark_frame)
     xr.testing.assert_identical(moved, before)
