@@ -248,9 +248,9 @@ def pulses(out: str | Path, run: int, dataset: str | None = None) -> xr.Dataset:
     ProductError
         If the run was not processed there, or there are several datasets.
     """
-    from pipeline.stages.label import pulses_below
+    from pipeline.results.stored_pulses import stored_pulses
 
-    return pulses_below(Path(out), run, dataset)
+    return stored_pulses(Path(out), run, dataset)
 
 
 def bin(

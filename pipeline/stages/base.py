@@ -68,8 +68,8 @@ class Stage:
     """Makes the result for a run (None: for the dataset) and a key; writes nothing of another stage's."""
     makes: Mapping[str, DatasetSpec]
     """What each group of the result must be; `*` stands for any other group."""
-    where: Callable[[Job, int | None, str], Path]
-    """The store of the result for a run and a key."""
+    store: str
+    """Name of the result's store, in the folder of the run or of the dataset; empty: it has none."""
     needs: tuple[Stage, ...] = ()
     options: tuple[str, ...] = ()
     """Parts of the config on which the result depends."""
@@ -78,6 +78,16 @@ class Stage:
     per_run: bool = False
     heavy: bool = False
     """Whether it keeps all cores or the disk busy, so that one at a time is enough for a machine."""
+
+    def where(self, job: Job, run: int | None = None, key: str = "") -> Path:
+        """Return the store of the result for a run, or for the dataset; `key` where there may be several."""
+        return (job.stage_dir if run is None else job.run_dir(run)) / self.store
+
+    def result(self, job: Job, run: int | None = None, key: str = "") -> dict[str, xr.Dataset]:
+        """Return the result, in memory, by group; `/` for a dataset that stands alone."""
+        tree = store.open_tree(self.where(job, run, key))
+        root = {"/": tree.to_dataset().load()} if "/" in self.makes else {}
+        return root | {name: node.to_dataset(inherit=False).load() for name, node in tree.children.items()}
 
     def records(self, job: Job, run: int | None = None) -> Records:
         """Return the records among which this stage's is, for a run or for the dataset."""

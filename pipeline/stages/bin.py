@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,8 +29,7 @@ from pipeline.science.spectra.scans import (
 from pipeline.science.sums.edges import edges_of_delay, edges_of_energy
 from pipeline.stages.base import Context, Made, Stage
 from pipeline.stages.inventory import inventories
-from pipeline.stages.label import LABEL, labelled_pulses
-from pipeline.storage import store
+from pipeline.stages.label import LABEL, labelled_runs
 from schemas.catalogue import note
 from schemas.config.binning import BinGrid, BinWidth
 from schemas.config.runs import DelayScanRun
@@ -39,7 +37,7 @@ from schemas.datasets.quality import QUALITY
 from schemas.datasets.stages import BURST_DELAY_SCAN, BURST_SPECTRA, DELAY_SCAN, SPECTRA
 from schemas.notes import Note
 
-__all__ = ["BIN", "bin_scans", "binned", "constant_of", "resample_scans"]
+__all__ = ["BIN", "bin_scans", "constant_of", "resample_scans"]
 
 
 def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Dataset], list[Note]]:
@@ -310,18 +308,8 @@ def _blurred(number: int, run: xr.Dataset, spread: float) -> list[Note]:
 
 def _make(context: Context, run: int | None, key: str) -> Made:
     job = context.job
-    tree, notes = bin_scans(job, {n: labelled_pulses(job, n) for n in job.reduced_runs})
+    tree, notes = bin_scans(job, labelled_runs(job))
     return Made(tree, notes)
-
-
-def _where(job: Job, run: int | None, key: str) -> Path:
-    return job.stage_dir / "spectra.zarr"
-
-
-def binned(job: Job) -> dict[str, xr.Dataset]:
-    """Return what the stage made, in memory, by group."""
-    tree = store.open_tree(_where(job, None, ""))
-    return {name: node.to_dataset().load() for name, node in tree.children.items()}
 
 
 BIN = Stage(
@@ -329,7 +317,7 @@ BIN = Stage(
     title="spectra and delay scans",
     make=_make,
     makes={spec.name: spec for spec in (SPECTRA, DELAY_SCAN, QUALITY, BURST_SPECTRA, BURST_DELAY_SCAN)},
-    where=_where,
+    store="spectra.zarr",
     needs=(LABEL,),
     options=("energy", "delay", "filters", "runs", "burst"),
 )

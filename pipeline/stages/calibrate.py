@@ -28,7 +28,6 @@ from pipeline.science.detector.dark import DarkSums, dark_calibration, dark_sums
 from pipeline.stages.base import Context, Made, Progress, Stage
 from pipeline.stages.code import code_hash
 from pipeline.stages.inventory import INVENTORY
-from pipeline.storage import store
 from pipeline.storage.hashes import digest
 from pipeline.storage.ledger import CheckpointThrottle, Ledger
 from pipeline.storage.record import Record
@@ -36,7 +35,7 @@ from pipeline.storage.tables import read_nonlinearity
 from schemas.config.detector import Beams
 from schemas.datasets.calibration import CALIBRATION, IMAGE
 
-__all__ = ["CALIBRATE", "calibration_of", "image_of", "make_calibration"]
+__all__ = ["CALIBRATE", "make_calibration"]
 
 log = logging.getLogger("trxas")
 
@@ -78,6 +77,10 @@ def _runs_of(job: Job) -> tuple[int, int]:
 class _Calibrate(Stage):
     """The stage of which two runs decide. Its stores are named by their keys, so several of them stay."""
 
+    def where(self, job: Job, run: int | None = None, key: str = "") -> Path:
+        """Return the store of the calibration that a key names."""
+        return job.calibrations / key / self.store
+
     def key(self, context: Context, run: int | None = None) -> str:
         """Return the hash of both runs' files, options and code, or the name of the calibration that the config takes."""
         job = context.job
@@ -109,20 +112,6 @@ def _made_before(job: Job, key: str) -> str:
             f"detector.calibration: {key!r} is not in {job.calibrations}; there: {', '.join(there) or 'none'}"
         )
     return key
-
-
-def calibration_of(job: Job, key: str) -> xr.Dataset:
-    """Return a calibration, in memory."""
-    return store.open_dataset(_where(job, None, key)).load()
-
-
-def image_of(job: Job, key: str) -> xr.DataArray:
-    """Return the mean image on which the beams of a calibration were found."""
-    return store.open_tree(_where(job, None, key))["image"].to_dataset()["image"].load()
-
-
-def _where(job: Job, run: int | None, key: str) -> Path:
-    return job.calibrations / key / "calibration.zarr"
 
 
 def _make(context: Context, run: int | None, key: str) -> Made:
@@ -287,7 +276,7 @@ CALIBRATE = _Calibrate(
     title="calibration",
     make=_make,
     makes={"/": CALIBRATION, "image": IMAGE},
-    where=_where,
+    store="calibration.zarr",
     needs=(INVENTORY,),
     options=("detector", "beams"),
     reads=_table,

@@ -6,8 +6,6 @@ fitted to what, what is tried where that fails, and what a person must be told.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import xarray as xr
 
@@ -17,12 +15,11 @@ from pipeline.science.peaks.lines import fit_peaks
 from pipeline.science.peaks.windows import difference_window
 from pipeline.science.spectra.resampling import Replicates
 from pipeline.stages.base import Context, Made, Stage
-from pipeline.stages.bin import BIN, binned, resample_scans
+from pipeline.stages.bin import BIN, resample_scans
 from pipeline.stages.fit_kinetics import SEED, fit_all_kinetics
 from pipeline.stages.fit_mixture import Models, fit_mixture
-from pipeline.stages.label import labelled_pulses
+from pipeline.stages.label import labelled_runs
 from pipeline.stages.model_results import model_results
-from pipeline.storage import store
 from pipeline.storage.dos_files import read_dos
 from pipeline.storage.hashes import FileHashes
 from schemas.catalogue import note
@@ -32,7 +29,7 @@ from schemas.datasets.fits import MIXTURE, MODEL_RESULTS, PEAKS
 from schemas.datasets.kinetics import COMPONENTS, KINETICS
 from schemas.notes import Note
 
-__all__ = ["FIT", "fit_all", "fitted"]
+__all__ = ["FIT", "fit_all"]
 
 
 def fit_all(
@@ -94,11 +91,10 @@ def _no_peaks(spectra: xr.Dataset) -> xr.Dataset:
 
 
 def _make(context: Context, run: int | None, key: str) -> Made:
-    job, spectra = context.job, binned(context.job)
+    job, spectra = context.job, BIN.result(context.job)
     replicates = None
     if job.config.kinetics.bootstrap == "trains":
-        runs = {n: labelled_pulses(job, n) for n in job.reduced_runs}
-        replicates = resample_scans(job, runs, n_draws=job.config.kinetics.n_bootstrap, seed=SEED)
+        replicates = resample_scans(job, labelled_runs(job), n_draws=job.config.kinetics.n_bootstrap, seed=SEED)
     results, notes = fit_all(spectra["spectra"], spectra["delay_scan"], job.config, _models(job), replicates)
     return Made(results, notes)
 
@@ -117,22 +113,12 @@ def _dos_files(job: Job) -> list[str]:
     return [hashes.of(path)["sha256"] for path in files if path.is_file()]
 
 
-def _where(job: Job, run: int | None, key: str) -> Path:
-    return job.stage_dir / "fits.zarr"
-
-
-def fitted(job: Job) -> dict[str, xr.Dataset]:
-    """Return what the stage made, in memory, by group."""
-    tree = store.open_tree(_where(job, None, ""))
-    return {name: node.to_dataset().load() for name, node in tree.children.items()}
-
-
 FIT = Stage(
     name="fits",
     title="fits",
     make=_make,
     makes={spec.name: spec for spec in (PEAKS, KINETICS, COMPONENTS, MIXTURE, MODEL_RESULTS)},
-    where=_where,
+    store="fits.zarr",
     needs=(BIN,),
     options=("peaks", "kinetics", "mixture"),
     reads=_dos_files,

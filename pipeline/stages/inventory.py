@@ -126,6 +126,6 @@ INVENTORY = _Inventory(
     title="files of run {run}",
     make=_no_dataset,
     makes={},
-    where=lambda job, run, key: job.out,
+    store="",
     per_run=True,
 )

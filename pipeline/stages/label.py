@@ -7,24 +7,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
-from pipeline.errors import DataError, ProductError
+from pipeline.errors import DataError
 from pipeline.job import Job
+from pipeline.science.labels.join import joined, run_group
 from pipeline.science.labels.roles import assign_roles
 from pipeline.science.labels.selection import select_pulses
 from pipeline.science.labels.timing import pulse_delay
 from pipeline.stages.base import Context, Made, Stage
 from pipeline.stages.reduce import REDUCE, pulses_of
-from pipeline.storage import store
 from schemas.config.runs import DelayScanRun
 from schemas.datasets.stages import LABELS
 from schemas.notes import Note
 
-__all__ = ["LABEL", "joined", "labelled_pulses", "pulses_below", "roles_of"]
+__all__ = ["LABEL", "labelled_runs", "roles_of"]
 
 log = logging.getLogger("trxas")
 
@@ -34,7 +33,7 @@ def _make(context: Context, run: int | None, key: str) -> Made:
     timed = {number: _timed(job, number) for number in job.reduced_runs}
     roles, notes = _roles(job, _selected(job, timed, job.roles))
     labelled = _selected(job, timed, roles)
-    return Made({_group(number): _labels(one) for number, one in labelled.items()}, notes)
+    return Made({run_group(number): _labels(one) for number, one in labelled.items()}, notes)
 
 
 def _timed(job: Job, number: int) -> xr.Dataset:
@@ -96,52 +95,15 @@ def _labels(run: xr.Dataset) -> xr.Dataset:
     return labels.assign_coords(role=("beam", run["beam"].values))
 
 
-def _group(number: int) -> str:
-    return f"r{number:04d}"
-
-
-def labelled_pulses(job: Job, number: int) -> xr.Dataset:
-    """Return the pulses of a run with all their labels; beams are named by their roles."""
-    return joined(pulses_of(job, number), store.open_tree(_where(job, None, ""))[_group(number)].to_dataset().load())
-
-
-def pulses_below(out: Path, number: int, dataset: str | None = None) -> xr.Dataset:
-    """Return the same for a run in an output folder, with the labels of a dataset, the only one unless named.
-
-    Raises
-    ------
-    ProductError
-        If the run was not processed there, or there are several datasets; names those there are.
-    """
-    there = sorted(path.parent.name for path in out.glob("stages/*/labels.zarr"))
-    if dataset is None and len(there) > 1:
-        raise ProductError(f"{out}: holds several datasets ({', '.join(there)}); name one of them")
-    name = dataset or "".join(there)
-    if name not in there:
-        raise ProductError(f"{out}: no pulses of dataset {name!r} there; process it first (there: {', '.join(there)})")
-    labels, group = store.open_tree(out / "stages" / name / "labels.zarr"), _group(number)
-    if group not in labels.children:
-        raise ProductError(f"{out}: run {number} is not in dataset {name}; there: {', '.join(sorted(labels.children))}")
-    pulses = store.open_dataset(out / "runs" / group / "pulses.zarr").load()
-    return joined(pulses, labels[group].to_dataset().load())
-
-
-def joined(pulses: xr.Dataset, labels: xr.Dataset) -> xr.Dataset:
-    """Return pulses with their labels as coordinates and `drop_reason`; beams are named by their roles."""
-    pulses = pulses.drop_vars("energy")
-    with xr.set_options(arithmetic_join="exact"):
-        named = pulses.assign_coords({n: v for n, v in labels.coords.items() if n != "role"})
-    return named.assign_coords(beam=labels["role"].values).assign(drop_reason=labels["drop_reason"])
+def labelled_runs(job: Job) -> dict[int, xr.Dataset]:
+    """Return the pulses of every run with all their labels, see `joined`."""
+    labels = LABEL.result(job)
+    return {n: joined(pulses_of(job, n), labels[run_group(n)]) for n in job.reduced_runs}
 
 
 def roles_of(job: Job) -> list[str]:
     """Return the roles of the beams from low to high x."""
-    tree = store.open_tree(_where(job, None, ""))
-    return max(([str(r) for r in node.to_dataset()["role"].values] for node in tree.children.values()), key=len)
-
-
-def _where(job: Job, run: int | None, key: str) -> Path:
-    return job.stage_dir / "labels.zarr"
+    return max(([str(role) for role in one["role"].values] for one in LABEL.result(job).values()), key=len)
 
 
 LABEL = Stage(
@@ -149,7 +111,7 @@ LABEL = Stage(
     title="delays and fluences",
     make=_make,
     makes={"*": LABELS},
-    where=_where,
+    store="labels.zarr",
     needs=(REDUCE,),
     options=("runs", "delay", "beams", "filters"),
 )

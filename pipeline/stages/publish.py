@@ -13,10 +13,10 @@ from pipeline.job import Job
 from pipeline.plots import draw_beams, draw_product
 from pipeline.results.summary import summarise
 from pipeline.stages.base import Context, Made, Stage
-from pipeline.stages.bin import BIN, binned
-from pipeline.stages.calibrate import CALIBRATE, calibration_of, image_of
+from pipeline.stages.bin import BIN
+from pipeline.stages.calibrate import CALIBRATE
 from pipeline.stages.code import code_hash
-from pipeline.stages.fit import FIT, fitted
+from pipeline.stages.fit import FIT
 from pipeline.stages.inventory import inventories
 from pipeline.stages.label import LABEL, roles_of
 from pipeline.stages.model_results import files_of
@@ -67,7 +67,7 @@ def published(job: Job) -> Place:
 
 
 def _published(job: Job, context: Context) -> Place:
-    datasets = binned(job) | fitted(job)
+    datasets = BIN.result(job) | FIT.result(job)
     attachments = files_of(datasets.pop(MODEL_RESULTS.name))
     groups = {f"/{name}": dataset for name, dataset in datasets.items()}
     tree = xr.DataTree.from_dict({"/": xr.Dataset(), **groups})
@@ -86,7 +86,7 @@ def _published(job: Job, context: Context) -> Place:
     }
     audits = {n: one.audit for n, one in found.items()}
     summary = summarise(tree, job.config, audits=audits, notes=_notes(job))
-    draw = partial(_draw, image_of(job, calibration), calibration_of(job, calibration))
+    draw = partial(_draw, CALIBRATE.result(job, key=calibration))
     return versions.publish(job.product_dir, tree, summary, draw=draw, attachments=attachments, work=job.stage_dir)
 
 
@@ -99,11 +99,9 @@ def _notes(job: Job) -> list[Note]:
     return notes
 
 
-def _draw(
-    image: xr.DataArray, calibration: xr.Dataset, tree: xr.DataTree, summary: dict[str, Any], folder: Path
-) -> None:
+def _draw(calibration: dict[str, xr.Dataset], tree: xr.DataTree, summary: dict[str, Any], folder: Path) -> None:
     draw_product(tree, summary, folder)
-    draw_beams(image, calibration, tree.attrs["beam_order"], folder / "beams.png")
+    draw_beams(calibration["image"]["image"], calibration["/"], tree.attrs["beam_order"], folder / "beams.png")
 
 
 def _no_dataset(context: Context, run: int | None, key: str) -> Made:
@@ -115,7 +113,7 @@ PUBLISH = _Publish(
     title="product",
     make=_no_dataset,
     makes={},
-    where=lambda job, run, key: job.stage_dir,
+    store="",
     needs=(FIT,),
     options=("dataset", "sample"),
 )

@@ -25,7 +25,7 @@ from pipeline.science.detector.beam_photons import Reducer, prepare, subtract_in
 from pipeline.science.detector.crop import Crop
 from pipeline.stages.base import Context, Made, Stage, number_of
 from pipeline.stages.blocks import RawBlock, StoredBlock, finish
-from pipeline.stages.calibrate import CALIBRATE, calibration_of
+from pipeline.stages.calibrate import CALIBRATE
 from pipeline.stages.frames import Target, create_cube, crop_of, cube_of, frames_code, recorded
 from pipeline.stages.inventory import INVENTORY
 from pipeline.storage import cube as cubes
@@ -209,18 +209,14 @@ def _ledger(job: Job, run: int, key: str) -> Ledger:
     return Ledger(job.run_dir(run) / "blocks", key)
 
 
-def _where(job: Job, run: int | None, key: str) -> Path:
-    return job.run_dir(number_of(REDUCE, run)) / "pulses.zarr"
-
-
 def pulses_of(job: Job, run: int) -> xr.Dataset:
     """Return the pulses of a run, in memory."""
-    return store.open_dataset(_where(job, run, "")).load()
+    return REDUCE.result(job, run)["/"]
 
 
 def _make(context: Context, run: int | None, key: str) -> Made:
     job, number = context.job, number_of(REDUCE, run)
-    calibration = calibration_of(job, CALIBRATE.recorded_key(context, None))
+    calibration = CALIBRATE.result(job, key=CALIBRATE.recorded_key(context, None))["/"]
     crop, cube, records = crop_of(job, calibration), cube_of(job, number), REDUCE.records(job, number)
     frames_key = digest([INVENTORY.recorded_key(context, number), str(crop), frames_code()])
     settings: dict[str, Any] = {
@@ -254,7 +250,7 @@ REDUCE = _Reduce(
     title="run {run}",
     make=_make,
     makes={"/": PULSES},
-    where=_where,
+    store="pulses.zarr",
     needs=(INVENTORY, CALIBRATE),
     options=("frames",),
     per_run=True,
