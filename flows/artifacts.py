@@ -1,4 +1,7 @@
-"""What a flow run shows in Prefect: progress of the heavy stages, the summary, quality by run, the figures."""
+"""What a flow run shows in Prefect: progress of the heavy stages, the summary, quality by run, the figures.
+
+Nothing is made where the server is temporary: nobody can look at it.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any
-from uuid import UUID
 
 from PIL import Image
 from prefect.artifacts import (
     create_image_artifact,
-    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
@@ -27,7 +28,7 @@ from prefect.artifacts import (
 from flows import progress, server
 from pipeline.results.summary import summary_text
 from pipeline.storage import versions as publish
-from pipeline.storage.places import Place, Remote
+from pipeline.storage.places import Place
 
 __all__ = ["progress_artifact", "show_product"]
 
@@ -44,55 +45,38 @@ _requests = ThreadPoolExecutor(1, thread_name_prefix="progress")
 def progress_artifact(dataset: str, what: str, text: str) -> Iterator[progress.Tell]:
     """Yield what reports progress both to the terminal and to an artifact, made when there is something to report.
 
-    Requests are made by a thread of their own: the work does not wait for them, and none is lost if they fail.
+    A thread of its own makes the requests: the work neither waits for them nor ends when they fail.
     """
-    bar = _Bar(f"{dataset}-{what}", text)
+    if not server.lasting():
+        yield progress.tell
+        return
+    key, last = _key(f"{dataset}-{what}"), time.monotonic()
+    made: list[Any] = []
+
+    def request(share: float) -> None:
+        try:
+            if made:
+                update_progress_artifact(made[0], share)
+            else:
+                made.append(create_progress_artifact(share, key=key, description=text))
+        except Exception as error:
+            log.debug("progress of %s is not shown: %s", key, error)
 
     def tell(label: str, done: int, total: int) -> None:
+        nonlocal last
         progress.tell(label, done, total)
-        bar.show(progress.percent(done, total))
+        if done >= total or time.monotonic() - last >= EVERY:
+            last = time.monotonic()
+            # the context says to which task the artifact belongs
+            _requests.submit(copy_context().run, request, progress.percent(done, total))
 
     yield tell
-    bar.end()
-
-
-class _Bar:
-    """An artifact that is brought up to date once a second at most, and at the end."""
-
-    def __init__(self, key: str, text: str) -> None:
-        self.key, self.text = _key(key), text
-        self.artifact: UUID | None = None
-        self.share: float | None = None
-        self.sent: float | None = None
-        self.last = time.monotonic()
-
-    def show(self, share: float) -> None:
-        self.share = share
-        if time.monotonic() - self.last >= EVERY:
-            self._send(share)
-
-    def end(self) -> None:
-        if self.share is not None and self.share != self.sent:
-            self._send(self.share)
-
-    def _send(self, share: float) -> None:
-        self.last, self.sent = time.monotonic(), share
-        # the context says to which task the artifact belongs
-        _requests.submit(copy_context().run, self._request, share)
-
-    def _request(self, share: float) -> None:
-        try:
-            if self.artifact is None:
-                made: Any = create_progress_artifact(share, key=self.key, description=self.text)
-                self.artifact = made
-            else:
-                update_progress_artifact(self.artifact, share)
-        except Exception as error:  # a bar is worth no run
-            log.debug("progress of %s is not shown: %s", self.key, error)
 
 
 def show_product(version: Place, *, figures: bool = True) -> None:
     """Publish a version's summary, its quality by run and (where they are new) its figures as artifacts of the flow run."""
+    if not server.lasting():
+        return
     summary: Any = publish.read_summary(version)
     dataset = _key(summary["dataset"])
     text = f"**{version}**\n\n```\n{summary_text(summary)}\n```"
@@ -102,13 +86,7 @@ def show_product(version: Place, *, figures: bool = True) -> None:
     drawn = [f for f in (version / "figures").iterdir() if f.name.endswith(".png")] if figures else []
     for figure in sorted(drawn, key=lambda f: f.name):
         key = f"{dataset}-figure-{_key(figure.name.removesuffix('.png'))}"
-        # a browser does not show files of another machine, so a server that people look at is sent the picture itself;
-        # the temporary one has no pages, and its database is on somebody's home directory
-        if server.lasting():
-            create_image_artifact(_picture(figure), key=key, description=str(figure))
-        else:
-            link = figure.url if isinstance(figure, Remote) else figure.absolute().as_uri()
-            create_link_artifact(link, link_text=figure.name, key=key, description=str(figure))
+        create_image_artifact(_picture(figure), key=key, description=str(figure))
 
 
 def _picture(figure: Place) -> str:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from flows import progress as bars
+from flows import server
 from pipeline.errors import ConfigError
 from pipeline.results.summary import summary_text
 from pipeline.simulate import load_scenario, simulate_scenario
@@ -41,11 +42,8 @@ def run_demo(out: Path, *, progress: bool) -> str:
     """Simulate (once), process, and return the summary beside the truth."""
     if not (out / "truth.json").is_file():
         run_simulation("demo", out, None, progress=progress)
-    from flows import server, starting
-
     server.start()
-    with starting.importing():
-        from flows.process import process
+    from flows.process import process
 
     with server.running(), bars.shown(progress):
         version = Path(process(str(out / "config.yaml"), str(out / "out")))

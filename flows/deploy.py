@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.deployments.runner import RunnerDeployment
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.types.entrypoint import EntrypointType
 
@@ -44,11 +45,12 @@ def deploy(
         )
     dataset = job.config.dataset
     parameters = {"config": str(config.resolve())}
-    # the worker has another working folder: places are given whole
+    # a worker has another working folder: absolute paths
     parameters |= {} if out is None else {"out": str(job.target or job.out)}
     parameters |= {} if work is None else {"work": str(work.resolve())}
     with server.running():
-        _make_pool(pool)
+        with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
+            client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
         for one in definitions(parameters["config"], dataset):
             _apply(one, dataset, parameters, pool, interval, cron)
     return "\n".join(
@@ -69,14 +71,6 @@ def definitions(config: str, dataset: str) -> list[dict[str, Any]]:
     for name, value in (("TRXAS_CONFIG", config), ("TRXAS_DATASET", dataset)):
         text = text.replace(f"{{{{ ${name} }}}}", value)
     return list(yaml.safe_load(text)["deployments"])
-
-
-def _make_pool(name: str) -> None:
-    with get_client(sync_client=True) as client:
-        try:
-            client.read_work_pool(name)
-        except ObjectNotFound:
-            client.create_work_pool(WorkPoolCreate(name=name, type="process"))
 
 
 def _apply(

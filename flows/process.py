@@ -12,8 +12,8 @@ from prefect import flow
 from pydantic import Field
 
 from flows import settings, tasks
+from flows.server import retry_while_unreachable
 from flows.states import completed, failed, named_flow_run
-from flows.steady import steady
 from pipeline import workflow
 from pipeline.errors import TrxasError
 from pipeline.job import Job, load_job
@@ -96,5 +96,5 @@ def _process(job: Job, restart: str | None, waiting: dict[int, str]) -> Any:
     former = versions.latest(job.product_dir)
     done = workflow.process(job, restart=restart, waiting=waiting, run=tasks.as_task)
     # what cannot be shown is published all the same
-    steady(tasks.task_show, done.version, former, return_state=True)
+    retry_while_unreachable(tasks.task_show, done.version, former, return_state=True)
     return completed(str(done.version), done.left_out, other_settings(former, done.version))

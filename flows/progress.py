@@ -1,7 +1,4 @@
-"""What is told on stderr while something runs: bars on a terminal, lines with times elsewhere (logs, CI).
-
-Tasks run in threads, so there is one display per process.
-"""
+"""Progress on stderr: bars on a terminal, lines with times elsewhere (logs, CI). There is one display per process."""
 
 from __future__ import annotations
 
@@ -19,10 +16,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 __all__ = ["Tell", "percent", "shown", "tell", "timed"]
 
 Tell = Callable[[str, int, int], None]
-"""Called with a label, what was done and what there is to do."""
+"""Called with a label, what is done and what there is to do."""
 
 EVERY = 30.0
-"""Seconds between lines about a piece of work that goes on: a log shall show that it lives, and stay readable."""
+"""Seconds between lines about the same work: a log should show that it is alive, and stay readable."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,8 +27,8 @@ T = TypeVar("T")
 _bars: Progress | None = None
 _tasks: dict[str, TaskID] = {}
 _lines = False
-_told: dict[str, tuple[float, float]] = {}
-"""When each piece of work began, and when a line about it was last written."""
+_last: dict[str, float] = {}
+"""When a line about each piece of work was last written, or when it began."""
 
 
 @contextmanager
@@ -39,25 +36,18 @@ def shown(enabled: bool) -> Iterator[None]:
     """Show progress while the block runs."""
     global _bars, _lines
     console = Console(stderr=True)
-    if not enabled:
-        yield
-        return
-    if not console.is_terminal:
-        _lines = True
-        _told.clear()
-        try:
+    _tasks.clear()
+    _last.clear()
+    try:
+        if enabled and console.is_terminal:
+            columns = (TextColumn("{task.description:24s}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
+            with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as _bars:
+                yield
+        else:
+            _lines = enabled
             yield
-        finally:
-            _lines = False
-        return
-    columns = (TextColumn("{task.description:24s}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bars:
-        _bars = bars
-        _tasks.clear()
-        try:
-            yield
-        finally:
-            _bars = None
+    finally:
+        _bars, _lines = None, False
 
 
 def tell(text: str, done: int, total: int) -> None:
@@ -68,16 +58,15 @@ def tell(text: str, done: int, total: int) -> None:
         _bars.update(_tasks[text], completed=done, total=total)
     elif _lines:
         now = time.monotonic()
-        began, last = _told.setdefault(text, (now, now))
-        if done < total and now - last >= EVERY:
-            _told[text] = (began, now)
+        if done < total and now - _last.setdefault(text, now) >= EVERY:
+            _last[text] = now
             _write(f"{text}: {percent(done, total):.0f} %")
 
 
 def timed(name: Callable[P, str], work: Callable[P, T]) -> Callable[P, T]:
-    """Return a function that also writes a line with its name and time when it is done; `name` gets its arguments.
+    """Return a function that also writes a line with its name, which `name` makes of its arguments, and its time.
 
-    What returns False had nothing to do.
+    A function that returns False had nothing to do.
     """
 
     @wraps(work)
@@ -93,11 +82,10 @@ def timed(name: Callable[P, str], work: Callable[P, T]) -> Callable[P, T]:
     return told
 
 
-def _write(line: str) -> None:
-    sys.stderr.write(f"INFO {datetime.now().astimezone():%H:%M:%S} {line}\n")
-    sys.stderr.flush()
-
-
 def percent(done: int, total: int) -> float:
     """Return how much of a piece of work is done [%]."""
     return 100.0 * done / total if total > 0 else 100.0
+
+
+def _write(line: str) -> None:
+    sys.stderr.write(f"INFO {datetime.now().astimezone():%H:%M:%S} {line}\n")

@@ -1,127 +1,64 @@
-"""A temporary Prefect API for one process, started early and gone with it; where a server is configured, that one is used.
+"""The Prefect API that flows talk to: the server that is configured, or a temporary one that ends with this process.
 
-Prefect would start its own, later and slower: it imports the whole server into the calling process as well, polls a port
-that it guessed, and leaves the server behind when the process is killed. This one (`flows.serving`) gets a socket that
-stays open here: the first request waits until the server is ready, and those that come while a killed one is replaced
-wait too.
+Prefect would start a temporary one too, but later; that one shares a SQLite file with every other process of the user,
+and stays behind when this process is killed (docs/decisions/0001-temporary-prefect-server.md).
 """
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import socket
 import subprocess
 import sys
-import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import ConfigError, TrxasError
+from pipeline.errors import ConfigError, TrxasError, causes
 
-__all__ = ["lasting", "running", "start", "stop"]
+if TYPE_CHECKING:
+    from httpx import TransportError
+    from prefect.tasks import Task
+
+__all__ = ["lasting", "retry_while_unreachable", "running", "start", "transport_error_in"]
 
 log = logging.getLogger("trxas")
 
 PATIENCE = 120.0
-"""Seconds that a loaded machine may take until the server answers."""
+"""Seconds that a loaded machine may take until the temporary server answers."""
 
-REPLACEMENTS = 5
-"""Servers that take over from a killed one; where more are killed, another one would be too."""
+PAUSES = [5.0, 10.0, 20.0, 40.0, 80.0, 160.0]
+"""Seconds between attempts of a task; restarting a server takes less than their sum."""
 
-_OWN = {
-    # the names are Prefect's own for its temporary server: no web pages, few services
-    "PREFECT_UI_ENABLED": "0",
-    "PREFECT__SERVER_EPHEMERAL": "1",
-    "PREFECT__SERVER_FINAL": "1",
-    # neither blocks nor automations are used, and looking for them imports half of what is installed
-    "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
-    "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
-    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
-}
+_process: subprocess.Popen[bytes] | None = None
+_url = ""
 
 
-class _Temporary:
-    """A temporary server: the process that serves now, and the address that outlives it."""
-
-    def __init__(self) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/api"
-        self.lock = threading.Lock()
-        self.answered = False
-        self.left = False
-        self.over = False
-        self.fault = ""
-        # of now: a replacement must find the same records, whatever is set later
-        self.environment = {**os.environ, **_OWN}
-        self.process = self._started()
-        self.first = threading.Thread(target=self._ask, daemon=True)
-        self.first.start()
-        threading.Thread(target=self._keep, daemon=True).start()
-
-    def _started(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(  # noqa: S603 (our own module)
-            [sys.executable, "-m", "flows.serving", str(self.listener.fileno())],
-            env=self.environment,
+def start() -> None:
+    """Begin to start the temporary server and return at once; nothing happens where PREFECT_API_URL names a server."""
+    global _process, _url
+    if os.environ.get("PREFECT_API_URL") or (_process is not None and _process.poll() is None):
+        return
+    # the socket is open from here on: a request that comes before the server is ready waits for it
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        _url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+        _process = subprocess.Popen(  # noqa: S603 (our own module)
+            [sys.executable, "-m", "flows.serving", str(listener.fileno())],
+            # closed when this process ends, however it ends; the server ends then
             stdin=subprocess.PIPE,
-            pass_fds=(self.listener.fileno(),),
-            # the terminal's Ctrl-C is for us; the server must outlive it to record what became of the run
+            pass_fds=(listener.fileno(),),
+            # Ctrl-C is for this process, which still has to report what became of the run
             start_new_session=True,
         )
-
-    def _ask(self) -> None:
-        # the first request to the API itself, not to its /health, costs a fifth of a second: it passes while others import
-        try:
-            with urllib.request.urlopen(f"{self.url}/admin/version", timeout=PATIENCE):  # noqa: S310 (own address)
-                self.answered = True
-        except OSError as error:
-            self.fault = str(error)
-
-    def _keep(self) -> None:
-        """Let another one take over from a server that was killed: address and records stay, flows wait a moment."""
-        for _ in range(REPLACEMENTS):
-            self.process.wait()
-            with self.lock:
-                if self.left or not self.answered:
-                    break
-                self._let_go()
-                self.process = self._started()
-            log.warning("Prefect's temporary server was killed; another one takes over")
-        # who still waits is told
-        self.listener.close()
-        self.over = True
-
-    def leave(self) -> None:
-        """Tell the server to end when it has written what it was sent."""
-        with self.lock:
-            if self.left:
-                return
-            self.left = True
-        _drain()
-        self._let_go()
-
-    def _let_go(self) -> None:
-        if self.process.stdin is not None:
-            self.process.stdin.close()
-
-    def wait(self) -> None:
-        """Wait until the server has ended."""
-        try:
-            self.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-_temporary: _Temporary | None = None
 
 
 def lasting() -> bool:
     """Return whether a Prefect server is used that others use too: one named by environment, profile or project."""
-    return _temporary is None and bool(_configured())
+    return _configured() not in ("", _url)
 
 
 def _configured() -> str:
@@ -130,116 +67,101 @@ def _configured() -> str:
     return get_current_settings().api.url or ""
 
 
-def start() -> None:
-    """Begin to start the temporary server and return at once; nothing happens where PREFECT_API_URL names a server."""
-    global _temporary
-    # whether a profile or the project names a server is known when prefect is imported, which this need not wait for:
-    # then the new process ends at once
-    if (_temporary is None or _temporary.over) and not os.environ.get("PREFECT_API_URL"):
-        _temporary = _Temporary()
-        atexit.register(_temporary.leave)
-
-
-def stop() -> None:
-    """End the temporary server, if there is one, and wait until it has."""
-    global _temporary
-    temporary, _temporary = _temporary, None
-    if temporary is not None:
-        temporary.leave()
-        temporary.wait()
-
-
 @contextmanager
-def running() -> Iterator[str]:
+def running() -> Iterator[None]:
     """Hold an API for the flows of the block: the configured server, or the temporary one.
-
-    Yields the address of the temporary API, or an empty string where a server is configured.
 
     Raises
     ------
     ConfigError
-        If nothing listens at the configured address.
+        If no server answers at the configured address.
     TrxasError
-        If the temporary server does not answer, or a server goes away for longer than Prefect asks again.
+        If the temporary server does not start, or a server goes away for longer than Prefect retries.
     """
-    if configured := _configured():
-        stop()
-        _answers(configured)
-        with _told(configured):
-            yield ""
-        return
-    start()
-    from prefect.settings import (
-        PREFECT_API_URL,
-        PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-        temporary_settings,
-    )
+    if url := _configured():
+        if _process is not None and url != _url:
+            # started before Prefect was imported, which is when a profile or the project can name a server
+            _process.kill()
+        _check(
+            url,
+            10,
+            ConfigError(f"PREFECT_API_URL: no Prefect server answers at {url}; start it, or unset PREFECT_API_URL"),
+        )
+        own, name = {}, f"the Prefect server at {url}"
+    else:
+        start()
+        _check(_url, PATIENCE, TrxasError("Prefect's temporary server does not start; `trxas doctor` may tell why"))
+        own, name = _temporary(), "Prefect's temporary server"
+    from prefect.settings import temporary_settings
 
-    url = _ready()
-    own = {
-        PREFECT_API_URL: url,
-        # nobody looks for lost runs in a server that goes with them, and each flow would wait a second for its last beat
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-        # this server asks for no such token, and every new client would ask for one first
-        PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False,
+    with temporary_settings(own), _loss_in_one_line(name):
+        yield
+
+
+def _temporary() -> dict[Any, Any]:
+    """Return the settings for a server that nobody else sees."""
+    from prefect import settings
+
+    return {
+        settings.PREFECT_API_URL: _url,
+        # nobody can read them there
+        settings.PREFECT_LOGGING_TO_API_ENABLED: False,
+        # nobody looks for lost runs there, and each flow would wait a second for its last heartbeat
+        settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+        # the server wants no such token, and every new client would first ask for one
+        settings.PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False,
+        # once is enough for a connection that was closed as idle; a killed server does not come back
+        settings.PREFECT_CLIENT_MAX_RETRIES: 1,
     }
-    with temporary_settings(own), _told("this process's own address"):
-        yield url
+
+
+def _check(url: str, patience: float, fault: TrxasError) -> None:
+    """Raise an error unless a server answers within some seconds."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=patience):  # noqa: S310 (own address, or the user's own)
+            return
+    except urllib.error.HTTPError:
+        # a refusal is an answer: the server may want a password
+        return
+    except OSError as error:
+        raise fault from error
 
 
 @contextmanager
-def _told(where: str) -> Iterator[None]:
-    """Tell in one line that the server went away while it was needed."""
-    from flows.steady import away
-
+def _loss_in_one_line(name: str) -> Iterator[None]:
+    """Raise one line that names the server if the block ends because it cannot be reached."""
     try:
         yield
     except TrxasError:
         raise
     except Exception as error:
-        gone = away(error)
-        if gone is None:
+        lost = transport_error_in(error)
+        if lost is None:
             raise
         raise TrxasError(
-            f"the Prefect server at {where} went away ({str(gone) or type(gone).__name__}); what is finished is kept: run the "
-            "same again when it is back"
+            f"{name} went away ({str(lost) or type(lost).__name__}); what is finished is kept: run the same command again"
         ) from error
 
 
-def _ready() -> str:
-    """Return the address of the temporary server when it answers."""
-    if _temporary is None:
-        raise TrxasError("PREFECT_API_URL names no server, and there is no temporary one")
-    _temporary.first.join()
-    if _temporary.answered:
-        return _temporary.url
-    fault = _temporary.fault
-    stop()
-    raise TrxasError(
-        f"Prefect's temporary server does not answer ({fault}); is PREFECT_HOME a folder that can be written, on a "
-        "local disk? `trxas doctor` tells"
-    )
+def transport_error_in(error: BaseException) -> TransportError | None:
+    """Return the transport error behind an error, if there is one; an HTTP status, even a refusal, is none."""
+    from httpx import TransportError
+
+    return next((e for e in causes(error) if isinstance(e, TransportError)), None)
 
 
-def _answers(url: str) -> None:
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=10):  # noqa: S310 (the user's own address)
-            return
-    except urllib.error.HTTPError:
-        return
-    except OSError as error:
-        raise ConfigError(
-            f"PREFECT_API_URL: no Prefect server answers at {url} ({error}); start it, or unset PREFECT_API_URL"
-        ) from None
+def retry_while_unreachable(task: Task[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Run a task, and run it again while the server that has to permit it cannot be reached.
 
-
-def _drain() -> None:
-    """Send what is still waiting in this process: the last states and logs."""
-    if "prefect" not in sys.modules:
-        return
-    from prefect.events.worker import EventsWorker
-    from prefect.logging.handlers import APILogWorker
-
-    EventsWorker.drain_all(timeout=5)
-    APILogWorker.drain_all(timeout=5)
+    Prefect asks for that permission (limits on the task's tags) once, and outside the task's own retries. A temporary
+    server that was killed does not come back.
+    """
+    for pause in PAUSES if lasting() else []:
+        try:
+            return task(*args, **kwargs)
+        except Exception as error:
+            if transport_error_in(error) is None:
+                raise
+            log.warning("%s: cannot reach the Prefect server; trying again in %.0f s", task.name, pause)
+            time.sleep(pause)
+    return task(*args, **kwargs)

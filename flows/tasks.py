@@ -16,7 +16,7 @@ from prefect.tasks import Task, exponential_backoff
 from flows import artifacts, settings
 from flows.limits import one_at_a_time
 from flows.progress import timed
-from flows.steady import steady
+from flows.server import retry_while_unreachable
 from pipeline.errors import may_pass
 from pipeline.stages.base import Context, Stage
 from pipeline.stages.inventory import INVENTORY
@@ -69,7 +69,7 @@ def as_task(stage: Stage, context: Context, run: int | None) -> None:
             held.enter_context(tags(f"run:{run}"))
         if stage.heavy:
             held.enter_context(one_at_a_time())
-        steady(TASKS[stage.name], context, run)
+        retry_while_unreachable(TASKS[stage.name], context, run)
 
 
 @task(name="show", tags=["show"], **_OPTIONS)

@@ -1,20 +1,28 @@
-"""The watching flow: one look at the raw folder, and what is new is processed. A schedule, or `trxas watch`, repeats it."""
+"""Watching a raw folder: the flow that looks once, and `trxas watch`, which looks again and again.
+
+A schedule of Prefect's may repeat the flow instead.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from prefect import flow
+from prefect.client.schemas.objects import State
 
-from flows import tasks
+from flows import server, tasks
 from flows.process import Change, process
 from flows.states import failed, forward_state, lasts, named_flow_run, nothing_new, outcome, skipped
 from pipeline.errors import BusyError, TrxasError
 from pipeline.job import load_job
 from pipeline.storage.claim import claimed
+from pipeline.watch.decide import Look
+from pipeline.watch.look import peek
 
-__all__ = ["watch"]
+__all__ = ["keep_watching", "watch"]
 
 
 @flow(name="trxas-watch", persist_result=False, validate_parameters=True)
@@ -47,3 +55,72 @@ def watch(
         return skipped(error)
     except TrxasError as error:
         return failed(error)
+
+
+def keep_watching(
+    config: str,
+    out: str | None,
+    changes: list[str],
+    *,
+    work: str | None = None,
+    once: bool,
+    interval: float,
+    tell: Callable[[str], None],
+) -> None:
+    """Look at the raw folder of a dataset every so many seconds, and process what is new.
+
+    The flow runs only when there is something to do or to tell. With `once` there is one look, runs that were just
+    written are given time to settle, and errors are raised. Otherwise an error is told, and the next look comes all the
+    same: a config may be edited while it is watched.
+
+    Raises
+    ------
+    TrxasError
+        With `once`, or if the config is wrong at the start.
+    """
+    load_job(Path(config), out, changes, work=work)
+    said = ""
+    while True:
+        try:
+            text = _look(config, out, changes, work, once=once, tell=tell)
+        except TrxasError as error:
+            if once:
+                raise
+            text = str(error)
+        if text and text != said:
+            tell(text)
+        said = text or said
+        if once:
+            return
+        time.sleep(interval)
+
+
+def _look(
+    config: str, out: str | None, changes: list[str], work: str | None, *, once: bool, tell: Callable[[str], None]
+) -> str:
+    """Look, and run the flow where there is a reason; returns what to say, empty where nothing has changed."""
+    seen = _peek(config, out, changes, work)
+    if once and seen.settled_in:
+        tell(f"files were just written: waiting {seen.settled_in:.0f} s (watch.settle)")
+        time.sleep(seen.settled_in)
+        seen = _peek(config, out, changes, work)
+    if not seen.news and not seen.notes:
+        return seen.text if once else ""
+    for note in seen.notes:
+        tell(note.text)
+    with server.running():
+        return _said_by(watch(config, out, changes, work, return_state=True))
+
+
+def _said_by(state: State[Any]) -> str:
+    """Return the line of a final state; raises its error."""
+    if state.is_completed():
+        return str(state.message or state.name)
+    error = state.result(raise_on_failure=False)
+    raise error if isinstance(error, TrxasError) else TrxasError(str(state.message or state.name))
+
+
+def _peek(config: str, out: str | None, changes: list[str], work: str | None) -> Look:
+    job = load_job(Path(config), out, changes, work=work)
+    with claimed(job.out, "watch"):
+        return peek(job, time.time())

@@ -124,7 +124,7 @@ def processed(first_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 @pytest.fixture(scope="session")
 def prefect_home(first_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a home of Prefect whose database is there: making one takes ten seconds."""
+    """Return a home of Prefect with the tables of its database: making them takes several seconds."""
     home = tmp_path_factory.mktemp("prefect") / "home"
     shutil.copytree(first_run / "prefect", home)
     return home

@@ -1,6 +1,6 @@
-"""The `trxas` command: a thin door. Every verb parses, calls one function and prints; heavy imports wait until needed.
+"""The `trxas` command. Every verb parses its arguments, calls one function and prints; heavy imports wait until needed.
 
-A module per family of verbs; `options` has what they share.
+The verbs stand in `before`, `during` and `after`, by when they are used; `options` has what they share.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 
 from cyclopts import App, CycloptsError
 
-from flows.cli import processing, products, raw, trying, unattended
+from flows.cli import after, before, during
 from pipeline.errors import TrxasError
 
 __all__ = ["app", "main"]
@@ -31,11 +31,9 @@ app = App(
 )
 
 for _verb in (
-    *(trying.demo, trying.simulate, trying.plan, trying.doctor),
-    *(raw.inspect, raw.init),
-    *(processing.process, processing.reprocess),
-    *(unattended.watch, unattended.deploy),
-    *(products.show, products.validate, products.export, products.dashboard),
+    *(before.demo, before.simulate, before.inspect, before.init, before.plan, before.doctor),
+    *(during.process, during.reprocess, during.watch, during.deploy),
+    *(after.show, after.validate, after.export, after.dashboard),
 ):
     app.command(_verb)
 

@@ -1,4 +1,4 @@
-"""What several verbs know: options, arguments and their help, once."""
+"""Options and arguments that several verbs share, with their help."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ class Common:
 
     def start(self) -> None:
         """Set up logging and Prefect's environment."""
-        # what goes wrong is told in one line of ours; Prefect would add a traceback per task
+        # an error is one line of ours; Prefect would add a traceback per task, and logging one per line that it cannot send
         quiet = self.log_level in ("WARNING", "ERROR")
+        logging.raiseExceptions = not quiet
         settings.apply(settings.QUIET if quiet else self.log_level)
         logging.basicConfig(level=self.log_level, format="%(levelname)s %(message)s", stream=sys.stderr)
         settings.tell_prefect(min(logging.INFO, logging.getLevelNamesMapping()[self.log_level]))

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["as_json", "as_report", "interval_ends", "result_at"]
 
 FloatArray = NDArray[np.float64]
+_MANY, _LEAST = 100, 0.1
+"""Number of parameters above which small correlations are left out, as lmfit's reports do; and what is small."""
 _MESSAGE = "minimum of the search by trxas; lmfit's minimisers can go on from here"
 
 
@@ -81,8 +83,11 @@ def result_at(
     if correlation is not None:
         stderr = np.array([parameters[name].stderr for name in names], dtype=np.float64)
         result.covar = correlation * np.outer(stderr, stderr)
+        # of hundreds of parameters, all pairs would be most of the file, and the covariance holds them anyway
+        least = 0.0 if len(names) <= _MANY else _LEAST
         for i, name in enumerate(names):
-            parameters[name].correl = {other: float(correlation[i, j]) for j, other in enumerate(names) if j != i}
+            large = np.flatnonzero(np.abs(correlation[i]) >= least)
+            parameters[name].correl = {names[j]: round(float(correlation[i, j]), 9) for j in large if j != i}
     return result
 
 

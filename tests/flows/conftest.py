@@ -1,4 +1,4 @@
-"""A Prefect API for flow tests: the temporary server that the command uses, in a home of its own."""
+"""A Prefect API for flow tests."""
 
 import os
 from pathlib import Path
@@ -8,24 +8,26 @@ import pytest
 
 @pytest.fixture(scope="session")
 def api(prefect_home):
-    """Return a client of a temporary server that all flows of the session talk to."""
+    """Return a client of a Prefect server that all flows of the session take for one that is configured."""
     from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from flows import server
 
-    former = os.environ.get("PREFECT_HOME")
-    os.environ["PREFECT_HOME"] = str(prefect_home)
-    server.start()
-    try:
-        with server.running() as url:
-            assert url.startswith("http://127.0.0.1:")
-            with get_client(sync_client=True) as client:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(prefect_home))
+        # started as a temporary one, which is quick, and no longer known as such
+        patch.setattr(server, "_process", None)
+        patch.setattr(server, "_url", "")
+        with temporary_settings(restore_defaults={PREFECT_API_URL}), server.running():
+            process, url = server._process, server._url
+        server._process, server._url = None, ""
+        # without heartbeats, for the last of which every flow waits a second
+        configured = {PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+        with process:
+            with temporary_settings(configured), server.running(), get_client(sync_client=True) as client:
                 yield client
-    finally:
-        server.stop()
-        os.environ.pop("PREFECT_HOME")
-        if former is not None:
-            os.environ["PREFECT_HOME"] = former
+            process.kill()
 
 
 def aged(folder: Path, seconds: float = 3600.0) -> None:

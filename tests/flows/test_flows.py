@@ -16,7 +16,7 @@ from prefect.client.schemas.filters import FlowRunFilter, LogFilter
 from prefect.exceptions import ParameterTypeError
 from prefect.states import Failed
 
-from flows import artifacts, server, tasks
+from flows import artifacts, progress, server, tasks
 from flows.process import process, reprocess
 from flows.states import lasts
 from flows.watch import watch
@@ -113,37 +113,33 @@ def test_summary_quality_progress_and_figures_are_artifacts(api, ran):
     assert [row["run"] for row in table] == [2, 3, 6]
     assert {shown[f"tiny-pulses-r000{n}"].type for n in (2, 3, 6)} == {"progress"}
     assert {shown[f"tiny-pulses-r000{n}"].data for n in (2, 3, 6)} == {100.0}
-    figures = {k: a for k, a in shown.items() if "-figure-" in k}
-    assert set(figures) == {key_of(p) for p in Path(ran[1].result(), "figures").glob("*.png")}
-    assert {a.type for a in figures.values()} == {"markdown"}
-    assert f"{ran[1].result()}/figures/spectra.png" in figures["tiny-figure-spectra"].data
-
-
-def key_of(figure):
-    return f"tiny-figure-{figure.stem.replace('_', '-')}"
-
-
-def test_a_server_with_pages_is_sent_the_figures_themselves(api, ran, monkeypatch):
-    monkeypatch.setattr(server, "lasting", lambda: True)
-    version = Path(ran[1].result())
-
-    @flow(name="shows-figures")
-    def shows():
-        artifacts.show_product(version)
-
-    _, mine = of_run(api, shows(return_state=True))
-    shown = until(lambda: {a.key: a for a in api.read_artifacts(**mine)}, lambda a: "tiny-figure-spectra" in a)
-    figures = list((version / "figures").glob("*.png"))
-    assert figures
-    for path in figures:
-        kind, _, data = shown[key_of(path)].data.partition(",")
-        assert (shown[key_of(path)].type, kind) == ("image", "data:image/png;base64")
+    drawn = {f"tiny-figure-{p.stem.replace('_', '-')}": p for p in Path(ran[1].result(), "figures").glob("*.png")}
+    assert drawn
+    assert {key for key in shown if "-figure-" in key} == set(drawn)
+    for key, path in drawn.items():
+        kind, _, data = shown[key].data.partition(",")
+        assert (shown[key].type, kind) == ("image", "data:image/png;base64")
         content = base64.b64decode(data)
-        with Image.open(io.BytesIO(content)) as sent, Image.open(path) as drawn:
-            assert sent.size == drawn.size
-            difference = np.abs(np.asarray(sent.convert("RGB"), float) - np.asarray(drawn.convert("RGB"), float))
+        with Image.open(io.BytesIO(content)) as sent, Image.open(path) as figure:
+            assert sent.size == figure.size
+            difference = np.abs(np.asarray(sent.convert("RGB"), float) - np.asarray(figure.convert("RGB"), float))
             assert difference.mean() < 4
         assert len(content) < 0.6 * path.stat().st_size
+
+
+def test_a_temporary_server_is_sent_no_artifacts(api, ran, monkeypatch):
+    monkeypatch.setattr(server, "lasting", lambda: False)
+
+    @flow(name="shows-nothing")
+    def shows():
+        artifacts.show_product(Path(ran[1].result()))
+        with artifacts.progress_artifact("tiny", "work", "work") as tell:
+            tell("work", 1, 1)
+        return tell
+
+    state = shows(return_state=True)
+    assert state.result() is progress.tell
+    assert api.read_artifacts(**of_run(api, state)[1]) == []
 
 
 def test_reprocess_makes_another_version_from_typed_parameters(api, ran, broken):

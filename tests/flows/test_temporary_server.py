@@ -1,19 +1,33 @@
-"""The temporary Prefect server: one at a time at its database, patient with other processes, replaced when it is killed."""
+"""The temporary Prefect server, and what becomes of flows whose server cannot be reached."""
 
-import asyncio
 import sqlite3
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing
 
 import httpx
 import psutil
 import pytest
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import limits, server, serving
-from flows.steady import steady
-from pipeline.errors import TrxasError
+from flows import server
+from pipeline.errors import ConfigError, TrxasError
+
+
+@pytest.fixture
+def temporary(prefect_home, monkeypatch):
+    """Let flows use a temporary server, whatever server other tests use; end it afterwards."""
+    monkeypatch.setenv("PREFECT_HOME", str(prefect_home))
+    monkeypatch.setattr(server, "_process", None)
+    monkeypatch.setattr(server, "_url", "")
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        yield
+    if server._process is not None:
+        with server._process as process:
+            process.kill()
 
 
 def test_requests_at_once_wait_for_each_other_and_none_is_refused(api):
@@ -31,159 +45,126 @@ def test_requests_at_once_wait_for_each_other_and_none_is_refused(api):
         assert set().union(*threads.map(ask, range(16))) == {200, 201}
 
 
-def test_a_killed_server_is_replaced_and_the_flow_goes_on(api, caplog, monkeypatch, tmp_path):
-    # the one that takes over must look where the first one did
+def test_a_killed_server_ends_the_flow_with_one_line(temporary):
+    @task(tags=["step"], cache_policy=NO_CACHE)
+    def step():
+        server._process.kill()
+        server._process.wait()
+
+    @flow(name="loses-its-server")
+    def loses():
+        assert not server.lasting()
+        server.retry_while_unreachable(step)
+        server.retry_while_unreachable(step)
+
+    lost = r"^Prefect's temporary server went away \(.*\); what is finished is kept: run the same command again$"
+    with pytest.raises(TrxasError, match=lost), server.running():
+        loses()
+
+
+def test_it_ends_with_its_process_however_that_ends(prefect_home):
+    code = (
+        "from flows import server\n"
+        "server.start()\n"
+        "with server.running():\n"
+        "    print(server._process.pid, flush=True)\n"
+        "    input()\n"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as user:
+        serving = psutil.Process(int(user.stdout.readline()))
+        user.kill()
+    serving.wait(timeout=30)
+
+
+def test_tables_are_made_once_and_again_where_they_are_damaged(temporary, tmp_path, monkeypatch):
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    import prefect
 
-    @task(tags=["survives"], cache_policy=NO_CACHE)
-    def step(number):
-        return number
-
-    @flow(name="survives")
-    def survives():
-        first = step(1)
-        (server,) = [p for p in psutil.Process().children() if "flows.serving" in p.cmdline()]
-        server.kill()
-        return first + step(2)
-
-    state = survives(return_state=True)
-    assert state.result() == 3
-    assert "was killed; another one takes over" in caplog.text
-    assert api.read_flow_run(state.state_details.flow_run_id).state.is_completed()
+    tables = tmp_path / f"trxas-tables-{prefect.__version__}.db"
+    tables.write_bytes(b"no database")
+    with server.running():
+        pass
+    with closing(sqlite3.connect(tables)) as saved:
+        assert saved.execute("SELECT count(*) FROM flow_run").fetchone() == (0,)
+    assert [path.name for path in tmp_path.glob("trxas-*")] == [tables.name]
 
 
-def test_a_server_that_goes_away_is_told_in_one_line():
+def test_a_temporary_server_that_does_not_start_is_told(temporary, monkeypatch):
+    monkeypatch.setattr(server.sys, "executable", "/bin/false")
     with (
-        pytest.raises(TrxasError, match=r"^the Prefect server at there went away \(no way\); what is finished is kept"),
-        server._told("there"),
+        pytest.raises(TrxasError, match=r"^Prefect's temporary server does not start; `trxas"),
+        server.running(),
+    ):
+        pass
+
+
+def test_a_configured_server_that_does_not_answer_is_told(temporary):
+    with server.socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/api"
+    # as where a profile names the server, which is not known before Prefect is imported
+    server.start()
+    with (
+        temporary_settings({PREFECT_API_URL: url}),
+        pytest.raises(ConfigError, match=f"^PREFECT_API_URL: no Prefect server answers at {url}; start it, or unset"),
+        server.running(),
+    ):
+        pass
+    assert server._process.wait(timeout=30)
+
+
+def test_a_configured_server_that_goes_away_is_told_by_its_address(api):
+    url = str(api.api_url).rstrip("/")
+    with (
+        pytest.raises(
+            TrxasError, match=rf"^the Prefect server at {url} went away \(no way\); what is finished is kept"
+        ),
+        server.running(),
     ):
         raise httpx.ConnectError("no way")
 
 
-def test_a_task_outlasts_a_server_that_is_away_for_a_while(monkeypatch, caplog):
-    waited = []
-    monkeypatch.setattr("flows.steady.time.sleep", waited.append)
+def test_other_errors_pass_unchanged(api):
+    with pytest.raises(ZeroDivisionError), server.running():
+        raise ZeroDivisionError
 
-    def step(times, error):
+
+def failing(times, error):
+    """Return a task that fails so many times because of an error, and what it waited before each attempt."""
+    waited = []
+
+    def step():
         if len(waited) < times:
             raise RuntimeError("no slots") from error
         return "done"
 
     step.name = "step"
-    away = httpx.ConnectError("no way")
-    assert steady(step, 2, away) == "done"
+    return step, waited
+
+
+REFUSAL = httpx.HTTPStatusError("404", request=httpx.Request("GET", "http://x"), response=httpx.Response(404))
+
+
+def test_a_task_is_tried_again_while_its_server_is_away(api, monkeypatch, caplog):
+    step, waited = failing(2, httpx.ConnectError("no way"))
+    monkeypatch.setattr(server.time, "sleep", waited.append)
+    assert server.retry_while_unreachable(step) == "done"
     assert waited == [5.0, 10.0]
-    assert caplog.text.count("step: the Prefect server does not answer") == 2
-    with pytest.raises(RuntimeError):
-        steady(step, 100, away)
-    waited.clear()
-    with pytest.raises(RuntimeError):
-        steady(step, 100, ValueError("not for a server"))
-    refusal = httpx.HTTPStatusError("404", request=httpx.Request("GET", "http://x"), response=httpx.Response(404))
-    with pytest.raises(RuntimeError):
-        steady(step, 100, refusal)
+    assert caplog.text.count("step: cannot reach the Prefect server") == 2
+
+
+def test_a_server_that_stays_away_ends_the_task(api, monkeypatch):
+    step, waited = failing(100, httpx.ConnectError("no way"))
+    monkeypatch.setattr(server.time, "sleep", waited.append)
+    with pytest.raises(RuntimeError, match="no slots"):
+        server.retry_while_unreachable(step)
+    assert waited == server.PAUSES
+
+
+@pytest.mark.parametrize("error", [ValueError("not for a server"), REFUSAL])
+def test_an_answer_of_the_server_is_not_asked_for_again(api, monkeypatch, error):
+    step, waited = failing(100, error)
+    monkeypatch.setattr(server.time, "sleep", waited.append)
+    with pytest.raises(RuntimeError, match="no slots"):
+        server.retry_while_unreachable(step)
     assert not waited
-
-
-def limits_that_are_taken(monkeypatch, times):
-    """Let a server that lasts refuse the machine's limit so many times; return what is asked of it."""
-    asked = []
-
-    @contextmanager
-    def taken(name, **_):
-        asked.append(name)
-        if len(asked) <= times:
-            raise TimeoutError
-        yield
-
-    monkeypatch.setattr(server, "lasting", lambda: True)
-    monkeypatch.setattr(limits, "concurrency", taken)
-    return asked
-
-
-def test_who_waits_for_the_machine_says_so_and_how_to_free_it(api, monkeypatch, caplog):
-    asked = limits_that_are_taken(monkeypatch, times=2)
-    with limits.one_at_a_time():
-        assert asked == [limits.limit_name()] * 3
-    assert caplog.text.count(f"prefect gcl update {limits.limit_name()} --active-slots 0") == 2
-
-
-def test_a_limit_that_cannot_be_given_back_costs_no_work(api, monkeypatch, caplog):
-    @contextmanager
-    def lost(name, **_):
-        yield
-        raise httpx.ConnectError("no way")
-
-    monkeypatch.setattr(server, "lasting", lambda: True)
-    monkeypatch.setattr(limits, "concurrency", lost)
-    with limits.one_at_a_time():
-        pass
-    assert "could not be given back" in caplog.text
-
-
-def test_a_limit_that_is_held_for_ever_stops_nothing(api, monkeypatch, caplog):
-    asked = limits_that_are_taken(monkeypatch, times=10**9)
-    monkeypatch.setenv("TRXAS_TIMEOUT_HOURS", "1e-5")
-    with limits.one_at_a_time():
-        assert asked
-    assert "going on without it" in caplog.text
-
-
-def asked(app, body=b"what was sent", **scope):
-    """Return what a client gets that posts a body."""
-    told = [
-        {"type": "http.request", "body": body[:4], "more_body": True},
-        {"type": "http.request", "body": body[4:]},
-    ]
-    answer = []
-
-    async def receive():
-        return told.pop(0)
-
-    async def send(message):
-        answer.append(message)
-
-    asyncio.run(serving.patient(app)({"type": "http", **scope}, receive, send))
-    return answer
-
-
-def locked(times, error=None):
-    """Return an app whose database is locked so many times, and the bodies that it got."""
-    bodies = []
-
-    async def app(scope, receive, send):
-        assert "path" not in scope
-        scope["path"] = "changed on the way"
-        message = await receive()
-        bodies.append(message["body"])
-        status = 503 if len(bodies) <= times else 201
-        await send({"type": "http.response.start", "status": status})
-        await send({"type": "http.response.body", "body": b"done"})
-        if status == 503 and error is not None:
-            raise error
-
-    return app, bodies
-
-
-@pytest.mark.parametrize("error", [None, sqlite3.OperationalError("database is locked")])
-def test_a_request_that_finds_the_database_locked_is_made_again_unseen(error, monkeypatch):
-    monkeypatch.setattr(serving, "PAUSE", 0.0)
-    app, bodies = locked(3, error)
-    assert [m.get("status", m.get("body")) for m in asked(app)] == [201, b"done"]
-    assert bodies == [b"what was sent"] * 4
-
-
-def test_a_database_that_stays_locked_is_told(monkeypatch):
-    monkeypatch.setattr(serving, "PAUSE", 0.0)
-    monkeypatch.setattr(serving, "ATTEMPTS", 5)
-    app, bodies = locked(100)
-    assert asked(app)[0]["status"] == 503
-    assert len(bodies) == 5
-
-
-def test_a_fault_before_any_answer_is_raised():
-    async def app(scope, receive, send):
-        raise RuntimeError("no answer")
-
-    with pytest.raises(RuntimeError, match="no answer"):
-        asked(app)

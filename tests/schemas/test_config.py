@@ -75,6 +75,73 @@ def test_a_wrong_config_names_the_key(change, message):
         parse_config({**MINIMAL, **change})
 
 
+@pytest.mark.parametrize(
+    ("kinetics", "message"),
+    [
+        (
+            {"irf_sigma": 0.04, "parameters": {"irf_sigma": {"value": 0.05}}},
+            "kinetics: give kinetics.irf_sigma or kinetics.parameters.irf_sigma, not both",
+        ),
+        ({"t_d": 0, "parameters": {"t_d": {"min": 0}}}, "give kinetics.t_d or kinetics.parameters.t_d, not both"),
+        ({"parameters": {"tau4": {"value": 1}}}, r"kinetics\.parameters\.tau4: unknown key; did you mean tau3\?$"),
+        ({"parameters": {"tau1": {"vale": 1}}}, r"kinetics\.parameters\.tau1\.vale: unknown key; did you mean value\?"),
+        ({"parameters": {"tau1": {"value": "short"}}}, r"kinetics\.parameters\.tau1\.value: .* \(got 'short'\)"),
+        ({"parameters": {"tau1": {"vary": False}}}, r"kinetics\.parameters\.tau1: vary: false needs a value"),
+        ({"parameters": {"tau1": {"stderr": 0.1}}}, "tau1: stderr belongs to a measured value"),
+        (
+            {"parameters": {"tau1": {"value": 1, "stderr": 0.1, "vary": False}}},
+            "tau1: stderr belongs to a measured value",
+        ),
+        ({"parameters": {"tau1": {"min": 2, "max": 1}}}, r"tau1: min \(2\) must be below max \(1\)"),
+        ({"parameters": {"tau1": {"value": 3, "max": 1}}}, r"tau1: value \(3\) is not between min and max"),
+        ({"parameters": {"tau1": {"value": 0}}}, "tau1 must be positive, got 0"),
+        ({"parameters": {"irf_sigma": {"max": -1}}}, "irf_sigma must not be negative, got -1"),
+        ({"parameters": {"tau2": {"expr": "tau1", "min": 1}}}, "tau2: expr ties it .* so min must not be given"),
+        ({"parameters": {"tau2": {"expr": "2*tau2"}}}, r"tau2\.expr depends on tau2 itself"),
+        ({"parameters": {"tau1": {"expr": "tau2"}, "tau2": {"expr": "tau1"}}}, r"tau1\.expr depends on tau1 itself"),
+        ({"parameters": {"tau2": {"expr": "2*tau"}}}, r"tau2\.expr: 'tau' is none of abs, exp, irf_sigma"),
+        ({"parameters": {"tau2": {"expr": "2*"}}}, r"tau2\.expr: '2\*' is not an expression"),
+        ({"parameters": {"tau2": {"expr": "0.3"}}}, r"tau2\.expr: '0\.3' is not a formula of other parameters"),
+        ({"parameters": {"tau2": {"expr": "tau1.real"}}}, r"tau2\.expr: 'tau1\.real' is not a formula"),
+        ({"parameters": {"tau2": {"expr": "tau1(2)"}}}, r"tau2\.expr: 'tau1\(2\)' is not a formula"),
+        ({"n_exponentials": 2, "parameters": {"tau3": {"value": 1}}}, "tau3: there is no tau3 with n_exponentials: 2"),
+        (
+            {"n_exponentials": 1, "parameters": {"tau1": {"expr": "tau2"}}},
+            "tau1: there is no tau2 with n_exponentials: 1",
+        ),
+    ],
+)
+def test_a_wrong_kinetic_parameter_names_the_key_in_one_line(kinetics, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        parse_config({**MINIMAL, "kinetics": kinetics})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["irf_sigma", "t_d"])
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [(0.04, {"value": 0.04, "vary": False}), ({"value": 0.04, "stderr": 0.01}, {"value": 0.04, "stderr": 0.01})],
+)
+def test_the_short_keys_are_entries_of_parameters(name, short, long):
+    one = parse_config({**MINIMAL, "kinetics": {name: short}}).kinetics
+    other = parse_config({**MINIMAL, "kinetics": {"parameters": {name: long}}}).kinetics
+    assert one.given == other.given
+    assert one.setting(name) == other.setting(name) == getattr(one, name)
+    assert parse_config({**MINIMAL, "kinetics": {}}).kinetics.given == {}
+
+
+def test_parameters_survive_a_change_of_another_key():
+    said = {"tau2": {"expr": "1.6*sqrt(tau1*tau3)"}, "t_d": {"min": -0.1, "max": 0.1}, "irf_sigma": {"value": 0.04}}
+    config = parse_config({**MINIMAL, "kinetics": {"parameters": said}})
+    changed = override(config, ["kinetics.parameters.t_d.max=0.2", "kinetics.power=1"])
+    assert changed.kinetics.parameters.t_d.max == 0.2
+    assert changed.kinetics.parameters.tau2 == config.kinetics.parameters.tau2
+    # a bare value is a start, no knowledge
+    assert (changed.kinetics.setting("irf_sigma"), changed.kinetics.setting("t_d")) == ("fit", "fit")
+    with pytest.raises(ValueError, match=r"give kinetics\.irf_sigma or kinetics\.parameters\.irf_sigma"):
+        override(config, ["kinetics.irf_sigma=0.05"])
+
+
 def test_a_file_that_is_not_yaml_names_the_line(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("dataset: a\nruns: [1, 2\n")

@@ -11,10 +11,11 @@ from pipeline.errors import DataError
 from pipeline.results.lookup import intervals
 from pipeline.results.summary import _kinetics, summary_text
 from pipeline.science import forward
+from pipeline.science.kinetics.lmfit_model import kinetic_result
 from pipeline.science.spectra.resampling import Replicates
 from pipeline.simulate import load_scenario
 from pipeline.simulate.timetable import build_model
-from pipeline.stages.fit_kinetics import _needs_rise, fit_all_kinetics
+from pipeline.stages.fit_kinetics import _needs_rise, fit_all_kinetics, parameters_of
 from schemas.config import Config
 from schemas.datasets.fits import COMPONENTS, KINETICS
 
@@ -120,3 +121,32 @@ def test_a_trace_behind_the_rise_is_not_fitted():
         _needs_rise(late, "fit")
     _needs_rise(late, 4.5)
     _needs_rise(late.assign_coords(delay=delay - 4.8), (0.0, 0.01))
+
+
+def test_what_the_config_says_of_the_parameters_reaches_fit_and_file():
+    said = {"irf_sigma": {"value": 0.04, "stderr": 0.003}, "tau2": {"expr": "1.6*tau1"}, "tau3": {"max": 5.0}}
+    settings = config(irf_sigma="fit", parameters=said, per_energy=True)
+    parameters = parameters_of(settings.kinetics)
+    assert (parameters["tau2"].expr, parameters["tau3"].max, parameters["tau3"].vary) == ("1.6*tau1", 5.0, True)
+    assert parameters["irf_sigma"].user_data == {"stderr": 0.003}
+    spectra, scan = data(shift=0.0, noise=5e-5)
+    kinetics, components, fits = fit_all_kinetics(spectra.isel(energy=[2]), scan, settings, [])
+    value = kinetics["value"].sel(fluence=8.0)
+    assert float(value.sel(parameter="tau2")) == pytest.approx(1.6 * float(value.sel(parameter="tau1")), rel=1e-9)
+    alone = components["tau"].sel(fluence=8.0)
+    np.testing.assert_allclose(alone.sel(parameter="tau2"), 1.6 * alone.sel(parameter="tau1"), rtol=1e-9)
+    assert (alone.sel(parameter="tau3") <= 5.0).all()
+    result = kinetic_result(*fits[8.0])
+    assert (result.params["tau2"].expr, result.params["tau3"].max) == ("1.6*tau1", pytest.approx(5.0))
+
+
+def test_the_short_keys_give_the_same_groups():
+    spectra, scan = data(shift=0.0, noise=5e-5)
+    short, _, _ = fitted(spectra, scan, t_d=0.001)
+    long, _, _ = fitted(
+        spectra,
+        scan,
+        irf_sigma="fit",
+        parameters={"irf_sigma": {"value": 0.04, "stderr": 0.003}, "t_d": {"value": 0.001, "vary": False}},
+    )
+    xr.testing.assert_identical(long, short)

@@ -19,9 +19,9 @@ from scipy.stats import chi2 as chi2_distribution
 from scipy.stats import f as f_distribution
 
 from pipeline.science.kinetics._projection_kernel import normal_matrix, trace_model
+from pipeline.science.kinetics._ties import tangent
 from pipeline.science.kinetics.problem import Problem
 from pipeline.science.kinetics.search import Solution, canonical, refine
-from pipeline.science.kinetics.ties import tangent
 
 __all__ = [
     "Covariance",

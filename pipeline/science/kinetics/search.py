@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.science.kinetics._projection_kernel import minimise, trace_model
+from pipeline.science.kinetics._ties import refine_tied, with_ties
 from pipeline.science.kinetics.problem import Problem
 from pipeline.science.kinetics.starts import abridged, screened, with_given, with_time_zero
-from pipeline.science.kinetics.ties import refine_tied, with_ties
 
 __all__ = ["Solution", "canonical", "model_traces", "polish", "refine", "solve"]
 

@@ -11,6 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.science.kinetics._ties import check_ties
 from pipeline.science.kinetics.forms import compare_models
 from pipeline.science.kinetics.intervals import (
     Covariance,
@@ -36,7 +37,6 @@ from pipeline.science.kinetics.report import (
     without_prior,
 )
 from pipeline.science.kinetics.search import Solution, model_traces, polish, refine, solve
-from pipeline.science.kinetics.ties import check_ties
 
 if TYPE_CHECKING:
     import lmfit

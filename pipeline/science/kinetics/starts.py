@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from pipeline.science.kinetics._basis import KineticData
 from pipeline.science.kinetics._projection_kernel import screen
+from pipeline.science.kinetics._ties import with_ties
 from pipeline.science.kinetics.problem import Problem
-from pipeline.science.kinetics.ties import with_ties
 
 __all__ = ["abridged", "screened", "with_given", "with_time_zero"]
 

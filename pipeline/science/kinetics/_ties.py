@@ -36,9 +36,11 @@ def with_ties(problem: Problem, theta: FloatArray) -> FloatArray:
     if not problem.tied.any():
         return theta
     parameters, out = _formulas(problem), np.array(theta, dtype=np.float64)
-    for row in out.reshape(-1, out.shape[-1]):
-        _set(problem, parameters, row)
-        row[:] = _theta(problem, parameters)
+    # what has no value is told by `_theta`
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for row in out.reshape(-1, out.shape[-1]):
+            _set(problem, parameters, row)
+            row[:] = _theta(problem, parameters)
     return out
 
 

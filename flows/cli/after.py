@@ -1,4 +1,4 @@
-"""What came out: `show`, `validate`, `export`, `dashboard`."""
+"""After processing: `show`, `validate`, `export`, `dashboard`."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from pipeline.science.mixture.alpha import fit_mixture
 from pipeline.science.mixture.alpha_result import mixture_result
 from pipeline.science.peaks.line_result import peaks_result
 from pipeline.science.peaks.lines import evaluate_peaks, fit_peaks
-from tests.science import test_mixture, test_peaks
+from tests.science.mixture import test_alpha as test_mixture
+from tests.science.peaks import test_lines as test_peaks
 
 FREE = {"a": (528.2, 0.7, 1e-2), "b": (529.6, 1.1, -2e-2)}
 

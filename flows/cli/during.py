@@ -1,0 +1,141 @@
+"""During processing: `process`, `reprocess`, `watch`, `deploy`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+from cyclopts import Parameter, validators
+
+from flows.cli.after import print_summary
+from flows.cli.options import COMMON, Changes, Common, ConfigFile, Out, Work
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from flows.process import Stage
+
+__all__ = ["deploy", "process", "reprocess", "watch"]
+
+
+def process(
+    config: ConfigFile,
+    *,
+    out: Out = None,
+    work: Work = None,
+    changes: Changes = [],
+    common: Common = COMMON,
+) -> None:
+    """Run the Prefect flow from raw runs to a published product; goes on where it stopped, skips what is current."""
+    _run_flow(config, out, work, changes, None, common)
+
+
+def reprocess(
+    config: ConfigFile,
+    *,
+    stage: Annotated[str, Parameter(name="--from")],
+    changes: Changes = [],
+    out: Out = None,
+    work: Work = None,
+    common: Common = COMMON,
+) -> None:
+    """Process again from a stage on; what comes before is taken from the stores.
+
+    Parameters
+    ----------
+    stage
+        frames, pulses, spectra or fits.
+    """
+    _run_flow(config, out, work, changes, stage, common)
+
+
+def watch(
+    config: Path,
+    *,
+    out: Out = None,
+    work: Work = None,
+    once: Annotated[bool, Parameter(negative="")] = False,
+    interval: Annotated[float, Parameter(validator=validators.Number(gt=0))] = 60.0,
+    changes: Changes = [],
+    common: Common = COMMON,
+) -> None:
+    """Look at the raw folder again and again; process and publish runs as they become complete.
+
+    Parameters
+    ----------
+    config
+        Config file; its `watch:` section says what becomes of runs that are not listed.
+    once
+        Look once and end.
+    interval
+        Seconds between looks.
+    """
+    common.start()
+    from flows import progress
+    from flows.watch import keep_watching
+
+    with progress.shown(common.progress):
+        keep_watching(
+            str(config),
+            out,
+            changes,
+            work=None if work is None else str(work),
+            once=once,
+            interval=interval,
+            tell=lambda text: print(text, flush=True),
+        )
+
+
+def deploy(
+    config: ConfigFile,
+    *,
+    out: Out = None,
+    work: Work = None,
+    interval: Annotated[float | None, Parameter(validator=validators.Number(gt=0))] = None,
+    cron: str | None = None,
+    pool: str = "trxas",
+    common: Common = COMMON,
+) -> None:
+    """Make the Prefect deployments of a dataset: process, reprocess and watch; needs a Prefect server.
+
+    Parameters
+    ----------
+    interval
+        Seconds between looks of the watching deployment.
+    cron
+        When the watching deployment looks, e.g. "*/10 * * * *".
+    pool
+        Work pool; made (for workers that start processes) where it is missing.
+    """
+    common.start()
+    from flows.deploy import deploy as make
+
+    print(make(config, out, work, interval=interval, cron=cron, pool=pool))
+
+
+def _run_flow(
+    config: Path, out: str | None, work: Path | None, changes: list[str], stage: str | None, common: Common
+) -> None:
+    common.start()
+    from flows import server
+
+    # the temporary server gets ready while the rest is imported
+    server.start()
+    from pipeline.job import load_job
+
+    # a wrong config is told before a flow starts, and before what takes seconds to import
+    load_job(config, out, changes, work=work)
+    from pipeline.workflow import RESTARTS
+
+    if stage is not None and stage not in RESTARTS:
+        raise ConfigError(f"--from {stage}: not one of {', '.join(RESTARTS)}")
+    from flows import progress
+    from flows.process import process as flow
+    from flows.process import reprocess as flow_from
+
+    stores = None if work is None else str(work)
+    with server.running(), progress.shown(common.progress):
+        if stage is None:
+            version = flow(str(config), out, changes, work=stores)
+        else:
+            version = flow_from(str(config), cast("Stage", stage), changes, out, work=stores)
+    print_summary(version)
