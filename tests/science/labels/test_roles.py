@@ -80,7 +80,7 @@ def test_what_nothing_decides_keeps_the_usual_order_and_is_said():
     # an edge without pump: the reference is known, which of the others is pumped is not
     roles, notes = assign_roles([scan(["reference", "unpumped", "pumped"])] * 2, None, USUAL)
     assert roles == ["reference", "pumped", "unpumped"]
-    assert [n.code for n in notes][0] == "beams.no_pump_response"
+    assert notes[0].code == "beams.no_pump_response"
 
 
 def test_two_beams_are_named_as_usual_and_no_runs_say_nothing():
