@@ -171,38 +171,40 @@ def result_of(problem, *, chi2=90.0, identifiable=False, low=0.1, high=0.5, crb=
             "crb": ("parameter", np.full(n, crb)),
             "ci95": (("parameter", "bound"), ci95),
             "identifiable": ("parameter", np.full(n, identifiable)),
+            "fixed": ("parameter", np.zeros(n, bool)),
+            "at_bound": ("parameter", np.zeros(n, bool)),
         }
     )
 
 
 @pytest.mark.parametrize(
-    ("known", "sentence"),
+    ("known", "code", "words"),
     [
-        ({"identifiable": True}, "tau1 = 0.2 ps, 95 % interval 0.1 to 0.5 ps"),
-        ({}, "tau1 between 0.1 and 0.5 ps at 95 %, not determined better: SNR is 5"),
-        ({"low": 0.0}, "tau1 < 0.5 ps at 95 %, not determined below: SNR is 5"),
-        ({"high": np.inf}, "tau1 > 0.1 ps at 95 %, not determined above: SNR is 5"),
-        ({"low": 0.0, "high": np.inf}, "tau1 is not determined by these data: SNR is 5"),
-        ({"chi2": 400.0}, "tau1 is not known: the model does not describe the data (χ²/dof 4.30, probability "),
-        ({"chi2": 400.0, "high": np.inf}, "if it did, 0.1 to open ps at 95 %"),
-        ({"crb": 1e9}, "no ratio in reach would do with these delays"),
-        ({"crb": 0.01}, "other solutions fit nearly as well (linear error 0.05 ps)"),
+        ({"identifiable": True}, "kinetics.tau_determined", "0.2 ps"),
+        ({}, "kinetics.tau_between", "SNR is 5"),
+        ({"low": 0.0}, "kinetics.tau_upper_limit", "tau1 < 0.5 ps"),
+        ({"high": np.inf}, "kinetics.tau_lower_limit", "tau1 > 0.1 ps"),
+        ({"low": 0.0, "high": np.inf}, "kinetics.tau_not_determined", "tau1"),
+        ({"chi2": 400.0}, "kinetics.tau_of_misfit", "4.30"),
+        ({"chi2": 400.0, "high": np.inf}, "kinetics.tau_of_misfit", "open"),
+        ({"crb": 1e9}, "kinetics.tau_between", "no ratio in reach would do with these delays"),
+        ({"crb": 0.01}, "kinetics.tau_between", "linear error 0.05 ps"),
     ],
 )
-def test_a_sentence_says_what_is_known_of_a_time(solved, known, sentence):
+def test_a_sentence_says_what_is_known_of_a_time(solved, known, code, words):
     problem, best = solved
-    texts = verdicts(problem, best, result_of(problem, **known))
-    assert len(texts) == 3
-    assert sentence in texts[0]
-    assert [t.split()[0] for t in texts] == TAU
+    notes = verdicts(problem, best, result_of(problem, **known))
+    assert [note.code for note in notes] == [code] * 3
+    assert words in notes[0].text
+    assert [note.text.split()[0] for note in notes] == TAU
 
 
 def test_the_ratio_that_would_do_grows_with_the_bound_of_the_design(solved):
     """An error of 150 % at this ratio becomes one of 20 % at 7.5 times as much."""
     problem, best = solved
-    text = verdicts(problem, best, result_of(problem, crb=0.3, value=0.2))[0]
+    text = verdicts(problem, best, result_of(problem, crb=0.3, value=0.2))[0].text
     ratio, needed = (float(text.split(word)[1].split(",")[0].split()[0]) for word in ("SNR is ", "about "))
     assert needed == pytest.approx(7.5 * ratio, rel=0.06)
-    twice = verdicts(problem, best, result_of(problem, crb=0.6, value=0.2))[0]
+    twice = verdicts(problem, best, result_of(problem, crb=0.6, value=0.2))[0].text
     assert float(twice.split("about ")[1].split()[0]) == pytest.approx(15 * ratio, rel=0.06)
     assert all(a < b for a, b in pairwise([ratio, needed]))

@@ -17,14 +17,14 @@ def solved():
     return problem, solve(problem), traces
 
 
-def test_the_two_decays_are_named_by_their_times():
+def test_the_two_decays_are_named_by_their_times(solved):
     """Exchanging tau2 and tau3 with their amplitudes changes nothing that is measured."""
     theta, amplitudes = np.array([0.0, 0.05, np.log(0.1), np.log(2.0), np.log(0.3)]), np.array([[1.0, 2.0, 3.0]])
-    found = canonical(Solution(theta, amplitudes, np.ones(1, np.int64), 5.0))
+    found = canonical(Solution(theta, amplitudes, np.ones(1, np.int64), 5.0), solved[0])
     np.testing.assert_allclose(np.exp(found.theta[2:]), [0.1, 0.3, 2.0])
     np.testing.assert_array_equal(found.amplitudes, [[1.0, 3.0, 2.0]])
     np.testing.assert_array_equal(amplitudes, [[1.0, 2.0, 3.0]])
-    assert canonical(found).amplitudes.tolist() == found.amplitudes.tolist()
+    assert canonical(found, solved[0]).amplitudes.tolist() == found.amplitudes.tolist()
     before, after = (
         kinetic_trace(np.linspace(0, 3, 20), t_d=0, irf_sigma=0.05, taus=tuple(np.exp(s[0][2:])), amplitudes=s[1])
         for s in ((theta, amplitudes), (found.theta, found.amplitudes))
