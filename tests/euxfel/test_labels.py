@@ -6,7 +6,6 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline.errors import DataError
 from pipeline.euxfel.reader import _in_pattern, _leading, open_run
 from pipeline.euxfel.run_files import TrainValues
 from schemas.instrument import RoleOverride, load_instrument
@@ -128,11 +127,6 @@ def test_units_become_those_of_the_labels(tiny, role, unit, factor):
     np.testing.assert_allclose(found, plain * factor, rtol=1e-12)
     time = unit in {"fs", "ps", "ns", "s"}
     assert found.attrs["units"] == {"energy": "eV", "trigger": "ps", "delay_stage": "ps" if time else "mm"}[role]
-
-
-def test_a_unit_that_is_no_energy_is_refused(tiny):
-    with pytest.raises(DataError, match=r"run 3: energy: unit mm is not one of eV, keV, 1"):
-        open_run(tiny.out / "raw" / "r0003", PROFILE.with_sources({"energy": RoleOverride(unit="mm")}))
 
 
 def test_trains_without_a_value_are_counted(folder):

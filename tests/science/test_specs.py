@@ -159,7 +159,7 @@ def test_detector(detector_truth):
     made = build_calibration(dark, truth.beams, flat)
     calibration.CALIBRATION.check(made)
     calibration.CALIBRATION.check(build_calibration(dark, truth.beams, None, gain=truth.gain))
-    pulses = reduce_frames(flat, made)
+    pulses = reduce_frames(flat["frames"], made)
     for name in ("photons", "photons_stderr", "n_saturated"):
         expected = stages.PULSES[name]
         assert pulses[name].dims == expected.dims
