@@ -9,7 +9,7 @@ import xarray as xr
 
 from pipeline.euxfel.frame_source import FrameSource
 from pipeline.euxfel.reader import Run
-from schemas.datasets.stages import FRAMES
+from schemas.datasets.measured import FRAMES
 
 __all__ = ["frames_by_train", "not_blank", "sample_frames", "spread_trains"]
 

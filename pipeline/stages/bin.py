@@ -31,10 +31,10 @@ from pipeline.stages.base import Context, Made, Stage
 from pipeline.stages.inventory import inventories
 from pipeline.stages.label import LABEL, labelled_runs
 from schemas.catalogue import note
-from schemas.config.binning import BinGrid, BinWidth
+from schemas.config.axes import BinGrid, BinWidth
 from schemas.config.runs import DelayScanRun
+from schemas.datasets.measured import BURST_DELAY_SCAN, BURST_SPECTRA, DELAY_SCAN, SPECTRA
 from schemas.datasets.quality import QUALITY
-from schemas.datasets.stages import BURST_DELAY_SCAN, BURST_SPECTRA, DELAY_SCAN, SPECTRA
 from schemas.notes import Note
 
 __all__ = ["BIN", "bin_scans", "constant_of", "resample_scans"]

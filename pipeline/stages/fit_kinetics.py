@@ -23,7 +23,7 @@ from pipeline.science.spectra.resampling import Replicates
 from pipeline.stages.model_results import Fitted
 from schemas.catalogue import note
 from schemas.config import Config
-from schemas.config.fits import Kinetics, Measured
+from schemas.config.fit_options import Kinetics, Measured
 from schemas.notes import Note
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def fit_all_kinetics(
     Parameters
     ----------
     spectra, delay_scan
-        See `schemas.datasets.stages`.
+        See `schemas.datasets.measured`.
     config
         Options of the fits.
     replicates

@@ -18,7 +18,7 @@ from pipeline.science.detector.crop import Crop, crop_to_beams
 from pipeline.stages.code import code_hash
 from pipeline.storage import cube as cubes
 from pipeline.storage import store
-from schemas.datasets.stages import FRAMES
+from schemas.datasets.measured import FRAMES
 
 __all__ = ["Target", "create_cube", "crop_of", "cube_of", "frames_code", "recorded"]
 

@@ -25,7 +25,7 @@ from pipeline.storage.hashes import code_version, digest, environment
 from pipeline.storage.places import Place
 from pipeline.storage.record import Published, Record
 from schemas.catalogue import note
-from schemas.datasets.fits import MODEL_RESULTS
+from schemas.datasets.fitted import MODEL_RESULTS
 from schemas.notes import Note
 from schemas.products import SCHEMA_VERSION
 

@@ -34,7 +34,7 @@ from pipeline.storage.hashes import digest
 from pipeline.storage.ledger import Ledger, Result
 from pipeline.storage.record import Record
 from schemas.config.compute import Compute
-from schemas.datasets.stages import PULSES
+from schemas.datasets.measured import PULSES
 
 __all__ = ["REDUCE", "Progress", "pulses_of", "reduce_raw", "reduce_stored"]
 

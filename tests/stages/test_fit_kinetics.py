@@ -17,7 +17,7 @@ from pipeline.simulate import load_scenario
 from pipeline.simulate.timetable import build_model
 from pipeline.stages.fit_kinetics import _needs_rise, fit_all_kinetics, parameters_of
 from schemas.config import Config
-from schemas.datasets.kinetics import COMPONENTS, KINETICS
+from schemas.datasets.kinetic_fits import COMPONENTS, KINETICS
 
 SAMPLE_RUNS = Path(__file__).parents[2] / "sample_runs"
 SCAN = np.r_[-0.3, np.arange(-0.06, 0.7, 0.04), 0.8, 1.0, 1.3, 1.7, 2.2, 3.0, 4.8, 10.0, 30.0, 60.0]

@@ -13,7 +13,7 @@ import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.science.detector._pixel_kernel import beam_sums, beam_sums_table
-from schemas.datasets.stages import PULSES
+from schemas.datasets.measured import PULSES
 
 __all__ = ["Reducer", "prepare", "reduce_block", "reduce_frames", "subtract_intra_train_dark"]
 

@@ -37,7 +37,7 @@ from pipeline.science.kinetics.report import (
     without_prior,
 )
 from pipeline.science.kinetics.search import Solution, model_traces, polish, refine, solve
-from schemas.datasets.kinetics import KINETIC_FIT
+from schemas.datasets.kinetic_fits import KINETIC_FIT
 
 if TYPE_CHECKING:
     import lmfit

@@ -23,7 +23,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline.science.sums._accumulate_kernel import add_trains
-from schemas.datasets.stages import SUMS
+from schemas.datasets.measured import SUMS
 
 __all__ = [
     "accumulate",
