@@ -319,6 +319,11 @@ CALLS = {
     "kinetics.search.refine": lambda: ((fitted().problem, fitted().problem.start), {}),
     "kinetics.search.solve": lambda: ((fitted().problem,), {}),
     "kinetics.shared.fit_kinetics": lambda: ((fitted().traces,), {"irf_sigma": 0.05, "n_bootstrap": 2}),
+    "kinetics.shared.solve_kinetics": lambda: ((fitted().traces,), {"irf_sigma": 0.05}),
+    "kinetics.shared.with_bootstrap": lambda: (
+        (shared.solve_kinetics(fitted().traces, irf_sigma=0.05),),
+        {"n_draws": 2},
+    ),
     "kinetics.starts.abridged": lambda: ((fitted().problem,), {}),
     "kinetics.starts.screened": lambda: ((starts.with_time_zero(fitted().problem, fitted().problem.data),), {}),
     "kinetics.starts.with_time_zero": lambda: ((fitted().problem, fitted().problem.data), {}),
