@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["RESTARTS", "STAGES", "Processed", "Run", "context_of", "process", "restart_from"]
 
 STAGES = (INVENTORY, CALIBRATE, REDUCE, LABEL, BIN, FIT, PUBLISH)
-"""All stages, in the order in which they run."""
+"""All stages, in the order in which they run. REDUCE makes two results in one pass: the frames cube and the pulses."""
 
 RESTARTS = {"frames": REDUCE, "pulses": REDUCE, "spectra": BIN, "fits": FIT}
 """Names from which a dataset can be processed again, and the first stage that then runs."""

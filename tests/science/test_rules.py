@@ -207,6 +207,7 @@ CALLS = {
     "detector.beam_photons.subtract_intra_train_dark": lambda: ((camera().pulses, first_is_dark(camera().pulses)), {}),
     "detector.beams.beam_dataset": lambda: (([(1, 5, 2, 6), (8, 12, 2, 6)],), {}),
     "detector.beams.find_beams": lambda: ((camera().image,), {"bad": camera().dark["bad_pixel"]}),
+    "detector.blank.not_blank": lambda: ((camera().raw,), {}),
     "detector.crop.crop_to_beams": lambda: ((camera().beams,), {}),
     "detector.dark.dark_calibration": lambda: ((camera().sums,), {}),
     "detector.dark.dark_sums": lambda: ((camera().raw, camera().cells, 4), {}),
