@@ -215,7 +215,7 @@ def _only(run: xr.Dataset, pulses: np.ndarray) -> xr.Dataset:
 
 
 def quality_cells(run: xr.Dataset, *, kind: str, energy_bins: Bins = None, delay_bins: Bins = None) -> np.ndarray:
-    """Return the bin (train, pulse) in which each pulse of one run is compared with its like, -1 where it counts not.
+    """Return the bin (train, pulse) in which each pulse of one run is compared with others; -1 where it does not count.
 
     `kind`: energy_scan, delay_scan or flat_field; the bins are the run's own.
     """
