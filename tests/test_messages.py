@@ -60,7 +60,9 @@ class Module:
                 # a hint that may be left out
                 return {GAP} if "" in said else said
             case ast.JoinedStr(values=values):
-                return {"".join(parts) for parts in itertools.product(*(self._texts(v, function, seen) for v in values))}
+                return {
+                    "".join(parts) for parts in itertools.product(*(self._texts(v, function, seen) for v in values))
+                }
             case ast.BinOp(left=left, op=ast.Add(), right=right):
                 return {a + b for a in self._texts(left, function, seen) for b in self._texts(right, function, seen)}
             case ast.IfExp(body=left, orelse=right):

@@ -90,7 +90,7 @@ def test_a_run_whose_trains_are_all_suspect(folder):
 
 @pytest.mark.parametrize("source", ["NO_SUCH/DET/15CH0:xtdf", "NO_SUCH/DET/{module}CH0:xtdf"])
 def test_a_run_without_the_detector_says_which_sources_there_are(folder, source):
-    with pytest.raises(DataError, match=r"run 2: .*NO_SUCH"):
+    with pytest.raises(DataError, match=r"run 2: no source NO_SUCH.*; there: .*; set sources\.frames\.source"):
         open_run(folder, PROFILE.with_sources({"frames": RoleOverride(source=source)}))
 
 

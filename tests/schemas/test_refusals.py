@@ -44,7 +44,10 @@ LIT = {"run": 2, "kind": "flat_field", "trains": 4, "energy": 528.2}
         ({"beams": {"order": ["pumped", "reference"]}}, "order must name pumped and unpumped"),
         ({"beams": {"height": 120}}, "the beams reach to y = 134; the module is 128 high"),
         ({"beams": {"pitch": 110, "width": 110}}, "pitch 110 lets beams of width 110 overlap"),
-        ({"absorption": {"resolution": 2.0}}, "resolution and extra_broadening make 2.03961 eV, which is not below the"),
+        (
+            {"absorption": {"resolution": 2.0}},
+            "resolution and extra_broadening make 2.03961 eV, which is not below the",
+        ),
         ({"kinetics": {"fraction": [[0, 0.1], [8, 0.2]]}}, r"must start with \[0, 0\] and rise in fluence"),
         ({"kinetics": {"fraction": [[0, 0], [8, 0.2], [8, 0.3]]}}, r"must start with \[0, 0\] and rise in fluence"),
     ],
