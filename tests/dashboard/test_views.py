@@ -257,3 +257,18 @@ def test_the_command_starts_without_the_dashboards_libraries():
     code = "import sys, flows.cli; print([m for m in ('panel', 'bokeh', 'xarray') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_damaged_version_says_which_part_it_is(out):
+    version = out / "products" / "seed" / "v0001"
+    product = Catalogue(out).open("seed", "v0001")
+    with pytest.raises(ProductError, match="seed v0001: there is no group /nothing"):
+        product.group("nothing")
+    for stored in (version / "product.zarr" / "peaks").glob("*/c"):
+        for chunk in (path for path in stored.rglob("*") if path.is_file()):
+            chunk.write_bytes(b"damaged")
+    with pytest.raises(ProductError, match=r"seed v0001: /peaks cannot be read \("):
+        product.group("peaks")
+    (version / "summary.json").write_text("{")
+    with pytest.raises(ProductError, match=r"seed v0001: summary\.json is missing or damaged \(Invalid JSON"):
+        Catalogue(out).summary("seed", "v0001")

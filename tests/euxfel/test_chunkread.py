@@ -119,7 +119,7 @@ def test_ranges_outside_and_truncated_files_are_errors(tmp_path):
             reader.read(30, 8)
         with open(tmp_path / "a.h5", "r+b") as file:  # noqa: PTH123
             file.truncate(10_000)
-        with pytest.raises(DataError, match="ends at byte .* inside frame 30 of group/data; the file is truncated"):
+        with pytest.raises(DataError, match=r"ends at byte \d+, inside frame 30 of group/data; the file is truncated"):
             reader.read(30, 7)
 
 
@@ -143,3 +143,16 @@ def test_a_run_written_by_others_opens(tmp_path):
     with FrameReader(path, name) as reader, h5py.File(path) as file:
         assert reader.frame_shape == (128, 512)
         np.testing.assert_array_equal(reader.read(0, 4), file[name][:4, 0])
+
+
+def test_a_compressed_chunk_that_is_damaged(tmp_path):
+    _write(tmp_path / "a.h5", LAYOUTS["compressed"][0])
+    with h5py.File(tmp_path / "a.h5") as file:
+        stored = file["group/data"].id.get_chunk_info(4)
+    with (tmp_path / "a.h5").open("r+b") as file:
+        file.seek(stored.byte_offset)
+        file.write(bytes(stored.size))
+    with FrameReader(tmp_path / "a.h5", "group/data") as reader:
+        reader.read(0, 4)
+        with pytest.raises(DataError, match=r"a\.h5: frames from 2 of group/data cannot be read \("):
+            reader.read(2, 3)

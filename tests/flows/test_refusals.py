@@ -60,7 +60,7 @@ def test_init_keeps_what_is_there(refused, tiny, tmp_path):
 
 
 def test_a_stage_that_there_is_not(refused, tiny, tmp_path, monkeypatch):
-    with pytest.raises(ConfigError, match="--from nowhere: not one of .*frames.*fits"):
+    with pytest.raises(ConfigError, match=r"--from nowhere: not one of .*frames.*fits"):
         restart_from(None, "nowhere")
 
 

@@ -18,6 +18,7 @@ RUNS = {"dark": 1, "flat_field": 2, "energy_scans": [{"run": 3, "fluence": 8.0}]
             {"beams": {"count": 3, "order": ["pumped", "unpumped"]}},
             "beams.*: order must name each of pumped, reference, unpumped",
         ),
+        ({"plan": {"amplitudes": [0, 0, 0]}}, r"plan\.amplitudes: amplitudes must not all be zero"),
         ({"peaks": {"window": [531.0, 526.5]}}, r"peaks\.window: \[531\.0, 526\.5\] is not \[low, high\]"),
     ],
 )

@@ -1,5 +1,6 @@
 """What science refuses: data that do not belong together, and settings that no fit can take."""
 
+import lmfit
 import numpy as np
 import pytest
 import xarray as xr
@@ -40,6 +41,11 @@ def test_beams_are_not_sought_on_a_broken_module():
 def test_kinetic_settings_that_no_fit_can_take():
     with pytest.raises(ConfigError, match=r"kinetics\.irf_sigma is -1 ps; give zero or a positive number, or fit"):
         known_parameters(3, {"irf_sigma": -1.0})
+    bounded = lmfit.Parameters()
+    bounded.add("tau1", value=1.0)
+    bounded["tau1"].set(min=2.0, max=1.0)
+    with pytest.raises(ConfigError, match=r"kinetics\.parameters\.tau1: min \(2\) must be below max \(1\)"):
+        known_parameters(3, {}, bounded)
     with pytest.raises(ConfigError, match="no kinetic model with power 3 and 3 exponentials; power is 1 or 2"):
         fit_kinetics(simulate(), power=3)
     with pytest.raises(DataError, match="kinetics need several delays, got 1"):

@@ -185,7 +185,7 @@ def test_more_faults_than_trains_are_refused(tmp_path: Path) -> None:
 
 
 def test_no_workers_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="workers: 0"):
+    with pytest.raises(ConfigError, match="workers: 0 is below 1"):
         simulate_scenario(small(), tmp_path, workers=0)
 
 

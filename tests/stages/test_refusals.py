@@ -49,7 +49,7 @@ def test_calibration_runs_of_two_kinds(tiny, tmp_path, monkeypatch):
     ("pumped", "error", "message"),
     [
         ([500, 600, 0, 20], ConfigError, r"beams\.pumped: reaches beyond the module of 512 × 128 pixels"),
-        ([0, 20, 0, 20], DataError, "calibration of runs 1 and 2: .* set detector.gain in the config"),
+        ([0, 20, 0, 20], DataError, "calibration of runs 1 and 2: the "),
     ],
 )
 def test_beams_outside_the_module_or_the_light(tiny, tmp_path, pumped, error, message):
@@ -79,6 +79,6 @@ def test_results_that_are_not_there(tmp_path):
 
 
 def test_a_dataset_whose_scans_all_failed(tmp_path):
-    job = replace(job_in(tmp_path), failed={n: "broken" for n in (3, 4, 6)})
+    job = replace(job_in(tmp_path), failed=dict.fromkeys((3, 4, 6), "broken"))
     with pytest.raises(DataError, match="x: no scan holds a pulse that counts"):
         bin_scans(job, {2: pulses()[2]})
