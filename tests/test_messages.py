@@ -150,7 +150,8 @@ def _overlap(part: str, same: list[str]) -> int:
     """Return the length of the pieces in a part, and of the words with which it leaves one or enters one."""
     starts = [m.start() for m in re.finditer(r"\b\w", part)]
     others = [piece for piece in same if piece not in part]
-    leaves = [k for k in starts if k and any(piece.endswith(part[:k].strip(EDGE)) for piece in others)]
+    heads = [head for head in (part[:k].strip(EDGE) for k in starts) if head]
+    leaves = [len(head) for head in heads if any(piece.endswith(head) for piece in others)]
     enters = [len(part) - k for k in starts if any(piece.startswith(part[k:]) for piece in others)]
     return max(leaves, default=0) + max(enters, default=0) + sum(len(piece) for piece in set(same) - set(others))
 
