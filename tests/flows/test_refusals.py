@@ -1,7 +1,5 @@
 """What the command line refuses before anything is done: one line that names the option or the file."""
 
-import socket
-
 import pytest
 
 from flows.cli import main
@@ -35,18 +33,6 @@ def test_a_summary_that_lacks_a_number_names_it(refused, tmp_path):
     code, line = refused("show", tmp_path)
     assert code == 1
     assert "; `trxas validate` lists every fault, processing again writes it anew" in line
-
-
-def test_the_dashboard_needs_a_folder_and_a_free_port(refused, tmp_path):
-    assert refused("dashboard", tmp_path / "nowhere") == (2, f"trxas: {tmp_path / 'nowhere'} is not a folder")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        code, line = refused("dashboard", tmp_path, "--port", port)
-    assert code == 2
-    assert line.startswith(f"trxas: --host 127.0.0.1 --port {port}: ")
-    assert line.endswith("; choose another")
 
 
 def test_init_keeps_what_is_there(refused, tiny, tmp_path):

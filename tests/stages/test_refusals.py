@@ -49,7 +49,7 @@ def test_calibration_runs_of_two_kinds(tiny, tmp_path, monkeypatch):
     ("pumped", "error", "message"),
     [
         ([500, 600, 0, 20], ConfigError, r"beams\.pumped: reaches beyond the module of 512 × 128 pixels"),
-        ([0, 20, 0, 20], DataError, "calibration of runs 1 and 2: the "),
+        ([0, 20, 0, 20], DataError, "calibration of runs 1 and 2: "),
     ],
 )
 def test_beams_outside_the_module_or_the_light(tiny, tmp_path, pumped, error, message):
