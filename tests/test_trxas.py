@@ -328,7 +328,7 @@ def test_kinetics_without_a_trace_name_the_fluences(spectra, scans):
         trxas.fit_kinetics(scans, spectra)
     with pytest.raises(DataError, match=r"fluence 8; .*: 32"):
         trxas.fit_kinetics(scans, fluence=8)
-    with pytest.raises(DataError, match="none"):
+    with pytest.raises(DataError, match=r"fluences of the data \[mJ/cm²\]: none"):
         trxas.fit_kinetics()
 
 

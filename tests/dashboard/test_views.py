@@ -170,7 +170,7 @@ def test_versions_are_in_the_order_of_their_numbers(tmp_path):
     assert catalogue.versions("a") == ["v10000", "v0010", "v0009"]
     assert catalogue.latest("a") == "v10000"
     assert catalogue.datasets() == ["a"]
-    with pytest.raises(ProductError, match=r"a v0009: summary\.json is missing"):
+    with pytest.raises(ProductError, match=r"a v0009: summary\.json is missing or damaged \(.*No such file"):
         catalogue.open("a", "v0009")
 
 
@@ -193,7 +193,7 @@ def test_nothing_outside_the_output_folder_is_found(out, published, tmp_path):
         ("../products/seed", "v0001"),
         ("seed", ".."),
     ):
-        with pytest.raises(ProductError, match="there is no version"):
+        with pytest.raises(ProductError, match=f"there is no version {version} of {dataset_name} in {out}"):
             catalogue.open(dataset_name, version)
     assert list(catalogue.open("seed", "v0001").figures()) == ["spectra"]
 
@@ -257,3 +257,18 @@ def test_the_command_starts_without_the_dashboards_libraries():
     code = "import sys, flows.cli; print([m for m in ('panel', 'bokeh', 'xarray') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_damaged_version_says_which_part_it_is(out):
+    version = out / "products" / "seed" / "v0001"
+    product = Catalogue(out).open("seed", "v0001")
+    with pytest.raises(ProductError, match="seed v0001: there is no group /nothing"):
+        product.group("nothing")
+    for stored in (version / "product.zarr" / "peaks").glob("*/c"):
+        for chunk in (path for path in stored.rglob("*") if path.is_file()):
+            chunk.write_bytes(b"damaged")
+    with pytest.raises(ProductError, match=r"seed v0001: /peaks cannot be read \("):
+        product.group("peaks")
+    (version / "summary.json").write_text("{")
+    with pytest.raises(ProductError, match=r"seed v0001: summary\.json is missing or damaged \(Invalid JSON"):
+        Catalogue(out).summary("seed", "v0001")

@@ -87,7 +87,10 @@ def test_a_dos_that_is_too_short_is_an_error_and_costs_no_product(experiment):
     [
         (["mixture.dos_ground={file: dos.txt, column: c_ground}"], "no DOS column 'c_ground'; there are a_ground"),
         (["mixture.dos_ground=dos.txt"], "several DOS columns .*name the one to use"),
-        (["mixture.dos_ground={file: nowhere.txt}"], "mixture.dos_ground: no file"),
+        (
+            ["mixture.dos_ground={file: nowhere.txt}"],
+            "mixture.dos_ground: no file /.*nowhere.txt; names are relative to the config file",
+        ),
         (["mixture.alternatives=[{name: c, dos_ground: x.txt, dos_excited: short.txt}]"], r"alternatives \(c\)"),
     ],
 )

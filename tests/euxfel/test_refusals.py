@@ -1,6 +1,7 @@
 """Every refusal of the reader, provoked in real files: what, where, and what to do about it."""
 
 import shutil
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.euxfel.draft import check_folder, draft
+from pipeline.euxfel.frame_index import detector_source
 from pipeline.euxfel.reader import open_run
 from pipeline.euxfel.run_files import open_files, raw_folder, run_folder
 from schemas.config import Proposal
@@ -90,8 +92,14 @@ def test_a_run_whose_trains_are_all_suspect(folder):
 
 @pytest.mark.parametrize("source", ["NO_SUCH/DET/15CH0:xtdf", "NO_SUCH/DET/{module}CH0:xtdf"])
 def test_a_run_without_the_detector_says_which_sources_there_are(folder, source):
-    with pytest.raises(DataError, match=r"run 2: .*NO_SUCH"):
+    with pytest.raises(DataError, match=r"run 2: no source NO_SUCH.*; there: .*; set sources\.frames\.source"):
         open_run(folder, PROFILE.with_sources({"frames": RoleOverride(source=source)}))
+
+
+def test_a_run_without_any_source():
+    empty = SimpleNamespace(run=2, sources=frozenset(), problems=[])
+    with pytest.raises(DataError, match=r"run 2: no source DET; there: nothing; set sources\.frames\.source"):
+        detector_source(empty, PROFILE.role("frames").model_copy(update={"source": "DET"}))
 
 
 def test_frames_whose_shape_changes(folder):

@@ -248,5 +248,8 @@ def test_nobody_works_for_too_long_is_one_line(monkeypatch):
 
 def test_without_sbatch_slurm_is_a_config_error(monkeypatch, small_job, tmp_path):
     monkeypatch.setattr(compute.shutil, "which", lambda name: None)
-    with Workers(Compute(cluster="slurm")) as workers, pytest.raises(ConfigError, match=r"compute\.cluster: slurm"):
+    with (
+        Workers(Compute(cluster="slurm")) as workers,
+        pytest.raises(ConfigError, match=r"compute\.cluster: slurm: there is no sbatch here"),
+    ):
         workers.map(lambda block, shared: block, [1], None)

@@ -118,5 +118,5 @@ def test_dims_units_and_inputs_untouched() -> None:
 
 
 def test_a_reference_delay_without_signal_is_refused() -> None:
-    with pytest.raises(DataError, match="reference delay -5 ps"):
+    with pytest.raises(DataError, match="the kinetic trace is 0 at the reference delay -5 ps"):
         forward.scaled_amplitudes(replace(MODEL, reference_delay=-5.0), 8.0)

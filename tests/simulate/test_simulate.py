@@ -158,7 +158,7 @@ def test_the_dos_files_broaden_to_the_spectra(tiny: Any) -> None:
         (DARK.replace("]", ", {run: 1, kind: dark, trains: 3}]"), "run 1 is listed twice"),
         ("name: x\nruns: [{run: 1, kind: dark}]\n", "trains: missing"),
         ("name: [\n", "not valid YAML"),
-        ("- 1\n", "mapping"),
+        ("- 1\n", "a scenario is a mapping of keys"),
         (DARK + "beams: {width: 200}\n", "module is 512 wide"),
         (DARK + "machine: {pulse_id_step: 99}\n", "2700 slots"),
     ],
@@ -185,7 +185,7 @@ def test_more_faults_than_trains_are_refused(tmp_path: Path) -> None:
 
 
 def test_no_workers_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="workers: 0"):
+    with pytest.raises(ConfigError, match="workers: 0 is below 1"):
         simulate_scenario(small(), tmp_path, workers=0)
 
 

@@ -44,6 +44,9 @@ def test_without_s3fs_the_error_says_what_to_install(monkeypatch):
     with pytest.raises(ConfigError, match=r"pip install 'trxas\[s3\]'") as raised:
         Remote("s3://bucket/a").check_writable()
     assert len(str(raised.value).splitlines()) == 1
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(ConfigError, match=r"gs://bucket/a.*: gs:// needs a package that is not installed: .*gcsfs"):
+        Remote("gs://bucket/a").check_writable()
 
 
 class Steps:

@@ -192,11 +192,11 @@ def test_a_calibration_survives_storing(tmp_path, calibration):
 
 
 def test_wrong_input_is_refused(truth, dark, run, calibration):
-    with pytest.raises(DataError, match="uint16"):
+    with pytest.raises(DataError, match=r"raw frames must be uint16 \(n, y, x\), got float32"):
         reduce_block(np.zeros((1, 64, 192), np.float32), np.zeros(1, int), calibration)
     with pytest.raises(DataError, match="outside the frames"):
         reduce_block(np.zeros((1, 30, 192), np.uint16), np.zeros(1, int), calibration)
-    with pytest.raises(DataError, match="2 memory cell"):
+    with pytest.raises(DataError, match="1 frames but 2 memory cell numbers"):
         reduce_block(np.zeros((1, 64, 192), np.uint16), np.zeros(2, int), calibration)
     with pytest.raises(ConfigError, match=r"^detector\.gain: auto needs a flat-field run"):
         build_calibration(dark, truth.beams, None)

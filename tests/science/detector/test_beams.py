@@ -112,7 +112,7 @@ def test_any_other_number_is_an_error_that_names_the_way_out(regions, levels, fo
 def test_given_regions_are_ordered_and_checked():
     beams = beam_dataset([APART[2], APART[0], APART[1]])
     assert beams["x0"].values.tolist() == [40, 190, 340]
-    with pytest.raises(ConfigError, match="overlap"):
+    with pytest.raises(ConfigError, match=r"beams: regions \[0, 50, 0, 50\] and \[40, 90, 40, 90\] overlap"):
         beam_dataset([(0, 50, 0, 50), (40, 90, 40, 90)])
-    with pytest.raises(ConfigError, match="empty"):
+    with pytest.raises(ConfigError, match=r"beams: region \[50, 50, 0, 50\] is empty; give \[x0, x1, y0, y1\]"):
         beam_dataset([(50, 50, 0, 50)])

@@ -123,10 +123,10 @@ def test_a_pixel_that_sees_no_light_is_flagged(detector_truth):
 @pytest.mark.parametrize(
     ("frames", "cells", "message"),
     [
-        (np.zeros((2, 4, 4), np.float32), [0, 1], "uint16"),
+        (np.zeros((2, 4, 4), np.float32), [0, 1], r"dark frames must be uint16 \(n, y, x\), got float32"),
         (np.zeros((2, 4, 4), np.uint16), [0], "2 dark frames but 1"),
-        (np.zeros((2, 4, 4), np.uint16), [0, 7], "cell 7"),
-        (np.full((2, 4, 4), 4000, np.uint16), [0, 1], "4000 ADU"),
+        (np.zeros((2, 4, 4), np.uint16), [0, 7], "memory cell 7 is outside the 2 cells of the dark run"),
+        (np.full((2, 4, 4), 4000, np.uint16), [0, 1], "dark frames hold 4000 ADU, above the 511 of a 9-bit ADC"),
     ],
 )
 def test_what_is_no_dark_frame_is_refused(frames, cells, message):

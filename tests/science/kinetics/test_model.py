@@ -139,9 +139,16 @@ def test_amplitudes_and_signs_broadcast_over_traces():
         np.testing.assert_allclose(row, one, rtol=1e-13, atol=1e-18)
 
 
-@pytest.mark.parametrize(("taus", "sigma", "amplitudes"), [((0, 1, 1), 0.1, A), (TAUS, -1, A), (TAUS, 0.1, (1, 2))])
-def test_impossible_parameters_are_refused(taus, sigma, amplitudes):
-    with pytest.raises(ValueError, match=r"taus"):
+@pytest.mark.parametrize(
+    ("taus", "sigma", "amplitudes", "message"),
+    [
+        ((0, 1, 1), 0.1, A, r"taus must be positive and irf_sigma not negative, got \[0\.0, 1\.0, 1\.0\]"),
+        (TAUS, -1, A, "taus must be positive and irf_sigma not negative, got .* and -1"),
+        (TAUS, 0.1, (1, 2), r"3 taus need as many amplitudes, got shape \(2,\)"),
+    ],
+)
+def test_impossible_parameters_are_refused(taus, sigma, amplitudes, message):
+    with pytest.raises(ValueError, match=message):
         kinetic_trace(DENSE, t_d=0.0, irf_sigma=sigma, taus=taus, amplitudes=amplitudes)
 
 

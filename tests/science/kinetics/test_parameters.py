@@ -35,7 +35,7 @@ def test_a_parameter_is_said_once_and_must_be_there():
         fit_kinetics(simulate(), irf_sigma=0.04, parameters=kinetic_parameters({"irf_sigma": {"value": 0.05}}))
     with pytest.raises(ConfigError, match=r"kinetics\.parameters\.tau3: not one of t_d, irf_sigma, tau1, tau2$"):
         fit_kinetics(simulate(), n_exponentials=2, parameters=kinetic_parameters())
-    with pytest.raises(ConfigError, match=r"kinetics\.tau1 is -1 ps"):
+    with pytest.raises(ConfigError, match=r"kinetics\.tau1 is -1 ps; give a positive number"):
         fitted(simulate(), tau1={"value": -1.0, "vary": False})
 
 

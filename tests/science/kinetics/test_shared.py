@@ -262,7 +262,7 @@ def test_models_are_compared_but_only_high_ratios_tell_them_apart():
 def test_too_few_points_and_bad_settings_are_refused():
     with pytest.raises(DataError, match=r"8 points in 1 traces .* at least 9"):
         fit_kinetics(simulate(delay=PUBLISHED[:8]))
-    with pytest.raises(ConfigError, match="irf_sigma"):
+    with pytest.raises(ConfigError, match=r"kinetics\.irf_sigma is 'narrow'; give a number in ps"):
         fit_kinetics(simulate(), irf_sigma="narrow")
     with pytest.raises(ConfigError, match="positive error"):
         fit_kinetics(simulate(), t_d=(0.0, -1.0))

@@ -91,11 +91,11 @@ def test_held_edges_keep_a_step_level():
 
 
 def test_faults():
-    with pytest.raises(ConfigError, match="gaussian_fwhm is -1"):
+    with pytest.raises(ConfigError, match=r"gaussian_fwhm is -1.*: give a width in eV"):
         broaden(curve([1, 2], [1, 1]), -1.0, 0.0)
-    with pytest.raises(DataError, match="do not increase"):
+    with pytest.raises(DataError, match=r"the energies of the DOS .*do not increase"):
         broaden(curve([2, 1], [1, 1]), 0.1, 0.0)
-    with pytest.raises(DataError, match="not finite"):
+    with pytest.raises(DataError, match=r"the DOS .*holds values that are not finite"):
         broaden(curve([1, 2], [1, np.nan]), 0.1, 0.0)
     with pytest.raises(DataError, match="at least two points"):
         broaden(curve([1], [1]), 0.1, 0.0)

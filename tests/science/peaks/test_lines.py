@@ -204,11 +204,13 @@ def test_curve_separation_and_attributes():
 
 def test_faults():
     data = simulate(np.random.default_rng(24), SEED, shape=(1, 2))
-    with pytest.raises(ConfigError, match="is empty"):
+    with pytest.raises(ConfigError, match=r"peaks window 531\.0 \.\.\. 526\.5 eV is empty"):
         fit_peaks(data, window=(531.0, 526.5))
-    with pytest.raises(DataError, match=r"only 0 energies .* spectra cover 525 \.\.\. 532.8 eV"):
+    with pytest.raises(
+        DataError, match=r"only 0 energies inside the peaks window .* the spectra cover 525 \.\.\. 532.8 eV"
+    ):
         fit_peaks(data, window=(700.0, 720.0))
-    with pytest.raises(DataError, match="do not increase"):
+    with pytest.raises(DataError, match="the energies of the spectra do not increase"):
         fit_peaks(data.isel(energy=slice(None, None, -1)))
 
 
