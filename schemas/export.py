@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from schemas import config, products, reference
+from schemas import config, products, reference_pages
 from schemas.instrument import Instrument
 from schemas.scenario import Scenario
 
@@ -30,9 +30,9 @@ def documents() -> dict[str, dict[str, Any]]:
 def pages() -> dict[str, str]:
     """Return every reference page by file name."""
     return {
-        "config.md": reference.config_page(),
-        "notes.md": reference.notes_page(),
-        "product.md": reference.product_page(),
+        "config.md": reference_pages.config_page(),
+        "notes.md": reference_pages.notes_page(),
+        "product.md": reference_pages.product_page(),
     }
 
 
