@@ -294,7 +294,7 @@ def bin(
 
     from pipeline.science.spectra.scans import at_steps, delay_scans, noise_of_trains, spectra
     from pipeline.stages.bin import constant_of
-    from schemas.datasets.stages import DELAY_SCAN, SPECTRA
+    from schemas.datasets.measured import DELAY_SCAN, SPECTRA
 
     runs = [pulses] if isinstance(pulses, xr.Dataset) else list(pulses)
     constant, notes = constant_of(flat_field, runs)

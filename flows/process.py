@@ -21,9 +21,9 @@ from pipeline.results.compare import other_settings
 from pipeline.storage import versions
 from pipeline.storage.claim import claimed
 
-__all__ = ["Change", "Stage", "process", "reprocess"]
+__all__ = ["Change", "Restart", "process", "reprocess"]
 
-Stage = Literal["frames", "pulses", "spectra", "fits"]
+Restart = Literal["frames", "pulses", "spectra", "fits"]
 Change = Annotated[
     str,
     Field(
@@ -40,7 +40,7 @@ def process(
     config: str,
     out: str | None = None,
     changes: list[Change] = [],  # noqa: B006 (Prefect copies it; its UI then asks for a list)
-    restart: Stage | None = None,
+    restart: Restart | None = None,
     waiting: dict[int, str] | None = None,
     work: str | None = None,
 ) -> str:
@@ -67,7 +67,7 @@ def process(
 @flow(name="trxas-reprocess", persist_result=False, validate_parameters=True)
 def reprocess(
     config: str,
-    stage: Stage = "fits",
+    stage: Restart = "fits",
     changes: list[Change] = [],  # noqa: B006
     out: str | None = None,
     work: str | None = None,

@@ -12,7 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from pipeline.errors import BusyError, ClusterError, TrxasError, hangs, may_pass
+from pipeline.errors import BusyError, ClusterError, TrxasError, is_transient, timed_out
 
 __all__ = ["named_flow_run", "completed", "failed", "lasts", "nothing_new", "outcome", "forward_state", "skipped"]
 
@@ -62,7 +62,7 @@ def lasts(state: State[Any]) -> bool:
     if state.is_completed():
         return True
     error = state.result(raise_on_failure=False)
-    machine = isinstance(error, ClusterError) or may_pass(error) or hangs(error)
+    machine = isinstance(error, ClusterError) or is_transient(error) or timed_out(error)
     return isinstance(error, TrxasError) and not machine
 
 

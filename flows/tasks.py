@@ -17,7 +17,7 @@ from flows import artifacts, settings
 from flows.limits import one_at_a_time
 from flows.progress import timed
 from flows.server import retry_while_unreachable
-from pipeline.errors import may_pass
+from pipeline.errors import is_transient
 from pipeline.stages.base import Context, Stage
 from pipeline.stages.inventory import INVENTORY
 from pipeline.storage.places import Place
@@ -30,7 +30,7 @@ settings.tell_prefect()
 
 
 def _passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    return may_pass(state.result(raise_on_failure=False))
+    return is_transient(state.result(raise_on_failure=False))
 
 
 _OPTIONS: dict[str, Any] = {

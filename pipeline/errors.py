@@ -15,8 +15,8 @@ __all__ = [
     "ProductError",
     "TrxasError",
     "causes",
-    "hangs",
-    "may_pass",
+    "timed_out",
+    "is_transient",
 ]
 
 # by name, because not every system knows all of them
@@ -47,7 +47,7 @@ class DataError(TrxasError, ValueError):
 
 
 class CoverageError(DataError):
-    """A curve that was given ends before what it is needed for; going on without it would hide that."""
+    """A given curve does not cover the range where it is needed."""
 
 
 class ProductError(TrxasError, ValueError):
@@ -55,28 +55,28 @@ class ProductError(TrxasError, ValueError):
 
 
 class ClusterError(TrxasError, RuntimeError):
-    """The machines that do the work cannot go on; what is finished is kept and the same command goes on from there."""
+    """The workers cannot go on; finished blocks are kept, and the same command continues from there."""
 
 
 class BusyError(TrxasError, RuntimeError):
-    """Another process works on the same folder; the message says which."""
+    """Another process is using the output folder; the message says which."""
 
 
-def may_pass(error: BaseException | None) -> bool:
-    """Return whether an error, or one that it came from, is of the kind that a file system gets over by itself.
+def is_transient(error: BaseException | None) -> bool:
+    """Return whether an error, or one of its causes, is a file-system error that usually goes away by itself.
 
-    A file that is missing, forbidden or damaged stays so; a config or data that are wrong stay so.
+    A missing, forbidden or damaged file is not transient; nor are a wrong config and wrong data.
     """
     return any(isinstance(e, OSError) and e.errno in _PASSING for e in causes(error))
 
 
-def hangs(error: BaseException | None) -> bool:
-    """Return whether an error, or one that it came from, is that something did not answer: later it may."""
+def timed_out(error: BaseException | None) -> bool:
+    """Return whether an error, or one of its causes, is a timeout or a lost connection."""
     return any(isinstance(e, TimeoutError | ConnectionError) for e in causes(error))
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, the one that it came from, and so on."""
+    """Yield an error, its cause, the cause of that, and so on."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

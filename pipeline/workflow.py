@@ -28,15 +28,15 @@ from pipeline.storage.places import Place
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["RESTARTS", "STAGES", "Processed", "Run", "context_of", "process", "restart_from"]
+__all__ = ["RESTARTS", "STAGES", "Processed", "RunStage", "context_of", "process", "restart_from"]
 
 STAGES = (INVENTORY, CALIBRATE, REDUCE, LABEL, BIN, FIT, PUBLISH)
-"""All stages, in the order in which they run."""
+"""All stages, in the order in which they run. REDUCE makes two results in one pass: the frames cube and the pulses."""
 
 RESTARTS = {"frames": REDUCE, "pulses": REDUCE, "spectra": BIN, "fits": FIT}
 """Names from which a dataset can be processed again, and the first stage that then runs."""
 
-Run = Callable[[Stage, Context, int | None], Any]
+RunStage = Callable[[Stage, Context, int | None], Any]
 """How a stage is run, for a run's number or for the dataset: in place, or as a task of a flow."""
 
 log = logging.getLogger("trxas")
@@ -58,7 +58,7 @@ def process(
     restart: str | None = None,
     waiting: Mapping[int, str] | None = None,
     client: Client | None = None,
-    run: Run = lambda stage, context, number: stage.run(context, number),
+    run: RunStage = lambda stage, context, number: stage.run(context, number),
 ) -> Processed:
     """Take a dataset from raw runs to a published product.
 

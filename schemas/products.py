@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import xarray as xr
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, field_validator, model_serializer
 
-from schemas.datasets import fits, kinetics, stages
+from schemas.datasets import fitted, measured
+from schemas.datasets import kinetic_fits as kinetics
 from schemas.datasets.quality import QUALITY
 from schemas.notes import Severity, as_plain, read_notes
 from schemas.strict import Strict
@@ -31,19 +32,19 @@ SCHEMA_VERSION = 1
 GROUPS = {
     spec.name: spec
     for spec in (
-        stages.SPECTRA,
-        stages.DELAY_SCAN,
-        fits.PEAKS,
+        measured.SPECTRA,
+        measured.DELAY_SCAN,
+        fitted.PEAKS,
         kinetics.KINETICS,
         kinetics.COMPONENTS,
-        fits.MIXTURE,
+        fitted.MIXTURE,
         QUALITY,
-        stages.BURST_SPECTRA,
-        stages.BURST_DELAY_SCAN,
+        measured.BURST_SPECTRA,
+        measured.BURST_DELAY_SCAN,
     )
 }
 
-OPTIONAL_GROUPS = ("components", stages.BURST_SPECTRA.name, stages.BURST_DELAY_SCAN.name)
+OPTIONAL_GROUPS = ("components", measured.BURST_SPECTRA.name, measured.BURST_DELAY_SCAN.name)
 """Groups that a product of an earlier version lacks, or that are made on request only."""
 
 ROOT_ATTRIBUTES = ("schema_version", "dataset", "created", "code_version", "config", "inputs", "product_hash")

@@ -15,8 +15,8 @@ from pydantic.fields import FieldInfo
 
 from schemas.catalogue import CATALOGUE
 from schemas.config import Config
+from schemas.datasets.measured import FRAMES, LABELS, PULSES
 from schemas.datasets.spec import DatasetSpec, Variable
-from schemas.datasets.stages import FRAMES, LABELS, PULSES
 from schemas.keys import fields
 from schemas.notes import SEVERITIES
 from schemas.products import GROUPS, ROOT_ATTRIBUTES, SCHEMA_VERSION, Pointer, Summary

@@ -13,7 +13,7 @@ from flows.cli.options import COMMON, Changes, Common, ConfigFile, Out, Work
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
-    from flows.process import Stage
+    from flows.process import Restart
 
 __all__ = ["deploy", "process", "reprocess", "watch"]
 
@@ -140,5 +140,5 @@ def _run_flow(
         if stage is None:
             version = flow(str(config), out, changes, work=stores)
         else:
-            version = flow_from(str(config), cast("Stage", stage), changes, out, work=stores)
+            version = flow_from(str(config), cast("Restart", stage), changes, out, work=stores)
     print_summary(version)

@@ -13,7 +13,7 @@ from pipeline.euxfel.frame_index import FrameIndex
 from pipeline.euxfel.frame_source import shared_source
 from pipeline.euxfel.reader import Run
 from pipeline.storage.lazy_cube import CHUNK_BYTES
-from schemas.datasets.stages import FRAMES
+from schemas.datasets.measured import FRAMES
 
 __all__ = ["lazy_frames"]
 

@@ -16,7 +16,7 @@ from euxfel_bunch_pattern import indices_at_sase
 from pipeline.errors import DataError
 from pipeline.euxfel.frame_index import FrameIndex, index_frames
 from pipeline.euxfel.run_files import RunFiles, TrainValues, open_files
-from schemas.datasets.stages import PULSES
+from schemas.datasets.measured import PULSES
 from schemas.instrument import Instrument, Role
 from schemas.units import kept_unit
 

@@ -9,9 +9,10 @@ import xarray as xr
 
 from pipeline.euxfel.frame_source import FrameSource
 from pipeline.euxfel.reader import Run
-from schemas.datasets.stages import FRAMES
+from pipeline.science.detector.blank import not_blank
+from schemas.datasets.measured import FRAMES
 
-__all__ = ["frames_by_train", "not_blank", "sample_frames", "spread_trains"]
+__all__ = ["frames_by_train", "sample_frames", "spread_trains"]
 
 
 def spread_trains(run: Run, frames: int) -> list[int]:
@@ -52,8 +53,3 @@ def frames_by_train(run: Run, trains: Iterable[int]) -> Iterator[tuple[int, np.n
             for block, t, pulse in source.blocks(slice(train, train + 1), rows=slice(0, index.frame_shape[0])):
                 real = not_blank(block)
                 yield train, block[real] if not real.all() else block, index.cell_id[t, pulse][real]
-
-
-def not_blank(frames: np.ndarray) -> np.ndarray:
-    """Return which frames hold anything; a frame that is zero everywhere was never recorded (offsets are not 0)."""
-    return np.asarray(frames[:, ::7, ::13].any(axis=(1, 2)))

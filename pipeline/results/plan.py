@@ -30,8 +30,8 @@ from pipeline.science.kinetics.traces import collect_traces
 from pipeline.storage import store
 from pipeline.storage import versions as publish
 from schemas.config import Config
-from schemas.config.fits import Measured
-from schemas.config.plan import Plan
+from schemas.config.beamtime import Plan
+from schemas.config.fit_options import Measured
 from schemas.strict import grid_values
 
 __all__ = ["make_plan", "plan_of_config", "plan_of_product", "plan_text"]

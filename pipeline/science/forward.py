@@ -27,7 +27,7 @@ from scipy import special
 
 from pipeline.errors import DataError
 from pipeline.science.kinetics.model import kinetic_trace
-from schemas.datasets.curves import FORWARD
+from schemas.datasets.model_curves import FORWARD
 
 __all__ = [
     "ForwardModel",

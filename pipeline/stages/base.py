@@ -93,6 +93,13 @@ class Stage:
         """Return the records among which this stage's is, for a run or for the dataset."""
         return Records(job.stage_dir if run is None else job.run_dir(run))
 
+    def lineage(self) -> list[Stage]:
+        """Return all stages that this one rests on, each after those that it needs."""
+        found: list[Stage] = []
+        for need in self.needs:
+            found += [stage for stage in (*need.lineage(), need) if stage not in found]
+        return found
+
     def spec(self, group: str) -> DatasetSpec:
         """Return what a group of the result must be."""
         return self.makes.get(group) or self.makes["*"]

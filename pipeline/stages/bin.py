@@ -31,10 +31,10 @@ from pipeline.stages.base import Context, Made, Stage
 from pipeline.stages.inventory import inventories
 from pipeline.stages.label import LABEL, labelled_runs
 from schemas.catalogue import note
-from schemas.config.binning import BinGrid, BinWidth
+from schemas.config.axes import BinGrid, BinWidth
 from schemas.config.runs import DelayScanRun
+from schemas.datasets.measured import BURST_DELAY_SCAN, BURST_SPECTRA, DELAY_SCAN, SPECTRA
 from schemas.datasets.quality import QUALITY
-from schemas.datasets.stages import BURST_DELAY_SCAN, BURST_SPECTRA, DELAY_SCAN, SPECTRA
 from schemas.notes import Note
 
 __all__ = ["BIN", "bin_scans", "constant_of", "resample_scans"]
@@ -80,13 +80,13 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
     tree["quality"] = QUALITY.describe(quality.assign_coords(_of_scans(tree["delay_scan"])))
     if job.config.burst.resolve:
         flat = job.config.runs.flat_field
-        lit = runs.get(flat) if flat is not None else None
+        flat_run = runs.get(flat) if flat is not None else None
         for name, function, chosen, options in (
             ("spectra", spectra, energy_runs, of_spectra),
             ("delay_scan", delay_scans, delay_runs, common),
         ):
             if tree[name]["n_pulses"].size:
-                tree[f"burst_{name}"] = _along_burst(job, function, chosen, lit, tree[name], options)
+                tree[f"burst_{name}"] = _along_burst(job, function, chosen, flat_run, tree[name], options)
     return tree, notes
 
 
@@ -113,9 +113,9 @@ def _parts(
     flat = job.config.runs.flat_field
     energy_runs = [runs[s.run] for s in job.energy_scans]
     delay_runs = [runs[s.run] for s in job.delay_scans]
-    lit = runs.get(flat) if flat is not None else None
-    constant, notes = constant_of(lit, [*energy_runs, *delay_runs])
-    return energy_runs, delay_runs, constant, noise_of_trains([lit]) if lit is not None else {}, notes
+    flat_run = runs.get(flat) if flat is not None else None
+    constant, notes = constant_of(flat_run, [*energy_runs, *delay_runs])
+    return energy_runs, delay_runs, constant, noise_of_trains([flat_run]) if flat_run is not None else {}, notes
 
 
 def _has_reference(runs: dict[int, xr.Dataset]) -> bool:
@@ -242,10 +242,10 @@ def _quality(
             )
         )
         counts = found[number].counts
-        steady = kind == "energy_scan" and np.isfinite(run["nominal_delay"].values).any()
+        at_one_delay = kind == "energy_scan" and np.isfinite(run["nominal_delay"].values).any()
         row = {
             "run_fluence": float(run["fluence"]),
-            "run_delay": float(np.nanmedian(run["nominal_delay"])) if steady else np.nan,
+            "run_delay": float(np.nanmedian(run["nominal_delay"])) if at_one_delay else np.nan,
             "frames_expected": (run.sizes["train"] + counts.get("missing", 0)) * run.sizes["pulse"],
             "frames_read": int(run["present"].sum()),
             "frames_blank": int(run["blank"].sum()),

@@ -5,7 +5,6 @@ A block does not depend on the others, nor on where it is worked on; it can be s
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,21 +12,16 @@ from typing import Protocol
 import numpy as np
 
 from pipeline.euxfel.frame_source import FrameSource
-from pipeline.euxfel.samples import not_blank
 from pipeline.science.detector.beam_photons import Reducer, reduce_block
-from pipeline.stages.frames import Target
+from pipeline.science.detector.blank import not_blank
+from pipeline.stages.frames import Chunk, Target, recorded_frames
 from pipeline.storage import cube as cubes
 from pipeline.storage.ledger import Ledger, Result
 
 __all__ = ["Block", "RawBlock", "StoredBlock", "finish"]
 
-READ_FRAMES = 64
-"""Frames that are read before they are reduced: 8 MB, still near the processor when the kernel sees them."""
-
 UNPACK_FRAMES = 16
 """Frames of a stored cube that are unpacked before they are reduced."""
-
-_local = threading.local()
 
 
 class Block(Protocol):
@@ -68,28 +62,16 @@ class RawBlock:
         n_trains, n_pulses = index.row.shape
         rows = kernel.rows if target is None else target.rows
         result = _empty((n_trains, n_pulses), kernel.n_beams)
-        kept = None
-        if target is not None:
-            size = (target.trains, n_pulses, target.rows.stop - target.rows.start)
-            columns = target.columns.stop - target.columns.start
-            kept = _workspace("kept", (*size, columns), np.dtype(np.uint16))
-        buffer = _workspace("raw", (READ_FRAMES, rows.stop - rows.start, index.frame_shape[1]), index.dtype)
-        for block, *place in self.source.blocks(slice(0, n_trains), rows=rows, buffer=buffer):
-            where = (place[0], place[1])
+        chunk = None if target is None else Chunk(target, n_pulses)
+        for block, real, where in recorded_frames(self.source, rows):
             values = reduce_block(block, index.cell_id[where], kernel, y0=rows.start, x0=0)
-            real = not_blank(block)
             result["present"][where] = real
             result["photons"][where] = np.where(real[:, None], values[0], np.nan)
             result["photons_stderr"][where] = np.where(real[:, None], values[1], np.nan)
             result["n_saturated"][where] = np.where(real[:, None], values[2], 0)
-            if kept is not None and target is not None:
-                kept[where] = block[:, :, target.columns]
-        if kept is None or target is None:
-            return result, 0
-        # the buffer holds an earlier block where nothing was recorded
-        kept[:n_trains][~result["present"]] = 0
-        kept[n_trains:] = 0
-        return result, cubes.write_chunk(target.path, self.number, kept, target.aside)
+            if chunk is not None:
+                chunk.put(block, where)
+        return result, 0 if chunk is None else chunk.write(self.number, result["present"])
 
 
 @dataclass(frozen=True)
@@ -131,12 +113,3 @@ def _empty(shape: tuple[int, ...], n_beams: int) -> Result:
         "n_saturated": np.zeros(table, np.int32),
         "present": np.zeros(shape, bool),
     }
-
-
-def _workspace(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Return this thread's buffer of a name: touching new memory costs more than reading."""
-    buffer: np.ndarray | None = getattr(_local, name, None)
-    if buffer is None or buffer.shape != shape or buffer.dtype != dtype:
-        buffer = np.empty(shape, dtype)
-        setattr(_local, name, buffer)
-    return buffer

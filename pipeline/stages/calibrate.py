@@ -55,10 +55,10 @@ class Ledgers(NamedTuple):
     def of(cls, context: Context) -> Ledgers:
         """Return the ledgers beside the stores of the two runs, for the identities of their files and of the code."""
         job, code = context.job, code_hash(__name__)
-        dark, lit = (INVENTORY.recorded_key(context, run) for run in _runs_of(job))
+        dark, bright = (INVENTORY.recorded_key(context, run) for run in _runs_of(job))
         return cls(
             Ledger(job.run_dir(job.config.runs.dark) / "blocks", digest([dark, code])),
-            Ledger(job.run_dir(job.reduced_runs[0]) / "image", digest([dark, lit, code])),
+            Ledger(job.run_dir(job.reduced_runs[0]) / "image", digest([dark, bright, code])),
         )
 
     def remove(self) -> None:
@@ -75,7 +75,7 @@ def _runs_of(job: Job) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Calibrate(Stage):
-    """The stage of which two runs decide. Its stores are named by their keys, so several of them stay."""
+    """The stage that depends on two runs only. Its store is named by its key, so earlier calibrations remain."""
 
     def where(self, job: Job, run: int | None = None, key: str = "") -> Path:
         """Return the store of the calibration that a key names."""
@@ -231,11 +231,11 @@ def _mean_image(run: Run, dark: xr.Dataset, ledger: Ledger | None, progress: Pro
 
 def _averaged(run: Run, dark: xr.Dataset, progress: Progress | None) -> np.ndarray:
     cells = dark["cell_id"].values
-    lit = ~run.labels["dark_frame"].values
+    with_x_rays = ~run.labels["dark_frame"].values
     trains = spread_trains(run, IMAGE_FRAMES)
     sums = None
     for train, block, cell in frames_by_train(run, trains):
-        shown = np.isin(cell, cells) & np.isin(cell, run.index.cell_id[train][lit[train]])
+        shown = np.isin(cell, cells) & np.isin(cell, run.index.cell_id[train][with_x_rays[train]])
         sums = dark_sums(block[shown], np.searchsorted(cells, cell[shown]), len(cells), out=sums)
         _tell(progress, f"image of run {run.number}", trains.index(train) + 1, len(trains))
     if sums is None or not sums.count.any():

@@ -24,9 +24,9 @@ from pipeline.storage.dos_files import read_dos
 from pipeline.storage.hashes import FileHashes
 from schemas.catalogue import note
 from schemas.config import Config
-from schemas.config.fits import DosColumn
-from schemas.datasets.fits import MIXTURE, MODEL_RESULTS, PEAKS
-from schemas.datasets.kinetics import COMPONENTS, KINETICS
+from schemas.config.fit_options import DosColumn
+from schemas.datasets.fitted import MIXTURE, MODEL_RESULTS, PEAKS
+from schemas.datasets.kinetic_fits import COMPONENTS, KINETICS
 from schemas.notes import Note
 
 __all__ = ["FIT", "fit_all"]
@@ -44,7 +44,7 @@ def fit_all(
     Parameters
     ----------
     spectra, delay_scan
-        See `schemas.datasets.stages`.
+        See `schemas.datasets.measured`.
     config
         Options of the fits.
     models

@@ -11,7 +11,7 @@ from pipeline.errors import DataError
 from pipeline.science.kinetics.components import cube_components, gather_components, single_trace_fits
 from pipeline.science.kinetics.forms import compare_models
 from pipeline.science.kinetics.parameters import kinetic_parameters
-from pipeline.science.kinetics.shared import fit_kinetics
+from pipeline.science.kinetics.shared import solve_kinetics, with_bootstrap
 from pipeline.science.kinetics.traces import (
     collect_traces,
     describes_data,
@@ -23,7 +23,7 @@ from pipeline.science.spectra.resampling import Replicates
 from pipeline.stages.model_results import Fitted
 from schemas.catalogue import note
 from schemas.config import Config
-from schemas.config.fits import Kinetics, Measured
+from schemas.config.fit_options import Kinetics, Measured
 from schemas.notes import Note
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def fit_all_kinetics(
     Parameters
     ----------
     spectra, delay_scan
-        See `schemas.datasets.stages`.
+        See `schemas.datasets.measured`.
     config
         Options of the fits.
     replicates
@@ -72,19 +72,21 @@ def fit_all_kinetics(
         settings = {**shape, "parameters": parameters, "amplitude_prior": prior}
         try:
             _needs_rise(traces, times["t_d"])
-            fit = fit_kinetics(traces, **settings)
+            solved = solve_kinetics(traces, **settings)
             scans = collect_traces(spectra, delay_scan, fluence, include_spectra=False)
-            if scans is not None and scans.sizes["trace"] < traces.sizes["trace"] and not describes_data(fit):
-                alone_fit = fit_kinetics(scans, **settings)
-                if describes_data(alone_fit):
-                    notes.append(note("kinetics.spectra_left_out", fluence=fluence, redchi=float(fit["redchi"])))
-                    traces, fit = scans, alone_fit
+            if scans is not None and scans.sizes["trace"] < traces.sizes["trace"] and not describes_data(solved.result):
+                by_scans = solve_kinetics(scans, **settings)
+                if describes_data(by_scans.result):
+                    redchi = float(solved.result["redchi"])
+                    notes.append(note("kinetics.spectra_left_out", fluence=fluence, redchi=redchi))
+                    traces, solved = scans, by_scans
+            fit = solved.result
             if options.bootstrap == "parametric":
-                fit = fit_kinetics(traces, **settings, n_bootstrap=options.n_bootstrap, seed=SEED)
+                fit = with_bootstrap(solved, n_draws=options.n_bootstrap, seed=SEED)
             elif replicates is not None:
                 include = traces is not scans and options.global_
                 drawn = _resampled(spectra, delay_scan, replicates, fluence, include_spectra=include)
-                fit = fit_kinetics(traces, **settings, replicates=drawn)
+                fit = with_bootstrap(solved, replicates=drawn)
             fitted[fluence], used[fluence] = fit, traces
             forms[fluence] = compare_models(traces, **times, amplitude_prior=prior)
             if options.per_energy:

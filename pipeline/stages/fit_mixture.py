@@ -37,7 +37,7 @@ def fit_mixture(
     Parameters
     ----------
     spectra
-        See `schemas.datasets.stages`.
+        See `schemas.datasets.measured`.
     config
         Options of the fit.
     models

@@ -1,26 +1,38 @@
 """The frames cube of a run: what part of the frames is kept, and that it holds all that was recorded beside them.
 
-The cube is filled in the pass that reduces the raw frames (`pipeline.stages.reduce`), but it is a result of its own: only
-the reader, the part that is kept and this module decide whether it is current.
+The cube is filled in the pass that reduces the raw frames (`pipeline.stages.reduce`), but it is a result of its own: the
+reader, the part that is kept and the code here decide whether it is current, not the reduction.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
+from pipeline.euxfel.frame_source import FrameSource
 from pipeline.euxfel.reader import Run
-from pipeline.job import Job
+from pipeline.science.detector.blank import not_blank
 from pipeline.science.detector.crop import Crop, crop_to_beams
 from pipeline.stages.code import code_hash
 from pipeline.storage import cube as cubes
 from pipeline.storage import store
-from schemas.datasets.stages import FRAMES
+from schemas.datasets.measured import FRAMES
 
-__all__ = ["Target", "create_cube", "crop_of", "cube_of", "frames_code", "recorded"]
+if TYPE_CHECKING:
+    from pipeline.job import Job
+
+__all__ = ["Chunk", "Target", "create_cube", "crop_of", "cube_of", "frames_code", "recorded", "recorded_frames"]
+
+READ_FRAMES = 64
+"""Frames that are read before they are reduced: 8 MB, still near the processor when the kernel sees them."""
+
+_local = threading.local()
 
 RECORDED = ("trigger", "arrival", "intensity", "dark_frame")
 """What was recorded beside the frames and is data, not a coordinate, in the pulses."""
@@ -38,6 +50,50 @@ class Target:
     columns: slice
     trains: int
     aside: Path | None = None
+
+
+Place = tuple[np.ndarray, np.ndarray]
+"""Positions (train, pulse) of some frames."""
+
+
+def recorded_frames(source: FrameSource, rows: slice) -> Iterator[tuple[np.ndarray, np.ndarray, Place]]:
+    """Yield frames (n, y, x) of some rows of the module, which of them hold anything (n,), and their positions.
+
+    Memory is used again: what is yielded is valid until the next step.
+    """
+    index = source.index
+    buffer = workspace("raw", (READ_FRAMES, rows.stop - rows.start, index.frame_shape[1]), index.dtype)
+    for frames, train, pulse in source.blocks(slice(0, len(index.row)), rows=rows, buffer=buffer):
+        yield frames, not_blank(frames), (train, pulse)
+
+
+class Chunk:
+    """A chunk of the cube while it is filled."""
+
+    def __init__(self, target: Target, n_pulses: int):
+        self._target = target
+        rows, columns = (part.stop - part.start for part in (target.rows, target.columns))
+        self._frames = workspace("chunk", (target.trains, n_pulses, rows, columns), np.dtype(np.uint16))
+
+    def put(self, frames: np.ndarray, place: Place) -> None:
+        """Take frames of the cube's rows and all columns."""
+        self._frames[place] = frames[:, :, self._target.columns]
+
+    def write(self, number: int, present: np.ndarray) -> int:
+        """Write the chunk of this number, zero where nothing was recorded; returns its size on disk [bytes]."""
+        # the memory holds an earlier chunk there
+        self._frames[: len(present)][~present] = 0
+        self._frames[len(present) :] = 0
+        return cubes.write_chunk(self._target.path, number, self._frames, self._target.aside)
+
+
+def workspace(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return this thread's buffer of a name: touching new memory costs more than reading."""
+    buffer: np.ndarray | None = getattr(_local, name, None)
+    if buffer is None or buffer.shape != shape or buffer.dtype != dtype:
+        buffer = np.empty(shape, dtype)
+        setattr(_local, name, buffer)
+    return buffer
 
 
 def frames_code() -> str:

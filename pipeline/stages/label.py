@@ -20,7 +20,7 @@ from pipeline.science.labels.timing import pulse_delay
 from pipeline.stages.base import Context, Made, Stage
 from pipeline.stages.reduce import REDUCE, pulses_of
 from schemas.config.runs import DelayScanRun
-from schemas.datasets.stages import LABELS
+from schemas.datasets.measured import LABELS
 from schemas.notes import Note
 
 __all__ = ["LABEL", "labelled_runs", "roles_of"]

@@ -18,14 +18,14 @@ from pipeline.stages.calibrate import CALIBRATE
 from pipeline.stages.code import code_hash
 from pipeline.stages.fit import FIT
 from pipeline.stages.inventory import inventories
-from pipeline.stages.label import LABEL, roles_of
+from pipeline.stages.label import roles_of
 from pipeline.stages.model_results import files_of
 from pipeline.storage import leftovers, versions
 from pipeline.storage.hashes import code_version, digest, environment
 from pipeline.storage.places import Place
 from pipeline.storage.record import Published, Record
 from schemas.catalogue import note
-from schemas.datasets.fits import MODEL_RESULTS
+from schemas.datasets.fitted import MODEL_RESULTS
 from schemas.notes import Note
 from schemas.products import SCHEMA_VERSION
 
@@ -93,9 +93,9 @@ def _published(job: Job, context: Context) -> Place:
 def _notes(job: Job) -> list[Note]:
     """Return what the stages had to say, in the order of the data."""
     notes = [note("run.left_out", run=n, reason=reason) for n, reason in job.failed.items()]
-    for stage in (LABEL, BIN, FIT):
-        record = stage.records(job).get(stage.name, Record)
-        notes += record.notes if record is not None else []
+    for stage in PUBLISH.lineage():
+        records = (stage.records(job, number).get(stage.name, Record) for number in stage.runs(job))
+        notes += [said for record in records if record is not None for said in record.notes]
     return notes
 
 

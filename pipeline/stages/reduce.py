@@ -34,11 +34,11 @@ from pipeline.storage.hashes import digest
 from pipeline.storage.ledger import Ledger, Result
 from pipeline.storage.record import Record
 from schemas.config.compute import Compute
-from schemas.datasets.stages import PULSES
+from schemas.datasets.measured import PULSES
 
-__all__ = ["REDUCE", "Progress", "pulses_of", "reduce_raw", "reduce_stored"]
+__all__ = ["REDUCE", "FrameProgress", "pulses_of", "reduce_raw", "reduce_stored"]
 
-Progress = Callable[[int, int], None]
+FrameProgress = Callable[[int, int], None]
 """Called with what was done and what there is to do, in frames."""
 
 log = logging.getLogger("trxas")
@@ -53,7 +53,7 @@ def reduce_raw(
     workers: Workers | int,
     memory: str,
     ledger: Ledger | None = None,
-    progress: Progress | None = None,
+    progress: FrameProgress | None = None,
 ) -> xr.Dataset:
     """Reduce a raw run to pulses and, in the same pass, fill its frames cube.
 
@@ -114,7 +114,7 @@ def _work(
     kernel: Reducer,
     workers: Workers,
     ledger: Ledger | None,
-    progress: Progress | None,
+    progress: FrameProgress | None,
     frames: int,
 ) -> list[Result]:
     """Return the results of all blocks in order; those in the ledger are taken from there."""
@@ -149,7 +149,7 @@ def reduce_stored(
     *,
     workers: Workers | int,
     ledger: Ledger | None = None,
-    progress: Progress | None = None,
+    progress: FrameProgress | None = None,
 ) -> xr.Dataset:
     """Reduce a stored frames cube to pulses; the raw run is not needed."""
     cube = store.open_dataset(path)

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import BusyError, ConfigError, may_pass
+from pipeline.errors import BusyError, ConfigError, is_transient
 from pipeline.storage import owners
 
 __all__ = ["claimed"]
@@ -85,7 +85,7 @@ def _take(folder: Path, what: str, until: float) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        if may_pass(error):
+        if is_transient(error):
             raise
         raise ConfigError(
             f"--out: {folder.parent} cannot be written to ({error.strerror}); name another folder"

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import ConfigError, DataError
-from schemas.datasets.curves import DOS, DOS_ENERGY
+from schemas.datasets.model_curves import DOS, DOS_ENERGY
 
 __all__ = ["read_dos"]
 

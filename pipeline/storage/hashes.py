@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-__all__ = ["FileHashes", "Identity", "code_hash", "code_version", "digest", "environment", "tree_hash"]
+__all__ = ["FileHashes", "Identity", "code_version", "digest", "environment", "tree_hash"]
 
 PACKAGES = ("numpy", "scipy", "numba", "xarray", "zarr", "dask", "lmfit", "extra-data", "prefect")
 
@@ -26,23 +25,6 @@ def digest(content: Any) -> str:
     """Return the hash of a JSON-able object; the order of keys does not matter."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def code_hash(modules: Iterable[str]) -> str:
-    """Return the hash of the sources of some modules; `package.part*` stands for all modules whose names begin so."""
-    state = hashlib.blake2b(digest_size=16)
-    for path in sorted({p for name in modules for p in _sources(name)}):
-        state.update(path.name.encode() + b"\0" + path.read_bytes())
-    return state.hexdigest()
-
-
-def _sources(name: str) -> list[Path]:
-    package, _, last = name.rpartition(".")
-    spec = importlib.util.find_spec(package if last.endswith("*") else name)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(name)
-    origin = Path(spec.origin)
-    return sorted(origin.parent.glob(f"{last}.py")) if last.endswith("*") else [origin]
 
 
 def code_version() -> str:

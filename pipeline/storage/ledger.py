@@ -29,7 +29,7 @@ Result = dict[str, np.ndarray]
 """What a block gives: arrays by name, trains first."""
 
 _HEAD = "ledger.json"
-_KEY, _SIZE = "key", "chunk_bytes"
+_KEY, _SIZE, _NAMES = "key", "chunk_bytes", "names"
 
 SHARE = 0.05
 """Part of the time that may go into entries of sums."""
@@ -76,7 +76,7 @@ class Ledger:
             Size of the chunk of the cube that it filled; 0 for none.
         """
         partial = self.folder / f".{uuid.uuid4().hex}.npz"
-        entry = {**result, _KEY: np.array(self.key), _SIZE: np.array(chunk_bytes)}
+        entry = {**result, _KEY: np.array(self.key), _SIZE: np.array(chunk_bytes), _NAMES: np.array(sorted(result))}
         try:
             np.savez(partial, allow_pickle=False, **entry)
             partial.replace(self.folder / f"{number:06d}.npz")
@@ -103,7 +103,7 @@ class Ledger:
             entry = _unpacked(path)
             if entry is None:
                 continue
-            key, size = str(entry.pop(_KEY)), int(entry.pop(_SIZE))
+            key, size, _ = str(entry.pop(_KEY)), int(entry.pop(_SIZE)), entry.pop(_NAMES)
             if key == self.key:
                 found[int(path.stem)] = entry, size
         return found
@@ -143,6 +143,8 @@ def _unpacked(path: Path) -> Result | None:
             if container.testzip() is not None:
                 return None
         with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+            found = {name: stored[name] for name in stored.files}
+        # a damaged index may leave some out
+        return found if {_KEY, _SIZE, *found[_NAMES].tolist()} == found.keys() - {_NAMES} else None
     except Exception:  # zipfile and numpy raise many kinds for a damaged file
         return None

@@ -74,7 +74,7 @@ def _short(host: str) -> str:
 
 
 def _started(pid: int) -> str | None:
-    """Return when a process started, in ticks since boot; None where it is not alive or that is not told."""
+    """Return when a process started, in ticks since boot; None if it is not alive or the system does not say."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (OSError, ValueError):

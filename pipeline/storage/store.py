@@ -26,7 +26,6 @@ __all__ = [
     "quiet",
     "replace_coords",
     "replace_folder",
-    "write_dataset",
     "write_tree",
 ]
 
@@ -41,11 +40,6 @@ def quiet() -> Iterator[None]:
         # consolidated metadata is not in the zarr v3 specification yet; every zarr reader ignores or understands it
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
         yield
-
-
-def write_dataset(path: Path, dataset: xr.Dataset) -> None:
-    """Write a dataset whole; a reader sees the old one or the new one."""
-    write_tree(path, xr.DataTree(dataset))
 
 
 def write_tree(path: Path, tree: xr.DataTree, *, whole_arrays: bool = False) -> None:

@@ -14,7 +14,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar, cast, overload
@@ -141,7 +141,6 @@ def publish(
     summary: dict[str, object],
     *,
     draw: Callable[[xr.DataTree, dict[str, object], Path], None],
-    extra_figures: Sequence[Path] = (),
     attachments: Mapping[str, str | bytes] | None = None,
     work: Path | None = None,
 ) -> Place:
@@ -157,8 +156,6 @@ def publish(
         `schemas.products.Summary` without version, created and product_hash.
     draw
         Draws the figures of a tree into a folder.
-    extra_figures
-        Pictures to copy.
     attachments
         Path inside the version -> content, of files that stand beside the arrays and have no part in the product's hash.
     work
@@ -190,9 +187,6 @@ def publish(
             raise ProductError(f"the product is not valid and was not published: {'; '.join(faults[:5])}")
         (partial / "figures").mkdir()
         draw(tree, summary, partial / "figures")
-        for figure in extra_figures:
-            if figure.is_file():
-                shutil.copy(figure, partial / "figures" / figure.name)
         for name, text in (attachments or {}).items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             (partial / name).write_bytes(text.encode() if isinstance(text, str) else text)

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from schemas.config.binning import Burst, Delay, Energy
+from schemas.config.axes import Burst, Delay, Energy
+from schemas.config.beamtime import Plan
 from schemas.config.compute import Compute
 from schemas.config.detector import BeamsChoice, Detector, Filters, Frames
-from schemas.config.fits import Kinetics, Mixture, Peaks
-from schemas.config.plan import Plan
+from schemas.config.fit_options import Kinetics, Mixture, Peaks
 from schemas.config.runs import DelayScanRun, EnergyScanRun, Fluence, Runs
 from schemas.instrument import RoleOverride
 from schemas.strict import Strict

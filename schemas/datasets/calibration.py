@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from schemas.datasets.measured import X, Y
 from schemas.datasets.spec import DatasetSpec, Variable
-from schemas.datasets.stages import X, Y
 
 __all__ = ["BEAMS", "CALIBRATION", "DARK", "GAIN", "IMAGE", "LINEARITY"]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from schemas.datasets.measured import DELAY, ENERGY, FLUENCE
 from schemas.datasets.spec import DatasetSpec, Variable
-from schemas.datasets.stages import DELAY, ENERGY, FLUENCE
 
 __all__ = ["QUALITY"]
 

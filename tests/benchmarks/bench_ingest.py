@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 
 from pipeline.euxfel.lazy_frames import lazy_frames
 from pipeline.euxfel.reader import open_run
@@ -50,7 +51,7 @@ def bench(n_frames: int, workers: int) -> dict:
         options = {"scheduler": "threads", "num_workers": workers}
         lazy_raw = fastest(lambda: reduce_frames(lazy_frames(run, rows=crop.rows), calibration).compute(**options))
         lazy_again = fastest(lambda: reduce_frames(lazy_cube(folder / "a.zarr"), calibration).compute(**options))
-        store.write_dataset(folder / "calibration.zarr", calibration)
+        store.write_tree(folder / "calibration.zarr", xr.DataTree(calibration))
         peaks = {n: memory_of(path, folder, n) for n in (n_frames // 10, n_frames)}
         stored = sum(f.stat().st_size for f in (folder / "a.zarr").rglob("*") if f.is_file())
         size = n_frames * FRAME_BYTES

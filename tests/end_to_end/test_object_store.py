@@ -73,7 +73,7 @@ def test_a_product_goes_to_a_bucket_and_plain_xarray_reads_it(s3, tiny, processe
     assert there.attrs["product_hash"] == here.attrs["product_hash"]
     pointer = json.loads(fsspec.filesystem("s3").cat(f"{BUCKET}/shift-1/products/tiny/latest.json"))
     assert (pointer["version"], pointer["product_hash"]) == ("v0001", there.attrs["product_hash"])
-    assert sorted(p.name for p in version.iterdir()) == ["figures", "product.zarr", "summary.json"]
+    assert sorted(p.name for p in version.iterdir()) == ["figures", "fits", "product.zarr", "summary.json"]
     assert (version / "figures" / "delta_xas.png").read_bytes()[:4] == b"\x89PNG"
     # the same product is not published twice, there or here
     job = load_job(tiny.out / "config.yaml", f"{s3}/shift-1", work=out)
@@ -131,7 +131,7 @@ def test_publishers_at_once_do_not_mix_and_readers_never_see_half(s3, ready, tmp
                 opened = xr.open_datatree(f"{version}/product.zarr", engine="zarr")
                 arrays = (opened["spectra/delta_xas"], opened["spectra/od_pumped"], opened["delay_scan/delta_xas"])
                 content = {float(v) for a in arrays for v in np.unique(a.values)}
-                assert content == {float(publish.read_summary(version)["warnings"][0])}
+                assert content == {float(publish.read_summary(version)["warnings"][0]["text"])}
                 assert publish.check(version) == []
                 seen.append(int(version.name[1:]))
             if last:

@@ -11,7 +11,7 @@ from pipeline.errors import DataError
 from pipeline.euxfel.frame_source import FrameSource
 from pipeline.euxfel.reader import open_run
 from pipeline.euxfel.run_files import open_files, run_folder
-from schemas.datasets.stages import PULSES
+from schemas.datasets.measured import PULSES
 from schemas.instrument import RoleOverride, load_instrument
 from schemas.reading import parse_config
 

@@ -197,7 +197,7 @@ def test_only_what_a_file_system_gets_over_is_tried_again(api, broken, monkeypat
 
 
 def test_an_error_that_hides_a_passing_one_is_tried_again_too():
-    from pipeline.errors import may_pass
+    from pipeline.errors import is_transient
 
     def hidden():
         try:
@@ -207,9 +207,9 @@ def test_an_error_that_hides_a_passing_one_is_tried_again_too():
 
     with pytest.raises(DataError) as caught:
         hidden()
-    assert may_pass(caught.value)
-    assert not may_pass(DataError("x"))
-    assert not may_pass(TimeoutError("given up"))
+    assert is_transient(caught.value)
+    assert not is_transient(DataError("x"))
+    assert not is_transient(TimeoutError("given up"))
 
 
 @pytest.mark.parametrize(

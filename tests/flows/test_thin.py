@@ -85,7 +85,7 @@ def test_tasks_try_again_only_what_may_pass_and_cache_nothing(one):
 
 
 def test_stages_of_the_parameter_are_those_of_the_pipeline():
-    assert get_args(process.Stage) == tuple(workflow.RESTARTS)
+    assert get_args(process.Restart) == tuple(workflow.RESTARTS)
 
 
 @pytest.mark.parametrize("one", ALL_FLOWS, ids=lambda f: f.name)

@@ -85,7 +85,7 @@ def test_every_code_is_well_formed_and_on_the_page():
 def test_the_codes_of_the_catalogue_are_those_that_are_used():
     topics = {code.partition(".")[0] for code in CATALOGUE}
     looks_like_a_code = re.compile(rf"(?:{'|'.join(sorted(topics))})\.[a-z_]+")
-    names = {f"{topic}.{end}" for topic in topics for end in ("zarr", "png", "json", "py")}
+    names = {f"{topic}.{end}" for topic in topics for end in ("zarr", "png", "json", "py", "txt")}
     keys = {"peaks.window", "mixture.min_delay", "kinetics.bootstrap", "watch.settle", "watch.fluence"}
     used = {text for _, text in constants("pipeline") if looks_like_a_code.fullmatch(text)} - names - keys
     assert used == set(CATALOGUE) - {OLDER}

@@ -68,7 +68,6 @@ def test_changes_are_made_in_order_and_make_what_they_need():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"energy": {"unit": "parsec"}}, r"^sources\.energy\.unit: "),
         ({"energi": {}}, r"^sources\.energi"),
         ({"arrival": {"index": "slot"}}, r"^sources\.arrival\.index: "),
     ],

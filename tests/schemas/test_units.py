@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError
 from pipeline.job import load_job
-from schemas.datasets.stages import PULSES
+from schemas.datasets.measured import PULSES
 from schemas.instrument import ROLES, RoleOverride, load_instrument
 from schemas.units import ROLE_QUANTITIES, kept_unit, known_units
 

@@ -64,7 +64,7 @@ def camera():
     light, _ = truth.flat(30)
     calibration = assemble.build_calibration(offset, truth.beams, light, gain=1.3)
     image = (light["frames"].mean(("train", "pulse")) - offset["dark_mean"].mean("cell")).drop_vars(["y", "x"])
-    pulses = beam_photons.reduce_frames(light.isel(train=slice(4)), calibration)
+    pulses = beam_photons.reduce_frames(light["frames"].isel(train=slice(4)), calibration)
     rng = np.random.default_rng(0)
     total = rng.gamma(8, 1e5 / 8, (400, 1)) * np.ones((1, 3))
     moments = np.stack([total, total * (0.1 + 0.01 * rng.standard_normal((400, 3)))], axis=-1)
@@ -200,10 +200,14 @@ CALLS = {
     "detector.assemble.flat_field_noise": lambda: ((camera().flat, camera().calibration), {}),
     "detector.beam_photons.prepare": lambda: ((camera().calibration,), {}),
     "detector.beam_photons.reduce_block": lambda: ((camera().raw, camera().cells, camera().calibration), {}),
-    "detector.beam_photons.reduce_frames": lambda: ((camera().flat.isel(train=slice(3)), camera().calibration), {}),
+    "detector.beam_photons.reduce_frames": lambda: (
+        (camera().flat["frames"].isel(train=slice(3)), camera().calibration),
+        {},
+    ),
     "detector.beam_photons.subtract_intra_train_dark": lambda: ((camera().pulses, first_is_dark(camera().pulses)), {}),
     "detector.beams.beam_dataset": lambda: (([(1, 5, 2, 6), (8, 12, 2, 6)],), {}),
     "detector.beams.find_beams": lambda: ((camera().image,), {"bad": camera().dark["bad_pixel"]}),
+    "detector.blank.not_blank": lambda: ((camera().raw,), {}),
     "detector.crop.crop_to_beams": lambda: ((camera().beams,), {}),
     "detector.dark.dark_calibration": lambda: ((camera().sums,), {}),
     "detector.dark.dark_sums": lambda: ((camera().raw, camera().cells, 4), {}),
@@ -316,6 +320,11 @@ CALLS = {
     "kinetics.search.refine": lambda: ((fitted().problem, fitted().problem.start), {}),
     "kinetics.search.solve": lambda: ((fitted().problem,), {}),
     "kinetics.shared.fit_kinetics": lambda: ((fitted().traces,), {"irf_sigma": 0.05, "n_bootstrap": 2}),
+    "kinetics.shared.solve_kinetics": lambda: ((fitted().traces,), {"irf_sigma": 0.05}),
+    "kinetics.shared.with_bootstrap": lambda: (
+        (shared.solve_kinetics(fitted().traces, irf_sigma=0.05),),
+        {"n_draws": 2},
+    ),
     "kinetics.starts.abridged": lambda: ((fitted().problem,), {}),
     "kinetics.starts.screened": lambda: ((starts.with_time_zero(fitted().problem, fitted().problem.data),), {}),
     "kinetics.starts.with_time_zero": lambda: ((fitted().problem, fitted().problem.data), {}),
@@ -367,6 +376,10 @@ CALLS = {
     "spectra.difference.no_difference": lambda: ((("scan", "delay"),), {}),
     "spectra.resampling.resampled_differences": lambda: (([run()], [scan()]), FIXED | {"n_draws": 2}),
     "spectra.resampling.train_weights": lambda: ((np.array([0, 0, 1, 1, -1]),), {"rng": rng()}),
+    "kinetics.traces.traces_of": lambda: ((grouped(), 8.0), {}),
+    "labels.join.joined": lambda: (numbered(), {}),
+    "labels.join.run_group": lambda: ((3,), {}),
+    "spectra.scans.at_steps": lambda: (([run(), run(2.0)],), {}),
     "spectra.scans.delay_scans": lambda: (([scan()],), {"pulses": np.arange(3)}),
     "spectra.scans.flat_constant": lambda: (([scan()],), {"pulses": np.arange(3)}),
     "spectra.scans.noise_of_trains": lambda: (([scan()],), {}),
@@ -444,6 +457,15 @@ def labels():
             "arrival": (("train", "pulse"), np.zeros((2, 3))),
         }
     )
+
+
+def numbered():
+    """Return pulses whose beams are numbered, and their labels."""
+    pulses, beams = run(), np.array([str(b) for b in run()["beam"].values])
+    names = ["train_id", "energy", "delay", "nominal_delay", "fluence"]
+    labels = pulses[["drop_reason"]].reset_coords(drop=True).assign_coords({n: pulses[n].variable for n in names})
+    bare = pulses.drop_vars(["delay", "nominal_delay", "fluence", "drop_reason"]).assign_coords(beam=np.arange(3))
+    return bare, labels.assign_coords(role=("beam", beams))
 
 
 def axis():
@@ -553,7 +575,7 @@ MISMATCHED = {
         camera().flat, moved(camera().dark, "x"), camera().beams
     ),
     "reduce_frames: x of the calibration": lambda: beam_photons.reduce_frames(
-        camera().flat.isel(train=slice(2), x=slice(10, None)), camera().calibration
+        camera().flat["frames"].isel(train=slice(2), x=slice(10, None)), camera().calibration
     ),
     "excited_od: energies of the shift": lambda: forward.excited_od(MODEL, ENERGY, shift=moved(0 * ENERGY, "energy")),
     "delta_xas: energy and delay along one dim": lambda: forward.delta_xas(
@@ -599,7 +621,7 @@ def test_axes_that_differ_are_an_error(call):
 
 
 LAZY = {
-    "reduce_frames": lambda data: beam_photons.reduce_frames(data, camera().calibration),
+    "reduce_frames": lambda data: beam_photons.reduce_frames(data["frames"], camera().calibration),
     "build_calibration": lambda data: assemble.build_calibration(camera().dark, camera().beams, data, gain=1.3),
 }
 

@@ -27,7 +27,8 @@ from pipeline.science.spectra.resampling import resampled_differences
 from pipeline.science.spectra.scans import delay_scans, quality_cells, spectra
 from pipeline.science.sums.accumulate import accumulate, join_limbs, merge_sums
 from pipeline.stages.bin import AXES
-from schemas.datasets import calibration, curves, fits, kinetics, stages
+from schemas.datasets import calibration, fitted, measured, model_curves
+from schemas.datasets import kinetic_fits as kinetics
 from schemas.datasets.quality import QUALITY
 from tests.science.kinetic_truth import PUBLISHED, simulate
 from tests.science.kinetics.test_design import COARSE, precision, response
@@ -54,21 +55,21 @@ def steps(seed=1):
 @pytest.mark.parametrize("runs", [[], [scan()]], ids=["no run", "a run"])
 def test_spectra_and_delay_scans(runs):
     cubes = spectra(runs, constant=CONSTANT)
-    assert stages.SPECTRA.check(cubes).sizes["energy"] == 10 * len(runs)
+    assert measured.SPECTRA.check(cubes).sizes["energy"] == 10 * len(runs)
     scans = delay_scans([steps()] if runs else [], constant=CONSTANT)
-    assert stages.DELAY_SCAN.check(scans).sizes["delay"] == 10 * len(runs)
+    assert measured.DELAY_SCAN.check(scans).sizes["delay"] == 10 * len(runs)
 
 
 def test_spectra_and_delay_scans_along_the_burst():
     groups = [np.arange(3), np.arange(3, 6)]
-    stages.BURST_SPECTRA.check(resolved(spectra, [scan()], groups, [CONSTANT] * 2))
-    stages.BURST_DELAY_SCAN.check(resolved(delay_scans, [steps()], groups, [CONSTANT] * 2))
+    measured.BURST_SPECTRA.check(resolved(spectra, [scan()], groups, [CONSTANT] * 2))
+    measured.BURST_DELAY_SCAN.check(resolved(delay_scans, [steps()], groups, [CONSTANT] * 2))
 
 
 def test_replicates_are_differences():
     drawn = resampled_differences([scan()], [steps()], energy_bins=None, delay_bins=None, constant=CONSTANT, n_draws=2)
     for replicate in drawn:
-        assert replicate.attrs["units"] == stages.SPECTRA["delta_xas"].units
+        assert replicate.attrs["units"] == measured.SPECTRA["delta_xas"].units
 
 
 @pytest.mark.parametrize(("along", "unit"), [("energy", "eV"), ("delay", "ps")])
@@ -76,33 +77,33 @@ def test_sums(along, unit):
     run = scan()
     cell = np.zeros((run.sizes["train"], run.sizes["pulse"]), np.int64)
     sums = accumulate(run, cell, 2, along=along)
-    assert stages.SUMS.check(sums)["product_mixed"].attrs["units"] == unit
-    assert stages.SUMS.check(merge_sums([sums, sums]))["product_shifted"].attrs["units"] == f"{unit}^2"
+    assert measured.SUMS.check(sums)["product_mixed"].attrs["units"] == unit
+    assert measured.SUMS.check(merge_sums([sums, sums]))["product_shifted"].attrs["units"] == f"{unit}^2"
     assert join_limbs(sums)["energy_1"].attrs == sums["energy_1"].attrs
 
 
 def test_labels():
     run = scan()
-    assert select_pulses(run).attrs.items() >= stages.DROP_REASON.attrs.items()
+    assert select_pulses(run).attrs.items() >= measured.DROP_REASON.attrs.items()
     labels = run.assign(delay_stage=("train", np.zeros(run.sizes["train"]), {"units": "mm"}))
-    assert pulse_delay(labels).attrs == stages.PULSE_DELAY.attrs
+    assert pulse_delay(labels).attrs == measured.PULSE_DELAY.attrs
 
 
 def test_peaks():
     peaks = fit_peaks(demo_spectra(np.random.default_rng(0)), window=WINDOW)
-    fits.PEAKS.check(peaks)
+    fitted.PEAKS.check(peaks)
     curve = evaluate_peaks(peaks, xr.DataArray(np.arange(527.0, 530.0), dims="energy"))
-    assert (curve.dims, curve.attrs) == (curves.PEAK_LINES.dims, curves.PEAK_LINES.attrs)
+    assert (curve.dims, curve.attrs) == (model_curves.PEAK_LINES.dims, model_curves.PEAK_LINES.attrs)
 
 
 def test_mixture():
     data = demo_spectra(np.random.default_rng(0))
-    fits.MIXTURE.check(fit_mixture(data, *dos(), window=WINDOW, min_delay=MIN_DELAY))
-    fits.MIXTURE.check(fit_builtin_models(data, window=WINDOW, min_delay=MIN_DELAY))
+    fitted.MIXTURE.check(fit_mixture(data, *dos(), window=WINDOW, min_delay=MIN_DELAY))
+    fitted.MIXTURE.check(fit_builtin_models(data, window=WINDOW, min_delay=MIN_DELAY))
     for curve in (*builtin_dos(data, window=WINDOW, min_delay=MIN_DELAY), broaden(dos()[0], 0.1, 0.0)):
-        assert curve["energy"].attrs == curves.DOS_ENERGY.attrs
+        assert curve["energy"].attrs == model_curves.DOS_ENERGY.attrs
         assert {"units", "long_name"} <= set(curve.attrs)
-    assert rising_edge(data, window=WINDOW).attrs == curves.EDGE.attrs
+    assert rising_edge(data, window=WINDOW).attrs == model_curves.EDGE.attrs
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +162,7 @@ def test_detector(detector_truth):
     calibration.CALIBRATION.check(build_calibration(dark, truth.beams, None, gain=truth.gain))
     pulses = reduce_frames(flat["frames"], made)
     for name in ("photons", "photons_stderr", "n_saturated"):
-        expected = stages.PULSES[name]
+        expected = measured.PULSES[name]
         assert pulses[name].dims == expected.dims
         assert expected.attrs.items() <= pulses[name].attrs.items()
 
@@ -179,7 +180,7 @@ def test_the_forward_model():
         "excited_fraction": forward.excited_fraction(MODEL, delay, fluence=8.0),
         "delta_xas": forward.delta_xas(MODEL, energy, delay, fluence=8.0),
     }
-    assert made.keys() == curves.FORWARD.keys()
+    assert made.keys() == model_curves.FORWARD.keys()
     for name, array in made.items():
-        assert set(array.dims) == set(curves.FORWARD[name].dims)
-        assert array.attrs == curves.FORWARD[name].attrs
+        assert set(array.dims) == set(model_curves.FORWARD[name].dims)
+        assert array.attrs == model_curves.FORWARD[name].attrs

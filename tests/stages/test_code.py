@@ -92,6 +92,12 @@ def test_a_byte_changed_anywhere_makes_exactly_the_right_stages_stale(imported, 
 def test_code_that_a_hand_kept_list_missed_counts(imported):
     for module in ("pipeline.euxfel.chunkread", "pipeline.stages.blocks"):
         assert module in imported_modules(MODULES["pulses"])
+    # a cube is as good as the code that read and filled it
+    frames = imported_modules("pipeline.stages.frames")
+    for module in ("frame_source", "chunkread", "reader", "frame_index"):
+        assert f"pipeline.euxfel.{module}" in frames
+    assert "pipeline.storage.cube" in frames
+    assert "pipeline.science.detector.beam_photons" not in frames
     for module in ("accumulate", "binning", "edges"):
         assert f"pipeline.science.sums.{module}" in imported_modules(MODULES["labels"])
     # figures change no number

@@ -17,7 +17,7 @@ from pipeline.simulate import load_scenario
 from pipeline.simulate.timetable import build_model
 from pipeline.stages.fit_kinetics import _needs_rise, fit_all_kinetics, parameters_of
 from schemas.config import Config
-from schemas.datasets.kinetics import COMPONENTS, KINETICS
+from schemas.datasets.kinetic_fits import COMPONENTS, KINETICS
 
 SAMPLE_RUNS = Path(__file__).parents[2] / "sample_runs"
 SCAN = np.r_[-0.3, np.arange(-0.06, 0.7, 0.04), 0.8, 1.0, 1.3, 1.7, 2.2, 3.0, 4.8, 10.0, 30.0, 60.0]
@@ -130,7 +130,7 @@ def test_what_the_config_says_of_the_parameters_reaches_fit_and_file():
     assert (parameters["tau2"].expr, parameters["tau3"].max, parameters["tau3"].vary) == ("1.6*tau1", 5.0, True)
     assert parameters["irf_sigma"].user_data == {"stderr": 0.003}
     spectra, scan = data(shift=0.0, noise=5e-5)
-    kinetics, components, fits = fit_all_kinetics(spectra.isel(energy=[2]), scan, settings, [])
+    kinetics, components, fits, _ = fit_all_kinetics(spectra.isel(energy=[2]), scan, settings)
     value = kinetics["value"].sel(fluence=8.0)
     assert float(value.sel(parameter="tau2")) == pytest.approx(1.6 * float(value.sel(parameter="tau1")), rel=1e-9)
     alone = components["tau"].sel(fluence=8.0)

@@ -160,8 +160,8 @@ def _gain(
     if "covariance" in linear:
         sizes, directions = np.linalg.eigh(linear["covariance"].values)
         for size, direction in zip(sizes, directions.T, strict=True):
-            away = fit(linear_table(linear["coefficient"].values + np.sqrt(max(size, 0.0)) * direction))
-            variance += float(away["gain"] - best["gain"]) ** 2
+            shifted = fit(linear_table(linear["coefficient"].values + np.sqrt(max(size, 0.0)) * direction))
+            variance += float(shifted["gain"] - best["gain"]) ** 2
     return best.assign(gain_stderr=np.sqrt(variance))
 
 

@@ -13,7 +13,8 @@ import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.science.detector._pixel_kernel import beam_sums, beam_sums_table
-from schemas.datasets.stages import PULSES
+from pipeline.science.detector.blank import not_blank
+from schemas.datasets.measured import PULSES
 
 __all__ = ["Reducer", "prepare", "reduce_block", "reduce_frames", "subtract_intra_train_dark"]
 
@@ -189,12 +190,11 @@ def _reduce_chunk(
     """Reduce frames (train, pulse, y, x); see `reduce_block`. Also returns which frames were recorded."""
     flat = np.ascontiguousarray(raw).reshape(-1, *raw.shape[2:])
     photons, sigma, n_saturated = reduce_block(flat, cell_id.reshape(-1), kernel, y0=y0, x0=x0)
-    # a frame that is zero everywhere was never recorded: offsets are not 0
-    recorded = present.reshape(-1) & flat.any(axis=(1, 2))
+    recorded = present.reshape(-1) & not_blank(flat)
     photons[~recorded], sigma[~recorded], n_saturated[~recorded] = np.nan, np.nan, 0
     grid = raw.shape[:2]
     tables = (values.reshape(*grid, kernel.n_beams) for values in (photons, sigma, n_saturated))
-    return (*tables, recorded.reshape(grid))  # type: ignore[return-value]
+    return (*tables, recorded.reshape(grid))
 
 
 def subtract_intra_train_dark(pulses: xr.Dataset, dark_frame: xr.DataArray) -> xr.Dataset:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from schemas.datasets.stages import X, Y
+from schemas.datasets.measured import X, Y
 
 __all__ = ["Crop", "crop_to_beams"]
 

@@ -162,7 +162,7 @@ def dark_calibration(
 
 
 def find_bad_pixels(dark: xr.Dataset, *, threshold: float = 10.0) -> xr.DataArray:
-    """Pixels that their dark signal gives away: dead, hot, noisy.
+    """Pixels that their dark signal reveals: dead, hot, noisy.
 
     The mean over the cells and the sigma are compared with the median of the readout chip around the pixel (64 x 64
     pixels), in units of the robust sigma 1.4826 MAD of these distances over the module. Too high a mean is hot, too
@@ -238,14 +238,14 @@ def with_bad_pixel_attrs(flags: xr.DataArray) -> xr.DataArray:
 
 def _robust_distance(values: np.ndarray, *, floor: float) -> np.ndarray:
     """Distance from the median of the tile, in robust sigmas (at least `floor`) of these distances."""
-    away = np.empty(values.shape)
+    deviation = np.empty(values.shape)
     for y in range(0, values.shape[0], _TILE):
         for x in range(0, values.shape[1], _TILE):
             tile = values[y : y + _TILE, x : x + _TILE]
             # a sliver left over by a crop has no median of its own worth having
-            away[y : y + _TILE, x : x + _TILE] = tile - np.median(tile if min(tile.shape) >= 8 else values)
-    spread = 1.4826 * np.median(np.abs(away - np.median(away)))
-    return away / max(float(spread), floor)
+            deviation[y : y + _TILE, x : x + _TILE] = tile - np.median(tile if min(tile.shape) >= 8 else values)
+    spread = 1.4826 * np.median(np.abs(deviation - np.median(deviation)))
+    return deviation / max(float(spread), floor)
 
 
 def _widened(sums: DarkSums, count: np.ndarray) -> DarkSums:

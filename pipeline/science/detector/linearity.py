@@ -152,8 +152,8 @@ class _Proportions:
             linear = data[..., 0] + data[..., 1 : n + 1] @ c
             group, total = linear[..., :-1], linear[..., -1:]
             share = (group * total).sum(axis=1, keepdims=True) / (total * total).sum(axis=1, keepdims=True)
-            away: np.ndarray = ((group - share * total) / self.sigma[:, None]).ravel()
-            return away
+            residuals: np.ndarray = ((group - share * total) / self.sigma[:, None]).ravel()
+            return residuals
 
         start = residual(np.zeros(n))
         dof = _THIRDS * 3 * self.n_groups - n
@@ -175,8 +175,8 @@ class _Proportions:
         """Coefficients and their covariance from leaving out one block after the other."""
         c = self.fit(n).c
         parts = np.stack([self.fit(n, leave_out=b).c for b in range(_BLOCKS)])
-        away = parts - parts.mean(axis=0)
-        return c, (_BLOCKS - 1) / _BLOCKS * (away.T @ away) + 1e-18 * np.eye(n)
+        deviation = parts - parts.mean(axis=0)
+        return c, (_BLOCKS - 1) / _BLOCKS * (deviation.T @ deviation) + 1e-18 * np.eye(n)
 
     def offset_covariance(self, n: int, sigma: np.ndarray) -> np.ndarray:
         """Covariance of the coefficients from dark levels that are off by `sigma` (third, group), ADU, independently."""
@@ -184,8 +184,8 @@ class _Proportions:
         for index in np.ndindex(sigma.shape):
             offset = np.zeros(sigma.shape)
             offset[index] = sigma[index]
-            away = self.fit(n, offset=offset).c - best
-            covariance += np.outer(away, away)
+            deviation = self.fit(n, offset=offset).c - best
+            covariance += np.outer(deviation, deviation)
         return covariance
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.errors import DataError
 from pipeline.science.kinetics.model import decay_names
 from pipeline.science.kinetics.shared import fit_kinetics
-from schemas.datasets.kinetics import COMPONENTS, CUBE_COMPONENTS, SINGLE_TRACE_FITS
+from schemas.datasets.kinetic_fits import COMPONENTS, CUBE_COMPONENTS, SINGLE_TRACE_FITS
 
 if TYPE_CHECKING:
     import lmfit

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.science.kinetics.model import amplitude_products, kinetic_basis, kinetic_basis_derivatives
-from schemas.datasets.kinetics import DELAY_SHARES, EXPECTED_ERRORS
+from schemas.datasets.kinetic_fits import DELAY_SHARES, EXPECTED_ERRORS
 
 __all__ = [
     "Response",

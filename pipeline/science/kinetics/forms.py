@@ -8,7 +8,7 @@ import xarray as xr
 from pipeline.science.kinetics.intervals import chi_square
 from pipeline.science.kinetics.problem import Setting, build_problem
 from pipeline.science.kinetics.search import solve
-from schemas.datasets.kinetics import KINETIC_FORMS
+from schemas.datasets.kinetic_fits import KINETIC_FORMS
 
 __all__ = ["compare_models"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.science.kinetics._ties import check_ties
-from pipeline.science.kinetics.forms import compare_models
 from pipeline.science.kinetics.intervals import (
     Covariance,
     bootstrap_parameters,
@@ -37,12 +36,12 @@ from pipeline.science.kinetics.report import (
     without_prior,
 )
 from pipeline.science.kinetics.search import Solution, model_traces, polish, refine, solve
-from schemas.datasets.kinetics import KINETIC_FIT
+from schemas.datasets.kinetic_fits import KINETIC_FIT
 
 if TYPE_CHECKING:
     import lmfit
 
-__all__ = ["compare_models", "fit_kinetics"]
+__all__ = ["KineticFit", "fit_kinetics", "solve_kinetics", "with_bootstrap"]
 
 FloatArray = NDArray[np.float64]
 _FACTOR = 3.0
@@ -125,6 +124,77 @@ def fit_kinetics(
     ----------
     Mitrano et al., Sci. Adv. 5, eaax3346 (2019); Golub and Pereyra, SIAM J. Numer. Anal. 10, 413 (1973).
     """
+    found = solve_kinetics(
+        traces,
+        power=power,
+        irf_sigma=irf_sigma,
+        t_d=t_d,
+        parameters=parameters,
+        n_exponentials=n_exponentials,
+        amplitude_prior=amplitude_prior,
+        tau_bounds=tau_bounds,
+        start=start,
+        systematics=systematics,
+    )
+    if n_bootstrap or replicates is not None:
+        return with_bootstrap(found, n_draws=n_bootstrap, seed=seed, replicates=replicates)
+    return found.result
+
+
+class KineticFit(NamedTuple):
+    """A fit and the inside of it, from which a bootstrap goes on without fitting again."""
+
+    result: xr.Dataset
+    """See `fit_kinetics`."""
+    problem: Problem
+    minima: list[Solution]
+    scale: float
+    """Factor on the variances of the data that makes χ²/dof 1 where it is above."""
+
+
+def with_bootstrap(
+    fit: KineticFit, *, n_draws: int = 0, seed: int = 0, replicates: xr.DataArray | None = None
+) -> xr.Dataset:
+    """Return the result of a fit with the bootstrap of its parameters; see `fit_kinetics`.
+
+    Parameters
+    ----------
+    fit
+        From `solve_kinetics`.
+    n_draws, seed
+        Number of parametric draws, and the seed of their generator.
+    replicates
+        Replicates of delta_xas (draw, trace, delay) from resampled trains, in place of parametric draws.
+
+    Raises
+    ------
+    ValueError
+        If the replicates are not on the axes of the traces.
+    """
+    if replicates is not None:
+        xr.align(fit.result["fit"], replicates, join="exact", exclude=["draw"], copy=False)
+        again = replicates.transpose("draw", "trace", "delay").sortby("delay").values
+        draws = refit_replicates(fit.problem, fit.minima, again)
+    else:
+        rng = np.random.default_rng(seed)
+        draws = bootstrap_parameters(fit.problem, fit.minima, n_draws=n_draws, rng=rng, scale=fit.scale)
+    return KINETIC_FIT.describe(fit.result.merge(bootstrap_summary(_linear(draws))))
+
+
+def solve_kinetics(
+    traces: xr.Dataset,
+    *,
+    power: int = 2,
+    irf_sigma: Setting = "fit",
+    t_d: Setting = "fit",
+    parameters: lmfit.Parameters | None = None,
+    n_exponentials: int = 3,
+    amplitude_prior: float | None = 3.0,
+    tau_bounds: tuple[float, float] | None = None,
+    start: Sequence[float] | None = None,
+    systematics: bool = True,
+) -> KineticFit:
+    """Fit as `fit_kinetics` does, and keep what a bootstrap needs."""
     order = np.argsort(traces["delay"].values, kind="stable")
     ordered = traces.transpose("trace", "delay").isel(delay=order)
     delay = ordered["delay"].values.astype(np.float64)
@@ -157,14 +227,6 @@ def fit_kinetics(
         result["value_without_prior"] = ("parameter", bare)
     if systematics:
         result["systematic"] = systematic_shifts(problem, best)
-    if replicates is not None:
-        xr.align(traces["delta_xas"], replicates, join="exact", exclude=["draw"], copy=False)
-        again = replicates.transpose("draw", "trace", "delay").isel(delay=order).values
-        result = result.merge(bootstrap_summary(_linear(refit_replicates(problem, minima, again))))
-    elif n_bootstrap:
-        rng = np.random.default_rng(seed)
-        draws = bootstrap_parameters(problem, minima, n_draws=n_bootstrap, rng=rng, scale=scale)
-        result = result.merge(bootstrap_summary(_linear(draws)))
     model = model_traces(problem, best)
     result["fit"] = (("trace", "delay"), model)
     result["residual"] = (("trace", "delay"), signal - model)
@@ -182,7 +244,8 @@ def fit_kinetics(
     known = verdicts(problem, best, result)
     result["verdict"] = ("parameter", ["", "", *(note.text for note in known)])
     result["verdict_code"] = ("parameter", ["", "", *(note.code for note in known)])
-    return KINETIC_FIT.describe(result.isel(delay=np.argsort(order, kind="stable")))
+    described = KINETIC_FIT.describe(result.isel(delay=np.argsort(order, kind="stable")))
+    return KineticFit(described, problem, minima, scale)
 
 
 def _intervals(problem: Problem, minima: list[Solution]) -> tuple[FloatArray, list[Solution], float, Covariance]:

@@ -11,7 +11,7 @@ import xarray as xr
 from pipeline.errors import DataError
 from pipeline.science.kinetics.intervals import describes
 from schemas.catalogue import note
-from schemas.datasets.kinetics import KINETICS
+from schemas.datasets.kinetic_fits import KINETICS
 from schemas.notes import Note
 
 __all__ = [

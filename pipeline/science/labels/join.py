@@ -16,9 +16,9 @@ def joined(pulses: xr.Dataset, labels: xr.Dataset) -> xr.Dataset:
     Parameters
     ----------
     pulses
-        Pulses of a run, see `schemas.datasets.stages.PULSES`; its beams are numbered.
+        Pulses of a run, see `schemas.datasets.measured.PULSES`; its beams are numbered.
     labels
-        Their labels, see `schemas.datasets.stages.LABELS`.
+        Their labels, see `schemas.datasets.measured.LABELS`.
 
     Returns
     -------

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from schemas.datasets.stages import DROP_REASON
+from schemas.datasets.measured import DROP_REASON
 
 __all__ = ["REASONS", "count_reasons", "select_pulses"]
 

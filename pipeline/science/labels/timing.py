@@ -16,7 +16,7 @@ import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.science.sums.binning import assign
-from schemas.datasets.stages import PULSE_DELAY, PULSES
+from schemas.datasets.measured import PULSE_DELAY, PULSES
 
 __all__ = ["PS_PER_MM", "delay_spread", "known_delay", "pulse_delay"]
 

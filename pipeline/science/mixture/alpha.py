@@ -32,7 +32,7 @@ from pipeline.science.mixture._ground import (
     window_of,
 )
 from pipeline.science.mixture.dos import broaden, broadening_reach
-from schemas.datasets.fits import MIXTURE
+from schemas.datasets.fitted import MIXTURE
 
 __all__ = ["fit_mixture"]
 

@@ -14,7 +14,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.science.mixture._ground import GroundShape, fit_ground, merge_scans
 from pipeline.science.peaks.line_shape import gaussian
 from pipeline.science.peaks.lines import fit_peaks, mean_separation
-from schemas.datasets.curves import DOS, DOS_ENERGY
+from schemas.datasets.model_curves import DOS, DOS_ENERGY
 
 __all__ = ["broaden", "broadening_reach", "builtin_dos"]
 

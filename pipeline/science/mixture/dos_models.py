@@ -26,8 +26,8 @@ from pipeline.science.mixture.alpha import fit_mixture
 from pipeline.science.mixture.dos import builtin_dos
 from pipeline.science.peaks.line_shape import gaussian
 from pipeline.science.peaks.lines import fit_peaks, mean_separation
-from schemas.datasets.curves import EDGE
-from schemas.datasets.fits import MIXTURE
+from schemas.datasets.fitted import MIXTURE
+from schemas.datasets.model_curves import EDGE
 
 __all__ = ["BUILTIN", "fit_builtin_models", "fit_models", "rising_edge", "with_model_error"]
 

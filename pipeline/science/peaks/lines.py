@@ -18,8 +18,8 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.science.peaks._disturbed import MISFIT, chi2_of, scale_by_itself, scale_by_lines
 from pipeline.science.peaks._line_models import Lines, best_candidate
 from pipeline.science.peaks.line_shape import gaussian
-from schemas.datasets.curves import PEAK_LINES
-from schemas.datasets.fits import PEAKS
+from schemas.datasets.fitted import PEAKS
+from schemas.datasets.model_curves import PEAK_LINES
 
 __all__ = ["MISFIT", "evaluate_peaks", "fit_peaks", "mean_separation"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import chi2
 
-from schemas.datasets.stages import BURST_DELAY_SCAN, BURST_SPECTRA
+from schemas.datasets.measured import BURST_DELAY_SCAN, BURST_SPECTRA
 
 __all__ = ["about_mean", "burst_drift", "burst_profile", "effects_of_delay", "pulse_groups", "resolved"]
 

@@ -14,7 +14,7 @@ from pipeline.science.spectra.uncertainty import beyond_noise, moderated_varianc
 from pipeline.science.sums.accumulate import accumulate_runs, join_limbs, log_ratio, mean_coordinate, pulse_scatter
 from pipeline.science.sums.binning import assign, snap_to_steps
 from pipeline.science.sums.edges import Bins, edges_of_delay, edges_of_energy, group_scans, nominal_edges
-from schemas.datasets.stages import DELAY_SCAN, SPECTRA
+from schemas.datasets.measured import DELAY_SCAN, SPECTRA
 
 __all__ = [
     "at_steps",
@@ -215,7 +215,7 @@ def _only(run: xr.Dataset, pulses: np.ndarray) -> xr.Dataset:
 
 
 def quality_cells(run: xr.Dataset, *, kind: str, energy_bins: Bins = None, delay_bins: Bins = None) -> np.ndarray:
-    """Return the bin (train, pulse) in which each pulse of one run is compared with its like, -1 where it counts not.
+    """Return the bin (train, pulse) in which each pulse of one run is compared with others; -1 where it does not count.
 
     `kind`: energy_scan, delay_scan or flat_field; the bins are the run's own.
     """

@@ -31,7 +31,22 @@ def _bin_of(value, edges, last, scale, guess):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def add_trains(  # type: ignore[no-untyped-def]
-    chosen, row, column, edges, scale, code, photons, stderr, energy, delay, along, beams, magic, n, trains, limbs
+    chosen,
+    row,
+    column,
+    edges,
+    scale,
+    drop_reason,
+    photons,
+    stderr,
+    energy,
+    delay,
+    along,
+    beams,
+    magic,
+    n,
+    trains,
+    limbs,
 ):
     """Add the chosen trains to the sums of their cells; cell = row of the train · columns + column of the pulse.
 
@@ -65,7 +80,7 @@ def add_trains(  # type: ignore[no-untyped-def]
             d = delay[t, p]
             if given:
                 c = column[t, p]
-            elif code[t, p] != 0:
+            elif drop_reason[t, p] != 0:
                 c = -1
             elif edges.shape[0] == 0:
                 c = 0

@@ -23,7 +23,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline.science.sums._accumulate_kernel import add_trains
-from schemas.datasets.stages import SUMS
+from schemas.datasets.measured import SUMS
 
 __all__ = [
     "accumulate",
@@ -93,7 +93,7 @@ def accumulate_runs(
     Parameters
     ----------
     runs
-        Pulses as for `accumulate`, with `drop_reason` (train, pulse): pulses with another code than 0 do not count.
+        Pulses as for `accumulate`, with `drop_reason` (train, pulse): pulses with another value than 0 do not count.
     rows
         Of each run, integer (train): row of the train's cells, -1 for trains that do not count.
     n_rows
@@ -146,8 +146,8 @@ class _Store:
         chosen = np.flatnonzero(rows >= 0)
         chosen = chosen[np.argsort(rows[chosen], kind="stable")]
         of_pulse = ("train", "pulse")
-        code = np.zeros((0, 0)) if column is not None else run["drop_reason"].transpose(*of_pulse).values
-        code = np.ascontiguousarray(code, np.uint8)
+        drop_reason = np.zeros((0, 0)) if column is not None else run["drop_reason"].transpose(*of_pulse).values
+        drop_reason = np.ascontiguousarray(drop_reason, np.uint8)
         photons, stderr = (_floats(run[name].transpose(*of_pulse, "beam")) for name in ("photons", "photons_stderr"))
         energy, delay = np.nan_to_num(_floats(run["energy"])), _floats(run["delay"].transpose(*of_pulse))
         given = np.zeros((0, 0), np.int64) if column is None else column
@@ -156,7 +156,7 @@ class _Store:
         sums = (self.n, self.trains, self.limbs)
 
         def add_some(trains: np.ndarray) -> None:
-            pulses = (code, photons, stderr, energy, delay)
+            pulses = (drop_reason, photons, stderr, energy, delay)
             add_trains(trains, rows, given, *bins, *pulses, scanned, self.beams, self.magic, *sums)
 
         parts = _split(chosen, rows, workers if len(chosen) >= _FEW_TRAINS else 1)

@@ -6,7 +6,7 @@ import xarray as xr
 
 from pipeline.science.kinetics.components import cube_components, gather_components, single_trace_fits
 from pipeline.science.kinetics.shared import fit_kinetics
-from schemas.datasets.kinetics import COMPONENTS
+from schemas.datasets.kinetic_fits import COMPONENTS
 from tests.science.kinetic_truth import OPPOSITE, TAUS, simulate
 
 N_DELAYS, N_ENERGIES = 14, 40

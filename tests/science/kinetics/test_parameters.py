@@ -49,6 +49,7 @@ def test_a_held_time_has_no_error_and_makes_the_others_sharper(power):
     assert float(held["dof"]) == float(free["dof"]) + 1
     assert abs(of(held, "tau1") - 0.15) < 4 * of(held, "tau1", "stderr")
     assert str(held["verdict"].sel(parameter="tau2").values) == "tau2 = 0.24 ps, as given"
+    assert str(held["verdict_code"].sel(parameter="tau2").values) == "kinetics.tau_given"
 
 
 def test_a_bound_that_is_met_is_open_at_bound_and_not_identifiable():
@@ -63,6 +64,7 @@ def test_a_bound_that_is_met_is_open_at_bound_and_not_identifiable():
     assert str(bounded["verdict"].sel(parameter="tau1").values) == (
         "tau1 is not known: the best value lies at its bound of 0.2 ps"
     )
+    assert str(bounded["verdict_code"].sel(parameter="tau1").values) == "kinetics.tau_at_bound"
 
 
 def test_an_interval_that_reaches_a_bound_is_open_there_and_the_verdict_says_so():

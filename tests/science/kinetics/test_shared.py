@@ -5,8 +5,9 @@ import pytest
 import xarray as xr
 
 from pipeline.errors import ConfigError, DataError
+from pipeline.science.kinetics.forms import compare_models
 from pipeline.science.kinetics.model import kinetic_lmfit_model, kinetic_trace
-from pipeline.science.kinetics.shared import compare_models, fit_kinetics
+from pipeline.science.kinetics.shared import fit_kinetics
 from tests.science.kinetic_truth import DENSE, OPPOSITE, PUBLISHED, SAME, TAUS, simulate
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from schemas.datasets.measured import DELAY, FLUENCE
 from schemas.datasets.spec import DatasetSpec, Kind, Variable
-from schemas.datasets.stages import DELAY, FLUENCE
 
 __all__ = ["MIXTURE", "MODEL_RESULTS", "PEAKS"]
 

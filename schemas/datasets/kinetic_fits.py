@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from schemas.datasets.measured import DELAY, FLUENCE
 from schemas.datasets.spec import DatasetSpec, Variable
-from schemas.datasets.stages import DELAY, FLUENCE
 
 __all__ = [
     "COMPONENTS",
