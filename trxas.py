@@ -292,8 +292,8 @@ def bin(
     import numpy as np
     import xarray as xr
 
-    from pipeline.science.spectra.scans import at_steps, delay_scans, noise_of_trains, spectra
-    from pipeline.stages.bin import constant_of
+    from pipeline.science.spectra.reference import constant_of, noise_of_trains
+    from pipeline.science.spectra.scans import at_steps, delay_scans, spectra
     from schemas.datasets.measured import DELAY_SCAN, SPECTRA
 
     runs = [pulses] if isinstance(pulses, xr.Dataset) else list(pulses)

@@ -10,7 +10,8 @@ import xarray as xr
 from scipy.stats import chi2
 
 from pipeline.science.kinetics.intervals import describes
-from pipeline.science.quality.noise import BLUR, EARLY, SETTLED
+from pipeline.science.quality.noise import BLUR, SETTLED
+from pipeline.science.spectra.reference import EARLY
 from schemas.catalogue import note
 from schemas.config import Config
 from schemas.config.runs import DelayScanRun

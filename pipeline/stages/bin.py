@@ -15,17 +15,11 @@ from pipeline.science.labels.timing import delay_spread
 from pipeline.science.quality.agreement import FIGURES, compare_runs
 from pipeline.science.quality.backlash import backlash
 from pipeline.science.quality.burst import pulse_groups, resolved
-from pipeline.science.quality.noise import BLUR, EARLY, SETTLED, profile_of_burst, run_quality
+from pipeline.science.quality.noise import BLUR, SETTLED, profile_of_burst, run_quality
 from pipeline.science.spectra.difference import TrainNoise
+from pipeline.science.spectra.reference import EARLY, constant_of, flat_constant, noise_of_trains
 from pipeline.science.spectra.resampling import Replicates, resampled_differences
-from pipeline.science.spectra.scans import (
-    at_steps,
-    delay_scans,
-    flat_constant,
-    noise_of_trains,
-    quality_cells,
-    spectra,
-)
+from pipeline.science.spectra.scans import at_steps, delay_scans, quality_cells, spectra
 from pipeline.science.sums.edges import edges_of_delay, edges_of_energy
 from pipeline.stages.base import Context, Made, Stage
 from pipeline.stages.inventory import inventories
@@ -37,7 +31,7 @@ from schemas.datasets.measured import BURST_DELAY_SCAN, BURST_SPECTRA, DELAY_SCA
 from schemas.datasets.quality import QUALITY
 from schemas.notes import Note
 
-__all__ = ["BIN", "bin_scans", "constant_of", "resample_scans"]
+__all__ = ["BIN", "bin_scans", "resample_scans"]
 
 
 def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Dataset], list[Note]]:
@@ -165,23 +159,6 @@ def _of_scans(scan: xr.Dataset) -> dict[str, tuple[str, np.ndarray]]:
 def _at_steps(runs: dict[int, xr.Dataset], scans: list[int]) -> dict[int, xr.Dataset]:
     """Return the runs with the energies of stepping scans freed from the noise of the encoder."""
     return runs | dict(zip(scans, at_steps([runs[n] for n in scans]), strict=True))
-
-
-def constant_of(flat: xr.Dataset | None, scans: list[xr.Dataset]) -> tuple[tuple[float, float], list[Note]]:
-    """Return the flat-field constant; without a flat-field run that of the pulses before time zero, if there are any."""
-    if flat is not None:
-        try:
-            return flat_constant([flat]), []
-        except DataError as error:
-            raise DataError(f"runs.flat_field: {error}") from None
-    early = [
-        r.assign(drop_reason=xr.where(r["delay"] < EARLY, r["drop_reason"], REASONS.index("no_delay")).astype(np.uint8))
-        for r in scans
-    ]
-    try:
-        return flat_constant(early), [note("reference.flat_field_missing", before=EARLY)]
-    except DataError:
-        return (0.0, 0.0), [note("reference.offset_unknown")]
 
 
 def _binned(

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import norm
 
-from pipeline.science.spectra.scans import flat_constant, noise_of_trains, spectra
+from pipeline.science.spectra.reference import flat_constant, noise_of_trains
+from pipeline.science.spectra.scans import spectra
 from tests.science.pulse_truth import make_pulses
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "difference.md"

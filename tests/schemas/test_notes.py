@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from schemas.catalogue import CATALOGUE, note
 from schemas.notes import OLDER, SEVERITIES, Note, as_plain, by_severity, read_notes
+from schemas.pages import notes_page
 from schemas.products import NoteSummary, Summary
-from schemas.reference import notes_page
 
 ROOT = Path(__file__).parents[2]
 UNPROVOKED: set[str] = set()

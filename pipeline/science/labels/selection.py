@@ -9,7 +9,7 @@ import xarray as xr
 
 from schemas.datasets.measured import DROP_REASON
 
-__all__ = ["REASONS", "count_reasons", "select_pulses"]
+__all__ = ["REASONS", "count_reasons", "only_pulses", "select_pulses"]
 
 REASONS = (
     "used",
@@ -86,3 +86,10 @@ def count_reasons(code: np.ndarray) -> dict[str, int]:
     """Return the number of pulses by reason."""
     counts = np.bincount(np.asarray(code).ravel(), minlength=len(REASONS))
     return {reason: int(n) for reason, n in zip(REASONS, counts, strict=True)}
+
+
+def only_pulses(run: xr.Dataset, pulses: np.ndarray) -> xr.Dataset:
+    """Return a run in which only some pulses of each train count."""
+    chosen = np.isin(np.arange(run.sizes["pulse"]), pulses)
+    code = np.where(chosen, run["drop_reason"].transpose("train", "pulse").values, REASONS.index("excluded"))
+    return run.assign(drop_reason=(("train", "pulse"), code.astype(np.uint8)))

@@ -10,12 +10,11 @@ from pipeline.science.labels.selection import REASONS
 from pipeline.science.labels.timing import known_delay
 from pipeline.science.quality.burst import about_mean, burst_drift, burst_profile, effects_of_delay
 from pipeline.science.spectra.difference import Along, TrainNoise, estimate_ratio
+from pipeline.science.spectra.reference import EARLY
 from pipeline.science.sums.accumulate import accumulate, mean_coordinate
 
-__all__ = ["BLUR", "EARLY", "SETTLED", "profile_of_burst", "run_quality"]
+__all__ = ["BLUR", "SETTLED", "profile_of_burst", "run_quality"]
 
-EARLY = -0.25
-"""Delays [ps] before any response: a few widths of the instrument before time zero."""
 SETTLED = 0.5
 """Delay [ps] from which the signal changes too slowly for the arrival of pulses to matter."""
 BLUR = 0.03

@@ -8,10 +8,9 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import DataError
-from pipeline.science.labels.selection import REASONS
+from pipeline.science.labels.selection import only_pulses
 from pipeline.science.spectra.difference import TrainNoise, difference, no_difference
-from pipeline.science.spectra.uncertainty import beyond_noise, moderated_variance
-from pipeline.science.sums.accumulate import accumulate_runs, join_limbs, log_ratio, mean_coordinate, pulse_scatter
+from pipeline.science.sums.accumulate import accumulate_runs, join_limbs, mean_coordinate
 from pipeline.science.sums.binning import assign, snap_to_steps
 from pipeline.science.sums.edges import Bins, edges_of_delay, edges_of_energy, group_scans, nominal_edges
 from schemas.datasets.measured import DELAY_SCAN, SPECTRA
@@ -19,13 +18,9 @@ from schemas.datasets.measured import DELAY_SCAN, SPECTRA
 __all__ = [
     "at_steps",
     "delay_scans",
-    "flat_constant",
-    "noise_of_trains",
     "quality_cells",
     "spectra",
 ]
-
-_EXCLUDED = REASONS.index("excluded")
 
 
 def at_steps(runs: Sequence[xr.Dataset]) -> list[xr.Dataset]:
@@ -36,58 +31,6 @@ def at_steps(runs: Sequence[xr.Dataset]) -> list[xr.Dataset]:
         return list(runs)
     snapped = snap_to_steps(energies, resolution=2e-6 * float(np.median(np.concatenate(finite))))
     return [run.assign_coords(energy=("train", e)) for run, e in zip(runs, snapped, strict=True)]
-
-
-def flat_constant(runs: Sequence[xr.Dataset], *, pulses: np.ndarray | None = None) -> tuple[float, float]:
-    """Return ln(Σ I_pumped / Σ I_unpumped) of pulses without pump effect, and its standard error.
-
-    Parameters
-    ----------
-    runs
-        Pulses with `drop_reason` (0 = used): the flat-field run, or scans of which only pulses before time zero are used.
-    pulses
-        Indices of the pulses in their trains that count; None: all.
-
-    Raises
-    ------
-    DataError
-        If no pulse counts.
-    """
-    sums = _all_together(runs if pulses is None else [_only(r, pulses) for r in runs])
-    value, scatter, shot = log_ratio(sums, "pumped", "unpumped")
-    if not np.isfinite(value[0]):
-        raise DataError("no pulse of the flat-field run counts; is it a run with X-rays?")
-    single = pulse_scatter(sums, "pumped", "unpumped")
-    variance = moderated_variance(scatter, shot, sums["n_trains"], pulses=single, n_pulses=sums["n_pulses"])
-    return float(value[0]), float(np.sqrt(variance[0]))
-
-
-def noise_of_trains(runs: Sequence[xr.Dataset]) -> dict[tuple[str, str], float]:
-    """Return the variance of ln(I_a / I_b) that the pulses of a train share, by pair of beams.
-
-    What trains scatter more than their single pulses explain is noise of whole trains. A bin of one or two trains cannot
-    know it, a run at fixed energy without pump effect does. 0 where it is not significant.
-
-    Parameters
-    ----------
-    runs
-        As for `flat_constant`, each at one energy.
-    """
-    sums = _all_together(runs)
-    beams = [str(b) for b in sums["beam"].values]
-    found = {}
-    for a, b in (("pumped", "unpumped"), ("unpumped", "reference"), ("pumped", "reference")):
-        if a not in beams or b not in beams:
-            continue
-        _, scatter, shot = (float(v[0]) for v in log_ratio(sums, a, b))
-        trains, expected = int(sums["n_trains"][0]), max(float(pulse_scatter(sums, a, b)[0]), shot)
-        if trains > 1 and expected > 0 and beyond_noise(scatter / expected, trains - 1) > 1.0:
-            found[a, b] = (scatter - expected) * trains
-    return found
-
-
-def _all_together(runs: Sequence[xr.Dataset]) -> xr.Dataset:
-    return accumulate_runs(runs, (np.zeros(r.sizes["train"], np.int64) for r in runs), 1)
 
 
 def spectra(
@@ -153,7 +96,7 @@ def spectra(
     energy, _ = mean_coordinate(kept, "energy", over=["fluence", "delay"])
     at, _ = mean_coordinate(kept, "delay", over=["fluence", "energy"])
     if pulses is not None:
-        kept = summed([_only(r, pulses) for r in runs]).isel(bins)
+        kept = summed([only_pulses(r, pulses) for r in runs]).isel(bins)
     result = difference(kept, constant, along="energy", axis=energy, train_noise=train_noise)
     return SPECTRA.describe(result.assign_coords(energy=energy, delay=at).transpose("fluence", "delay", "energy", ...))
 
@@ -200,18 +143,11 @@ def delay_scans(
     at, _ = mean_coordinate(kept, "delay", over=["scan"])
     energy, _ = mean_coordinate(kept, "energy", over=["delay"])
     if pulses is not None:
-        kept = summed([(i, _only(r, pulses)) for i, r in members]).isel(delay=filled)
+        kept = summed([(i, only_pulses(r, pulses)) for i, r in members]).isel(delay=filled)
     result = difference(kept, constant, along="delay", axis=at, train_noise=train_noise)
     fluence = ("scan", [float(g[0]["fluence"]) for g in groups])
     result = result.assign_coords(delay=at, energy=energy, fluence=fluence)
     return DELAY_SCAN.describe(result.transpose("scan", "delay", ...))
-
-
-def _only(run: xr.Dataset, pulses: np.ndarray) -> xr.Dataset:
-    """Return a run in which only some pulses of each train count."""
-    chosen = np.isin(np.arange(run.sizes["pulse"]), pulses)
-    code = np.where(chosen, run["drop_reason"].transpose("train", "pulse").values, _EXCLUDED)
-    return run.assign(drop_reason=(("train", "pulse"), code.astype(np.uint8)))
 
 
 def quality_cells(run: xr.Dataset, *, kind: str, energy_bins: Bins = None, delay_bins: Bins = None) -> np.ndarray:

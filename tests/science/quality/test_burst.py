@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from pipeline.science.quality.burst import pulse_groups, resolved
 from pipeline.science.quality.noise import profile_of_burst, run_quality
-from pipeline.science.spectra.scans import delay_scans, flat_constant, quality_cells, spectra
+from pipeline.science.spectra.reference import flat_constant
+from pipeline.science.spectra.scans import delay_scans, quality_cells, spectra
 from tests.science.pulse_truth import make_pulses
 from tests.science.spectra.test_difference import STEPS, true_delta
 

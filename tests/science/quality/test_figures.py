@@ -6,7 +6,8 @@ from scipy.stats import chi2
 
 from pipeline.science.labels.selection import REASONS
 from pipeline.science.quality.burst import about_mean, pulse_groups, resolved
-from pipeline.science.quality.noise import EARLY, profile_of_burst, run_quality
+from pipeline.science.quality.noise import profile_of_burst, run_quality
+from pipeline.science.spectra.reference import EARLY
 from pipeline.science.spectra.scans import spectra
 from tests.science.pulse_truth import exact_pulses
 

@@ -5,7 +5,8 @@ import pytest
 import xarray as xr
 from scipy.stats import norm
 
-from pipeline.science.spectra.scans import delay_scans, flat_constant, noise_of_trains, spectra
+from pipeline.science.spectra.reference import flat_constant, noise_of_trains
+from pipeline.science.spectra.scans import delay_scans, spectra
 from pipeline.science.spectra.uncertainty import prior_of_ratio
 from pipeline.science.sums.accumulate import accumulate, log_ratio, merge_sums
 from tests.science.pulse_truth import make_pulses
