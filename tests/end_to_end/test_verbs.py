@@ -13,6 +13,9 @@ from pipeline.storage.hashes import code_version
 from schemas.products import GROUPS, Summary
 from schemas.reading import load_config
 
+# what a test damages it consolidates again, which zarr remarks on
+pytestmark = pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part")
+
 
 @pytest.fixture
 def run(capsys):

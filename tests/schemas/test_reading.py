@@ -74,7 +74,7 @@ def test_changes_are_made_in_order_and_make_what_they_need():
 )
 def test_sources_at_fault_name_the_role(data, message):
     with pytest.raises(ValueError, match=message):
-        parse_sources(data)
+        load_instrument("scs-dssc-boz").with_sources(parse_sources(data))
 
 
 def test_a_role_that_a_profile_lacks_needs_source_and_key():

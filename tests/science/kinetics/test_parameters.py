@@ -157,3 +157,11 @@ def test_replicates_obey_a_tie():
     draws = fit["bootstrap"].values
     np.testing.assert_allclose(draws[:, 3], 1.6 * draws[:, 2], rtol=1e-9)
     assert np.ptp(draws[:, 2]) > 0
+
+
+@pytest.mark.parametrize("start", [{"tau1": {"value": 0.4}}, {"t_d": {"value": 0.03}}], ids=["time", "time zero"])
+def test_a_start_value_leads_to_the_minimum_that_the_search_finds(start):
+    traces = simulate(snr=200, power=1, seed=6)
+    free, given = fitted(traces, 1), fitted(traces, 1, **start)
+    np.testing.assert_allclose(given["value"], free["value"], rtol=1e-6)
+    assert not of(given, next(iter(start)), "fixed")
