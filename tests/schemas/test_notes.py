@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from schemas.pages import notes_page
 
 from schemas.catalogue import CATALOGUE, note
 from schemas.notes import OLDER, SEVERITIES, Note, as_plain, by_severity, read_notes
