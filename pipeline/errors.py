@@ -47,36 +47,36 @@ class DataError(TrxasError, ValueError):
 
 
 class CoverageError(DataError):
-    """A curve that was given ends before what it is needed for; going on without it would hide that."""
+    """A given curve does not cover the range it is needed for; extrapolating would hide that."""
 
 
 class ProductError(TrxasError, ValueError):
-    """A stored product does not match its schema, or there is none where one was expected."""
+    """A stored product does not match its schema, or is missing."""
 
 
 class ClusterError(TrxasError, RuntimeError):
-    """The machines that do the work cannot go on; what is finished is kept and the same command goes on from there."""
+    """The compute cluster failed; finished blocks are kept and the same command resumes from there."""
 
 
 class BusyError(TrxasError, RuntimeError):
-    """Another process works on the same folder; the message says which."""
+    """Another process holds the same folder; the message names it."""
 
 
 def may_pass(error: BaseException | None) -> bool:
-    """Return whether an error, or one that it came from, is of the kind that a file system gets over by itself.
+    """Return whether an error, or one of its causes, is a transient file-system error.
 
-    A file that is missing, forbidden or damaged stays so; a config or data that are wrong stay so.
+    Missing, forbidden or damaged files are not transient, nor are errors in the config or the data.
     """
     return any(isinstance(e, OSError) and e.errno in _PASSING for e in causes(error))
 
 
 def hangs(error: BaseException | None) -> bool:
-    """Return whether an error, or one that it came from, is that something did not answer: later it may."""
+    """Return whether an error, or one of its causes, is a timeout or a lost connection, which may succeed later."""
     return any(isinstance(e, TimeoutError | ConnectionError) for e in causes(error))
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, the one that it came from, and so on."""
+    """Yield an error and its chain of causes."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
