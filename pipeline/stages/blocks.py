@@ -1,4 +1,4 @@
-"""A block of trains on its way through a worker: frames in, a chunk of the cube and the photons of its pulses out.
+"""Blocks of trains as processed by a worker: frames in, a cube chunk and the photons per pulse out.
 
 A block does not depend on the others, nor on where it is worked on; it can be sent to other processes.
 """
@@ -22,16 +22,16 @@ from pipeline.storage.ledger import Ledger, Result
 __all__ = ["Block", "RawBlock", "StoredBlock", "finish"]
 
 READ_FRAMES = 64
-"""Frames that are read before they are reduced: 8 MB, still near the processor when the kernel sees them."""
+"""Frames read at a time before they are reduced: 8 MB, so that they are still in cache for the kernel."""
 
 UNPACK_FRAMES = 16
-"""Frames of a stored cube that are unpacked before they are reduced."""
+"""Frames of a stored cube decompressed at a time before they are reduced."""
 
 _local = threading.local()
 
 
 class Block(Protocol):
-    """Some trains to reduce."""
+    """A block of trains to reduce."""
 
     @property
     def number(self) -> int:
@@ -44,7 +44,7 @@ class Block(Protocol):
 
 
 def finish(block: Block, shared: tuple[Reducer, Ledger | None]) -> Result:
-    """Reduce a block and enter it into the ledger."""
+    """Reduce a block and record it in the ledger."""
     kernel, ledger = shared
     if ledger is not None and not ledger.is_open:
         raise ledger.taken_over()
@@ -86,7 +86,7 @@ class RawBlock:
                 kept[where] = block[:, :, target.columns]
         if kept is None or target is None:
             return result, 0
-        # the buffer holds an earlier block where nothing was recorded
+        # where nothing was recorded, the reused buffer holds data of an earlier block
         kept[:n_trains][~result["present"]] = 0
         kept[n_trains:] = 0
         return result, cubes.write_chunk(target.path, self.number, kept, target.aside)
@@ -134,7 +134,7 @@ def _empty(shape: tuple[int, ...], n_beams: int) -> Result:
 
 
 def _workspace(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Return this thread's buffer of a name: touching new memory costs more than reading."""
+    """Return this thread's named buffer; reused, because page faults on new memory cost more than reading."""
     buffer: np.ndarray | None = getattr(_local, name, None)
     if buffer is None or buffer.shape != shape or buffer.dtype != dtype:
         buffer = np.empty(shape, dtype)

@@ -1,4 +1,4 @@
-"""The frames cube of a run: what part of the frames is kept, and that it holds all that was recorded beside them.
+"""The frames cube of a run: which part of the frames is stored, together with everything recorded with them.
 
 The cube is filled in the pass that reduces the raw frames (`pipeline.stages.reduce`), but it is a result of its own: only
 the reader, the part that is kept and this module decide whether it is current.
@@ -41,7 +41,7 @@ class Target:
 
 
 def frames_code() -> str:
-    """Return the hash of the code that decides what is in a cube."""
+    """Return the hash of the code that determines the content of a cube."""
     return code_hash(__name__)
 
 
@@ -51,7 +51,7 @@ def cube_of(job: Job, run: int) -> Path:
 
 
 def crop_of(job: Job, calibration: xr.Dataset) -> Crop | None:
-    """Return the part of the frames that is kept, or None."""
+    """Return the crop of the frames to store, or None."""
     keep = job.config.frames.keep
     if keep == "none":
         return None
