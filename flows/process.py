@@ -1,4 +1,4 @@
-"""The flows: raw runs → published product, a task per run and per stage; and the same from a later stage on.
+"""The flows: raw runs → published product, a task per run and per stage; and reprocessing from a later stage.
 
 Their docstrings say "Args:" because Prefect shows in its forms what it finds there.
 """
@@ -27,7 +27,7 @@ Restart = Literal["frames", "pulses", "spectra", "fits"]
 Change = Annotated[
     str,
     Field(
-        # no brackets: Prefect takes them for markup when it says what does not match
+        # no brackets: Prefect interprets them as markup in its validation message
         pattern=r"^\w+(\.\w+)*\s*=.+$",
         description="key=value of the config; the value is YAML",
         examples=["kinetics.power=1", "delay.t0=120.02"],
@@ -72,7 +72,7 @@ def reprocess(
     out: str | None = None,
     work: str | None = None,
 ) -> str:
-    """Process a dataset again from a stage on, with changes of the config; what comes before is taken from the stores.
+    """Reprocess a dataset from a stage onwards, with config changes; earlier results are read from the stores.
 
     Args:
         config: Path of the config file, as the worker's machine sees it.
@@ -95,6 +95,6 @@ def reprocess(
 def _process(job: Job, restart: str | None, waiting: dict[int, str]) -> Any:
     former = versions.latest(job.product_dir)
     done = workflow.process(job, restart=restart, waiting=waiting, run=tasks.as_task)
-    # what cannot be shown is published all the same
+    # a failure to show the product must not fail its publication
     retry_while_unreachable(tasks.task_show, done.version, former, return_state=True)
     return completed(str(done.version), done.left_out, other_settings(former, done.version))

@@ -16,10 +16,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 __all__ = ["Tell", "percent", "shown", "tell", "timed"]
 
 Tell = Callable[[str, int, int], None]
-"""Called with a label, what is done and what there is to do."""
+"""Called with a label, the amount done and the total."""
 
 EVERY = 30.0
-"""Seconds between lines about the same work: a log should show that it is alive, and stay readable."""
+"""Interval between log lines about the same work [s]: often enough to show that it is alive, and still readable."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,7 +28,7 @@ _bars: Progress | None = None
 _tasks: dict[str, TaskID] = {}
 _lines = False
 _last: dict[str, float] = {}
-"""When a line about each piece of work was last written, or when it began."""
+"""Time of the last line about each piece of work, or of its start."""
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def shown(enabled: bool) -> Iterator[None]:
 
 
 def tell(text: str, done: int, total: int) -> None:
-    """Report how far a piece of work is."""
+    """Report the progress of a piece of work."""
     if _bars is not None:
         if text not in _tasks:
             _tasks[text] = _bars.add_task(text, total=total)
@@ -83,7 +83,7 @@ def timed(name: Callable[P, str], work: Callable[P, T]) -> Callable[P, T]:
 
 
 def percent(done: int, total: int) -> float:
-    """Return how much of a piece of work is done [%]."""
+    """Return the share of work done [%]."""
     return 100.0 * done / total if total > 0 else 100.0
 
 

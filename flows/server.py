@@ -1,4 +1,4 @@
-"""The Prefect API that flows talk to: the server that is configured, or a temporary one that ends with this process.
+"""The Prefect API used by the flows: the configured server, or a temporary one that ends with this process.
 
 Prefect would start a temporary one too, but later; that one shares a SQLite file with every other process of the user,
 and stays behind when this process is killed (docs/decisions/0001-temporary-prefect-server.md).
@@ -29,35 +29,35 @@ __all__ = ["lasting", "retry_while_unreachable", "running", "start", "transport_
 log = logging.getLogger("trxas")
 
 PATIENCE = 120.0
-"""Seconds that a loaded machine may take until the temporary server answers."""
+"""Start-up timeout of the temporary server on a loaded machine [s]."""
 
 PAUSES = [5.0, 10.0, 20.0, 40.0, 80.0, 160.0]
-"""Seconds between attempts of a task; restarting a server takes less than their sum."""
+"""Delays between attempts of a task [s]; their sum exceeds the time a server restart takes."""
 
 _process: subprocess.Popen[bytes] | None = None
 _url = ""
 
 
 def start() -> None:
-    """Begin to start the temporary server and return at once; nothing happens where PREFECT_API_URL names a server."""
+    """Start the temporary server without waiting for it; does nothing if PREFECT_API_URL is set."""
     global _process, _url
     if os.environ.get("PREFECT_API_URL") or (_process is not None and _process.poll() is None):
         return
-    # the socket is open from here on: a request that comes before the server is ready waits for it
+    # the socket is open from here on: early requests wait until the server is ready
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         _url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
         _process = subprocess.Popen(  # noqa: S603 (our own module)
             [sys.executable, "-m", "flows.serving", str(listener.fileno())],
-            # closed when this process ends, however it ends; the server ends then
+            # closed whenever and however this process ends, which stops the server
             stdin=subprocess.PIPE,
             pass_fds=(listener.fileno(),),
-            # Ctrl-C is for this process, which still has to report what became of the run
+            # Ctrl-C must reach only this process, which still has to report the state of the run
             start_new_session=True,
         )
 
 
 def lasting() -> bool:
-    """Return whether a Prefect server is used that others use too: one named by environment, profile or project."""
+    """Return whether a persistent Prefect server is configured by environment, profile or project."""
     return _configured() not in ("", _url)
 
 
@@ -69,7 +69,7 @@ def _configured() -> str:
 
 @contextmanager
 def running() -> Iterator[None]:
-    """Hold an API for the flows of the block: the configured server, or the temporary one.
+    """Provide a Prefect API within the block: the configured server, or the temporary one.
 
     Raises
     ------
@@ -99,29 +99,29 @@ def running() -> Iterator[None]:
 
 
 def _temporary() -> dict[Any, Any]:
-    """Return the settings for a server that nobody else sees."""
+    """Return the Prefect settings for the private temporary server."""
     from prefect import settings
 
     return {
         settings.PREFECT_API_URL: _url,
-        # nobody can read them there
+        # its logs cannot be read by anyone
         settings.PREFECT_LOGGING_TO_API_ENABLED: False,
-        # nobody looks for lost runs there, and each flow would wait a second for its last heartbeat
+        # lost runs are not tracked there, and each flow would wait a second for its last heartbeat
         settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-        # the server wants no such token, and every new client would first ask for one
+        # the server needs no CSRF token, and every new client would first request one
         settings.PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False,
-        # once is enough for a connection that was closed as idle; a killed server does not come back
+        # one retry covers a connection closed as idle; a killed server does not come back
         settings.PREFECT_CLIENT_MAX_RETRIES: 1,
     }
 
 
 def _check(url: str, patience: float, fault: TrxasError) -> None:
-    """Raise an error unless a server answers within some seconds."""
+    """Raise the given error unless the server answers within `patience` seconds."""
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=patience):  # noqa: S310 (own address, or the user's own)
             return
     except urllib.error.HTTPError:
-        # a refusal is an answer: the server may want a password
+        # an HTTP error is an answer too: the server may require a password
         return
     except OSError as error:
         raise fault from error
@@ -129,7 +129,7 @@ def _check(url: str, patience: float, fault: TrxasError) -> None:
 
 @contextmanager
 def _loss_in_one_line(name: str) -> Iterator[None]:
-    """Raise one line that names the server if the block ends because it cannot be reached."""
+    """Raise a one-line error that names the server if the block fails because it is unreachable."""
     try:
         yield
     except TrxasError:
@@ -144,14 +144,14 @@ def _loss_in_one_line(name: str) -> Iterator[None]:
 
 
 def transport_error_in(error: BaseException) -> TransportError | None:
-    """Return the transport error behind an error, if there is one; an HTTP status, even a refusal, is none."""
+    """Return the transport error among the causes of an error, if any; an HTTP error status is not one."""
     from httpx import TransportError
 
     return next((e for e in causes(error) if isinstance(e, TransportError)), None)
 
 
 def retry_while_unreachable(task: Task[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Run a task, and run it again while the server that has to permit it cannot be reached.
+    """Run a task, and retry while the Prefect server is unreachable.
 
     Prefect asks for that permission (limits on the task's tags) once, and outside the task's own retries. A temporary
     server that was killed does not come back.

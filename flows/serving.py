@@ -18,7 +18,7 @@ __all__ = ["serve"]
 
 SETTINGS = {
     "PREFECT_SERVER_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:///file::memory:?cache=shared&uri=true&check_same_thread=false",
-    # neither blocks nor automations are used, and looking for them imports half of what is installed
+    # blocks and automations are not used, and discovering them imports half of the environment
     "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
     "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
     "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
@@ -34,7 +34,7 @@ def serve(descriptor: int) -> None:
     from prefect.server.api.server import create_app
     from prefect.settings import get_current_settings
 
-    # this connection keeps the records, whatever becomes of Prefect's
+    # this connection keeps the in-memory database alive, whatever Prefect does with its own
     records = sqlite3.connect("file::memory:?cache=shared", uri=True, check_same_thread=False)
     tables = get_current_settings().home / f"trxas-tables-{prefect.__version__}.db"
     _load(tables, records)
@@ -50,7 +50,7 @@ def serve(descriptor: int) -> None:
 
 
 def _load(path: Path, records: sqlite3.Connection) -> None:
-    """Load the tables that a former server has saved; they are made again where that fails."""
+    """Load the tables saved by an earlier server; if that fails, Prefect creates them again."""
     if path.exists():
         try:
             with closing(sqlite3.connect(path)) as file:
@@ -60,7 +60,7 @@ def _load(path: Path, records: sqlite3.Connection) -> None:
 
 
 def _save(records: sqlite3.Connection, path: Path) -> None:
-    """Save the tables that Prefect has made, still empty: making them takes it seconds, reading them a tenth of one."""
+    """Save the empty tables that Prefect created: creating them takes seconds, loading them a tenth of a second."""
     unfinished = path.with_suffix(f".{os.getpid()}")
     with suppress(sqlite3.Error, OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

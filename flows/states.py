@@ -1,4 +1,4 @@
-"""How a flow run is named and tagged, and the one line that its final state says."""
+"""Names and tags of flow runs, and the one-line message of their final state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["named_flow_run", "completed", "failed", "lasts", "nothing_new", "out
 
 @contextmanager
 def named_flow_run(verb: str, dataset: str) -> Iterator[None]:
-    """Name and tag the flow run by its dataset, and tag its tasks: known only when the config was read."""
+    """Name and tag the flow run by its dataset, and tag its tasks: the dataset is known only after the config is read."""
     label = f"dataset:{dataset}"
     with get_client(sync_client=True) as client:
         own = sorted({*(runtime.flow_run.tags or []), label})
@@ -29,14 +29,14 @@ def named_flow_run(verb: str, dataset: str) -> Iterator[None]:
 
 
 def completed(version: str, left_out: Mapping[int, str], remark: str = "") -> Any:
-    """Return the final state of a flow that published; it names the runs that were left out."""
+    """Return the final state of a flow that published; its message names the runs that were left out."""
     lost = [f"run {run} is left out: {reason}" for run, reason in left_out.items()]
     parts = [Path(version).name, *lost, *([remark] if remark else [])]
     return Completed(message="; ".join(parts), data=version)
 
 
 def failed(error: TrxasError) -> Any:
-    """Return the final state of a flow that failed for a reason that its one line tells."""
+    """Return the failed state of a flow, with a one-line message."""
     return Failed(message=str(error), data=error)
 
 
@@ -46,12 +46,12 @@ def nothing_new(text: str) -> Any:
 
 
 def skipped(error: BusyError) -> Any:
-    """Return the final state of a look that was not made because another process works on the dataset."""
+    """Return the final state of a look that was skipped because another process is working on the dataset."""
     return Completed(name="Skipped", message=str(error), data=None)
 
 
 def outcome(state: State[Any]) -> tuple[str | None, str | None]:
-    """Return the version that a flow published, or the line that says why it could not."""
+    """Return the version that a flow published, or the message that says why it did not."""
     if state.is_completed():
         return state.result(), None
     return None, state.message or "failed"
@@ -67,6 +67,6 @@ def lasts(state: State[Any]) -> bool:
 
 
 def forward_state(state: State[Any]) -> Any:
-    """Return the final state of a flow that ends as another flow, which it started, has ended."""
+    """Return the final state of a flow that ends in the same state as its subflow."""
     result = state.result(raise_on_failure=False)
     return State(type=state.type, message=state.message, data=result)

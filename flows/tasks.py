@@ -1,4 +1,4 @@
-"""The stages of `pipeline.workflow` as Prefect tasks, made from the one list.
+"""The stages of `pipeline.workflow` as Prefect tasks, built from its list.
 
 Whether there is anything to do is decided by the stage itself (same inputs, options, code), so Prefect's own cache is
 off: its keys know nothing of files on disk. A task is tried again only where the file system may get over it.
@@ -45,7 +45,7 @@ _OPTIONS: dict[str, Any] = {
 
 
 def _task_of(stage: Stage) -> Task[..., Any]:
-    """Return a stage as a task of a context and a run's number (None: the dataset)."""
+    """Return a stage as a task that takes a context and a run number (None: the whole dataset)."""
 
     def work(context: Context, run: int | None) -> bool:
         if not stage.heavy:
@@ -63,7 +63,7 @@ TASKS = {stage.name: _task_of(stage) for stage in STAGES}
 
 
 def as_task(stage: Stage, context: Context, run: int | None) -> None:
-    """Run a stage as its task, the heavy ones one at a time on a machine."""
+    """Run a stage as a task; only one heavy stage runs at a time on a machine."""
     with ExitStack() as held:
         if run is not None:
             held.enter_context(tags(f"run:{run}"))
@@ -74,9 +74,9 @@ def as_task(stage: Stage, context: Context, run: int | None) -> None:
 
 @task(name="show", tags=["show"], **_OPTIONS)
 def task_show(version: Place, former: Place | None) -> None:
-    """Show a version's summary, quality and figures in Prefect; figures only of another version than the former one."""
+    """Show a version's summary, quality and figures in Prefect; figures only if the version is new."""
     artifacts.show_product(version, figures=version != former)
 
 
-task_look = task(name="look", tags=["watch"], **_OPTIONS)(watcher.look_now)
+task_look = task(name="look", tags=["watch"], **_OPTIONS)(watcher.look_and_log)
 task_remember = task(name="remember", tags=["watch"], **_OPTIONS)(watcher.remember)

@@ -1,4 +1,4 @@
-"""Watching a raw folder: the flow that looks once, and `trxas watch`, which looks again and again.
+"""Watching a raw folder: the flow that looks once, and `trxas watch`, which looks repeatedly.
 
 A schedule of Prefect's may repeat the flow instead.
 """
@@ -67,9 +67,9 @@ def keep_watching(
     interval: float,
     tell: Callable[[str], None],
 ) -> None:
-    """Look at the raw folder of a dataset every so many seconds, and process what is new.
+    """Look at the raw folder of a dataset at regular intervals, and process new runs.
 
-    The flow runs only when there is something to do or to tell. With `once` there is one look, runs that were just
+    The flow runs only when there is something to process or report. With `once` there is one look, runs that were just
     written are given time to settle, and errors are raised. Otherwise an error is told, and the next look comes all the
     same: a config may be edited while it is watched.
 
@@ -98,7 +98,7 @@ def keep_watching(
 def _look(
     config: str, out: str | None, changes: list[str], work: str | None, *, once: bool, tell: Callable[[str], None]
 ) -> str:
-    """Look, and run the flow where there is a reason; returns what to say, empty where nothing has changed."""
+    """Look, and run the flow if needed; returns the text to print, empty if nothing has changed."""
     seen = _peek(config, out, changes, work)
     if once and seen.settled_in:
         tell(f"files were just written: waiting {seen.settled_in:.0f} s (watch.settle)")
@@ -113,7 +113,7 @@ def _look(
 
 
 def _said_by(state: State[Any]) -> str:
-    """Return the line of a final state; raises its error."""
+    """Return the message of a final state, or raise its error."""
     if state.is_completed():
         return str(state.message or state.name)
     error = state.result(raise_on_failure=False)

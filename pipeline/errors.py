@@ -1,6 +1,6 @@
-"""The errors people see: one line that names the run, the source, the value and the way out.
+"""User-facing errors: one-line messages that name the run, the source, the value and the remedy.
 
-Every class is also the builtin that generic code expects, so `except ValueError` keeps working.
+Every class also derives from the matching builtin, so `except ValueError` keeps working.
 """
 
 import errno
@@ -19,7 +19,7 @@ __all__ = [
     "is_transient",
 ]
 
-# by name, because not every system knows all of them
+# by name, because not every platform defines all of them
 _PASSING = {
     getattr(errno, name)
     for name in (
@@ -31,7 +31,7 @@ _PASSING = {
 
 
 class TrxasError(Exception):
-    """Base of all errors raised on purpose; the command line prints its one line and exits with `exit_code`."""
+    """Base of all deliberate errors; the command line prints the message and exits with `exit_code`."""
 
     exit_code = 1
 
@@ -51,7 +51,7 @@ class CoverageError(DataError):
 
 
 class ProductError(TrxasError, ValueError):
-    """A stored product does not match its schema, or there is none where one was expected."""
+    """A stored product does not match its schema, or is missing."""
 
 
 class ClusterError(TrxasError, RuntimeError):

@@ -1,4 +1,4 @@
-"""A config resolved to places on disk: what every stage needs to know, and nothing that a stage computes."""
+"""A config resolved to paths: the inputs every stage needs, but nothing that a stage computes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Job", "load_job", "out_folder", "products_of", "read_config"]
 
 @dataclass(frozen=True)
 class Job:
-    """A dataset to process: its config, where it comes from and where it goes."""
+    """A dataset to process: its config, input folders and output folders."""
 
     config: Config
     base: Path
@@ -31,9 +31,9 @@ class Job:
     out: Path
     instrument: Instrument
     target: Place | None = None
-    """Where products go, if not to `out`: another folder or a URL; working stores stay in `out`."""
+    """Folder or URL for products, if not `out`; working stores stay in `out`."""
     failed: Mapping[int, str] = field(default_factory=dict)
-    """Scan runs that cannot be used, and why; the rest of the dataset goes on without them."""
+    """Scan runs that cannot be used, with the reason; the rest of the dataset is processed without them."""
 
     def raw_run(self, run: int) -> Path:
         """Return the folder of a raw run."""
@@ -84,7 +84,7 @@ class Job:
         Raises
         ------
         DataError
-            If nothing is left, or the run is the dark or flat-field run, which everything rests on.
+            If no scan remains, or the run is the dark or flat-field run, which every scan needs.
         """
         left = dataclasses.replace(self, failed={**self.failed, run: reason})
         if self.config.run_of(run) is None or not (left.energy_scans or left.delay_scans):
@@ -98,12 +98,12 @@ class Job:
 
     @property
     def workers(self) -> int:
-        """Number of blocks of trains in work at a time."""
+        """Number of train blocks processed at a time."""
         return threads_of(self.config.compute)
 
     @property
     def profile(self) -> dict[str, Any]:
-        """What the instrument profile says, the config's overrides applied: not its name, for a file may be edited."""
+        """Instrument profile with the config's overrides applied; without its name, because the file behind it may be edited."""
         return self.instrument.model_dump(mode="json", exclude={"name", "title"})
 
     @property
@@ -132,12 +132,12 @@ class Job:
 
 
 def read_config(path: Path, assignments: Iterable[str] = ()) -> Config:
-    """Read a config, with key=value changes; what it names need not exist.
+    """Read a config and apply key=value changes; the files it names need not exist.
 
     Raises
     ------
     ConfigError
-        With one line that names the key.
+        If the config is unreadable or invalid; the message names the key.
     """
     try:
         loaded = load_config(path)
@@ -149,7 +149,7 @@ def read_config(path: Path, assignments: Iterable[str] = ()) -> Config:
 
 
 def out_folder(config: Path, out: Path | str | None = None) -> Place:
-    """Return the output folder of a config, or the URL that stands for it: `out` beside it unless given."""
+    """Return the output folder or URL of a config: by default `out` next to the config file."""
     where = config.resolve().parent / "out" if out is None else place(out)
     return where.resolve() if isinstance(where, Path) else where
 
@@ -166,26 +166,26 @@ def load_job(
     *,
     work: Path | str | None = None,
 ) -> Job:
-    """Read a config and find its places.
+    """Read a config and resolve its paths.
 
     Parameters
     ----------
     config
         The config file.
     out
-        Output folder, or a URL to which products are published; the folder `out` beside the config unless given.
+        Output folder, or a URL to which products are published; by default the folder `out` next to the config.
     assignments
         `key=value` changes of the config.
     work
-        Folder of the working stores (runs, calibration, stages); the output folder unless given, and `out` beside the
-        config where `out` is a URL: these stores are written in place and renamed, which an object store cannot do.
+        Folder of the working stores (runs, calibration, stages); by default the output folder, or `out` next to
+        the config if the output is a URL: these stores are modified in place and renamed, which object stores do not support.
 
     Raises
     ------
     ConfigError
-        With one line that names the key, or the URL that cannot be written to.
+        If the config is invalid or the URL is not writable; the message names the key or the URL.
     DataError
-        If the proposal is not on this machine.
+        If the proposal folder does not exist on this machine.
     """
     path = Path(config)
     loaded = read_config(path, assignments)
@@ -202,7 +202,7 @@ def load_job(
 
 
 def _places(config: Path, out: Path | str | None, work: Path | str | None) -> tuple[Path, Place | None]:
-    """Return the folder of the working stores, and where products go if elsewhere."""
+    """Return the folder of the working stores, and the product folder or URL if it differs."""
     target = out_folder(config, out)
     stores = None if work is None else place(work)
     if isinstance(stores, Remote):
@@ -214,7 +214,7 @@ def _places(config: Path, out: Path | str | None, work: Path | str | None) -> tu
 
 
 def _check_files(config: Config, base: Path) -> None:
-    """Raise ConfigError naming the key of a file that is not there, before anything is computed."""
+    """Raise ConfigError, naming the key, if a file in the config is missing; checked before any computation."""
     named = {
         **{
             ("mixture" if model == "main" else f"mixture.alternatives ({model})") + f".dos_{state}": dos.file

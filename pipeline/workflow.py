@@ -1,9 +1,9 @@
-"""THE FILE TO READ FIRST: the stages in the order in which data flow, and the one loop that runs them.
+"""Start reading here: the stages in processing order, and the loop that runs them.
 
     raw run → frames → pulses → labels → spectra → peaks, kinetics, mixture → product
 
-Every stage looks whether its result is current (same inputs, options and code) and does nothing if it is. `process` is
-what the command, the tests and the Prefect flow call; the flow has each stage run as a task.
+A stage is skipped if its result is current, that is, if its inputs, options and code are unchanged. The command line,
+the tests and the Prefect flow all call `process`; the flow runs each stage as a task.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STAGES = (INVENTORY, CALIBRATE, REDUCE, LABEL, BIN, FIT, PUBLISH)
 """All stages, in the order in which they run. REDUCE makes two results in one pass: the frames cube and the pulses."""
 
 RESTARTS = {"frames": REDUCE, "pulses": REDUCE, "spectra": BIN, "fits": FIT}
-"""Names from which a dataset can be processed again, and the first stage that then runs."""
+"""Restart points, and the first stage that each of them reruns."""
 
 RunStage = Callable[[Stage, Context, int | None], Any]
 """How a stage is run, for a run's number or for the dataset: in place, or as a task of a flow."""
@@ -43,12 +43,12 @@ log = logging.getLogger("trxas")
 
 
 class Processed(NamedTuple):
-    """What came out."""
+    """Result of processing a dataset."""
 
     version: Place
     """The published version, a folder or a URL."""
     left_out: Mapping[int, str]
-    """Runs that could not be used, and why."""
+    """Runs that could not be used, with the reason."""
 
 
 def process(
@@ -60,29 +60,29 @@ def process(
     client: Client | None = None,
     run: RunStage = lambda stage, context, number: stage.run(context, number),
 ) -> Processed:
-    """Take a dataset from raw runs to a published product.
+    """Process a dataset from raw runs to a published product.
 
-    A run that cannot be used is left out and named; the others give their result all the same.
+    A run that cannot be used is left out and reported; the other runs are still processed.
 
     Parameters
     ----------
     job
         The dataset.
     progress
-        Told how far the heavy stages are.
+        Callback that receives the progress of the heavy stages.
     restart
-        Name in `RESTARTS` from which on everything runs again, current or not.
+        Restart point (a key of `RESTARTS`): this stage and all later ones rerun even if current.
     waiting
-        Runs to leave out for now, and why.
+        Runs to leave out for now, with the reason.
     client
-        A dask client whose workers are used whatever `compute.cluster` says; it stays open.
+        A dask client to use instead of `compute.cluster`; it is not closed.
     run
-        How a stage is run.
+        Function that runs a stage; calls it directly by default.
 
     Raises
     ------
     TrxasError
-        With one line that names the run, the source, the value and the way out.
+        If the dataset cannot be processed; the message is one line naming run, source, value and remedy.
     """
     for left_out, reason in (waiting or {}).items():
         job = job.without(left_out, reason)
@@ -104,17 +104,17 @@ def process(
 
 
 def context_of(job: Job, progress: Progress | None = None, client: Client | None = None) -> Context:
-    """Return what stages share, with the workers of the client or of the config; a cluster starts when it is first needed."""
+    """Return the context shared by all stages. Its workers come from the client or the config; a cluster starts on first use."""
     return Context(job, Workers(job.config.compute, job.out / "logs", client=client), progress)
 
 
 def restart_from(job: Job, name: str) -> None:
-    """Forget the result of a stage and of those after it, so that the next `process` makes them again.
+    """Discard the results of a stage and all later ones, so that the next `process` recomputes them.
 
     Raises
     ------
     ConfigError
-        If there is no such stage, naming those there are.
+        If `name` is not in `RESTARTS`; the message lists the valid names.
     """
     if name not in RESTARTS:
         raise ConfigError(f"--from {name}: not one of {', '.join(RESTARTS)}")

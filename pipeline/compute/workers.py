@@ -1,7 +1,7 @@
-"""Where blocks of trains are worked on: threads or processes of this machine, a dask scheduler by address, or SLURM.
+"""Workers that process train blocks: local threads or processes, a dask scheduler given by its address, or SLURM jobs.
 
-All of them are executors of `concurrent.futures`, so blocks and results are the same everywhere. A scheduler gives what a
-worker that dies had in hand to another one.
+All are used as `concurrent.futures` executors, so blocks and results are the same everywhere. The dask scheduler
+reassigns the blocks of a worker that dies.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ __all__ = ["Workers", "slurm_cluster", "threads_of"]
 log = logging.getLogger("trxas")
 
 PATIENCE = 60.0
-"""Seconds without any worker after which a cluster is given up; SLURM jobs may wait in the queue for as long as they do."""
+"""Time without any worker after which a cluster is considered lost [s]; does not apply to SLURM jobs in the queue."""
 
 CONNECT = "20s"
-"""How long an address is tried: a scheduler that was just submitted takes a while to listen."""
+"""Connection timeout; a scheduler that was just submitted takes a while to listen."""
 
 LOOK = 5.0
-"""Seconds without a result after which it is asked whether anybody works."""
+"""Time without a result after which the workers are checked [s]."""
 
 WINDOW = 64
-"""Blocks in hand at a time, at least; the memory of a scheduler does not grow with the run."""
+"""Minimum number of blocks submitted at a time; bounds the scheduler's memory whatever the length of the run."""
 
 _WAY_OUT = "process again: finished blocks are kept"
 _GONE = f"the scheduler is gone; {_WAY_OUT}"
@@ -49,7 +49,7 @@ Result = TypeVar("Result")
 
 
 def threads_of(settings: Compute) -> int:
-    """Return the number of blocks that are in work at a time."""
+    """Return the number of blocks processed at a time."""
     if settings.cluster == "slurm":
         return _jobs_of(settings) * settings.slurm.cores
     return len(os.sched_getaffinity(0)) if settings.workers == "auto" else settings.workers
@@ -60,16 +60,16 @@ def _jobs_of(settings: Compute) -> int:
 
 
 class Workers:
-    """The workers of a config's `compute`; a cluster is started when it is first needed and ends with the context.
+    """The workers described by `compute` in the config; a cluster starts on first use and is closed with the context.
 
     Parameters
     ----------
     settings
         The config's `compute`.
     logs
-        Folder for what SLURM jobs print, unless the config names one.
+        Folder for the output of SLURM jobs, unless the config sets one.
     client
-        A dask client to use whatever `compute.cluster` says; it stays open.
+        A dask client to use instead of `compute.cluster`; it is not closed.
     """
 
     def __init__(self, settings: Compute, logs: Path | str | None = None, *, client: Client | None = None):
@@ -100,16 +100,16 @@ class Workers:
         Parameters
         ----------
         function
-            Known by name to the workers.
+            Must be importable by the workers.
         shared
             Sent to every process once.
         done
-            Called with the number of blocks done.
+            Called with the number of finished blocks.
 
         Raises
         ------
         TrxasError
-            What a block raised; `ClusterError` if the cluster cannot go on.
+            The error of a block; `ClusterError` if the cluster fails.
         """
         if not blocks:
             return []
@@ -117,17 +117,17 @@ class Workers:
             with ThreadPoolExecutor(threads_of(self.settings), "block") as threads:
                 return self._map(threads, function, blocks, shared, done)
         client = self._connected()
-        # a task and not scattered data: if the worker that holds it dies, it is made again
+        # a task, not scattered data: dask recomputes it if the worker that holds it dies
         held = client.submit(_same, shared, pure=False)
         try:
             return self._map(client.get_executor(pure=False), function, blocks, held, done)
         except TrxasError:
             raise
         except Exception as error:
-            told = self._cluster_fault(client, error)
-            if told is None:
+            fault = self._cluster_fault(client, error)
+            if fault is None:
                 raise
-            raise ClusterError(f"{self._name}: {told}") from None
+            raise ClusterError(f"{self._name}: {fault}") from None
 
     def _map(
         self,
@@ -137,7 +137,7 @@ class Workers:
         shared: Any,
         done: Callable[[int], None],
     ) -> list[Result]:
-        """Keep a window of blocks in hand: as one is finished, the next is given out."""
+        """Keep a window of submitted blocks: as one finishes, submit the next."""
         window = max(WINDOW, 4 * threads_of(self.settings))
         results: dict[int, Result] = {}
         waiting = iter(enumerate(blocks))
@@ -157,7 +157,7 @@ class Workers:
                 if finished:
                     done(len(results))
         finally:
-            # a scheduler that is gone does not answer
+            # a lost scheduler does not answer cancel requests
             if self._client is None or self._client.status == "running":
                 for future in running:
                     future.cancel()
@@ -169,11 +169,11 @@ class Workers:
 
     def _connected(self) -> Client:
         if self._client is None:
-            # half a second to import, needed here only
+            # imported here because it takes half a second
             from distributed import Client
 
             if not log.isEnabledFor(logging.INFO):
-                # what it reports in tracebacks we tell in one line
+                # its tracebacks are replaced by our one-line errors
                 for name in ("distributed", "distributed.client"):
                     logging.getLogger(name).setLevel(logging.CRITICAL)
             address = self.settings.cluster
@@ -188,12 +188,12 @@ class Workers:
         return self._client
 
     def _at_work(self) -> bool:
-        """Return whether somebody works on blocks."""
+        """Return whether there are workers (always true for threads)."""
         client = self._client
         return client is None or (client.status == "running" and bool(client.nthreads()))
 
     def _check(self, idle: float) -> None:
-        """Raise ClusterError if there is no hope: nobody has worked for so many seconds."""
+        """Raise ClusterError if the cluster is lost; `idle` is the time without workers [s]."""
         if self._client is not None and self._client.status != "running":
             raise ClusterError(f"{self._name}: {_GONE}")
         if idle < PATIENCE:
@@ -202,12 +202,12 @@ class Workers:
             raise ClusterError(f"{self._name}: no workers for {idle:.0f} s; start workers there, and {_WAY_OUT}")
         if not _in_queue([job.job_id for job in self._cluster.workers.values()]):
             raise ClusterError(f"{self._name}: the jobs ended before they worked; {self._logs} holds what they printed")
-        # told once a minute
+        # once a minute
         if int(idle / LOOK) % 12 == 0:
             log.warning("%s: our jobs wait in the queue, or do not connect (compute.slurm.interface)", self._name)
 
     def _cluster_fault(self, client: Client, error: Exception) -> str | None:
-        """Return what is wrong with the cluster where a block failed; None where the block itself is at fault."""
+        """Return the cluster fault behind a failed block; None if the block itself failed."""
         from distributed import KilledWorker
 
         if isinstance(error, KilledWorker):
@@ -222,13 +222,14 @@ class Workers:
 
 
 def _same(shared: Any) -> Any:
+    """Return the argument: a task that only holds data on the cluster."""
     return shared
 
 
 def _local_cluster(workers: int) -> Any:
     from distributed import LocalCluster
 
-    # memory is planned by us; a limit of dask's would kill workers for the page cache they touch
+    # the block plan limits memory; dask's own limit would kill workers because of page cache
     options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
     try:
         return LocalCluster(n_workers=workers, silence_logs=logging.CRITICAL, **options)
@@ -239,35 +240,37 @@ def _local_cluster(workers: int) -> Any:
 
 
 def _started(settings: Compute, logs: Path | str | None) -> Any:
-    """Start SLURM jobs; those that end are replaced."""
+    """Start SLURM jobs; jobs that end are replaced."""
     sbatch = shutil.which("sbatch")
     if sbatch is None:
         raise ConfigError("compute.cluster: slurm: there is no sbatch here; process on a login node of the cluster")
     cluster = slurm_cluster(settings.slurm, logs)
-    # the cluster submits in the background, where what sbatch says is lost
-    asked = subprocess.run([sbatch, "--test-only"], input=cluster.job_script(), capture_output=True, text=True)  # noqa: S603
-    if asked.returncode:
+    # dask-jobqueue submits in the background and loses sbatch's error messages, so try the script first
+    completed = subprocess.run([sbatch, "--test-only"], input=cluster.job_script(), capture_output=True, text=True)  # noqa: S603
+    if completed.returncode:
         cluster.close()
-        said = (
-            [line for line in asked.stderr.splitlines() if "error" in line] or asked.stderr.splitlines() or ["refused"]
+        errors = (
+            [line for line in completed.stderr.splitlines() if "error" in line]
+            or completed.stderr.splitlines()
+            or ["refused"]
         )
-        raise ConfigError(f"compute.slurm: {said[-1].strip()}")
+        raise ConfigError(f"compute.slurm: {errors[-1].strip()}")
     jobs = _jobs_of(settings)
     cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs, interval="10s")
     return cluster
 
 
 def _in_queue(jobs: list[str]) -> bool:
-    """Return whether any of these SLURM jobs waits or runs."""
+    """Return whether any of these SLURM jobs is pending or running."""
     squeue = shutil.which("squeue")
     if squeue is None or not jobs:
         return False
-    asked = subprocess.run([squeue, "-h", "-j", ",".join(jobs)], capture_output=True, text=True)  # noqa: S603
-    return bool(asked.stdout.strip())
+    completed = subprocess.run([squeue, "-h", "-j", ",".join(jobs)], capture_output=True, text=True)  # noqa: S603
+    return bool(completed.stdout.strip())
 
 
 def slurm_cluster(slurm: Slurm, logs: Path | str | None = None) -> Any:
-    """Return a dask-jobqueue cluster without jobs, which print to a folder; `job_script()` shows what is submitted."""
+    """Return a dask-jobqueue cluster without jobs; `logs` is the folder of job output, `job_script()` the script to submit."""
     given = {name: value for name in ("queue", "account", "interface", "python") if (value := getattr(slurm, name))}
     return slurm_cluster_class()(
         cores=slurm.cores,

@@ -1,4 +1,4 @@
-"""What a stage is: a small object that says what it needs, which options it depends on and what it makes.
+"""The stage: a small object that declares its inputs, the options it depends on and the datasets it makes.
 
 A stage's result is current when the key in its record is the one that its needs, options and code give now.
 """
@@ -24,22 +24,22 @@ from schemas.notes import Note
 __all__ = ["Context", "Made", "Progress", "Stage", "number_of"]
 
 Progress = Callable[[str, int, int], None]
-"""Called with a label, what was done and what there is to do."""
+"""Called with a label, the amount done and the total."""
 
 
 @dataclass
 class Context:
-    """What the stages of one processing share."""
+    """State shared by the stages of one processing."""
 
     job: Job
-    """The dataset; runs that turn out to be unusable are taken out as the stages go on."""
+    """The dataset; unusable runs are removed as they are found."""
     workers: Workers
     progress: Progress | None = None
     identities: dict[int, Identity] = field(default_factory=dict)
-    """Content of the runs' files, worked out in the background."""
+    """Content hashes of the runs' files, computed in the background."""
 
     def tell(self, text: str, done: int, total: int) -> None:
-        """Report progress, if somebody wants to know."""
+        """Report progress to the callback, if there is one."""
         if self.progress is not None:
             self.progress(text, done, total)
 
@@ -58,26 +58,26 @@ def _nothing(job: Job) -> Any:
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the way from raw runs to the product."""
+    """One step from raw runs to the product."""
 
     name: str
-    """Name of its record, and of its task."""
+    """Name of its record and of its task."""
     title: str
-    """What a person sees of it; `{run}` is the run's number."""
+    """Name shown to users; `{run}` is replaced by the run number."""
     make: Callable[[Context, int | None, str], Made]
-    """Makes the result for a run (None: for the dataset) and a key; writes nothing of another stage's."""
+    """Function that computes the result for a run (None: the dataset) and a key; never writes another stage's store."""
     makes: Mapping[str, DatasetSpec]
-    """What each group of the result must be; `*` stands for any other group."""
+    """Specification of each group of the result; `*` matches any other group."""
     store: str
-    """Name of the result's store, in the folder of the run or of the dataset; empty: it has none."""
+    """Name of the result's store in the folder of the run or of the dataset; empty if there is none."""
     needs: tuple[Stage, ...] = ()
     options: tuple[str, ...] = ()
     """Parts of the config on which the result depends."""
     reads: Callable[[Job], Any] = _nothing
-    """Identity of files that the options name."""
+    """Hash of the files named by the options."""
     per_run: bool = False
     heavy: bool = False
-    """Whether it keeps all cores or the disk busy, so that one at a time is enough for a machine."""
+    """Whether it uses all cores or the full disk bandwidth, so that only one runs at a time on a machine."""
 
     def where(self, job: Job, run: int | None = None, key: str = "") -> Path:
         """Return the store of the result for a run, or for the dataset; `key` where there may be several."""
@@ -101,7 +101,7 @@ class Stage:
         return found
 
     def spec(self, group: str) -> DatasetSpec:
-        """Return what a group of the result must be."""
+        """Return the specification of a group of the result."""
         return self.makes.get(group) or self.makes["*"]
 
     def runs(self, job: Job) -> list[int | None]:
@@ -109,14 +109,14 @@ class Stage:
         return list(job.reduced_runs) if self.per_run else [None]
 
     def recorded_key(self, context: Context, run: int | None) -> str:
-        """Return the key of the finished result; raises KeyError where there is none."""
+        """Return the key of the finished result; raises KeyError if there is none."""
         key = self.records(context.job, run).key(self.name)
         if key is None:
             raise KeyError(f"{self.name}: not made yet{'' if run is None else f' for run {run}'}")
         return key
 
     def key(self, context: Context, run: int | None = None) -> str:
-        """Return the hash of all that decides about the result: needs, options, files that these name, and code."""
+        """Return the hash of everything the result depends on: inputs, options, the files they name, and code."""
         job = context.job
         needed = {need.name: need.keys(context, run) for need in self.needs}
         return digest([needed, job.options(*self.options), self.reads(job), code_hash(self.make.__module__)])
@@ -130,7 +130,7 @@ class Stage:
         return {n: self.recorded_key(context, n) for n in self.runs(context.job)}
 
     def is_current(self, context: Context, run: int | None, key: str) -> bool:
-        """Return whether the result is there and was made from what `key` stands for."""
+        """Return whether the result exists and was made with this key."""
         job = context.job
         return self.records(job, run).key(self.name) == key and self.where(job, run, key).exists()
 
@@ -139,7 +139,7 @@ class Stage:
         self.records(job, run).forget(self.name, *also)
 
     def run(self, context: Context, run: int | None = None) -> bool:
-        """Make the result unless it is current; returns whether there was anything to do.
+        """Compute the result unless it is current; returns whether it was computed.
 
         Raises
         ------
@@ -159,7 +159,7 @@ class Stage:
 
 
 def number_of(stage: Stage, run: int | None) -> int:
-    """Return the number of a run for a stage that is made run by run."""
+    """Return the run number of a stage that runs once per run."""
     if run is None:
         raise ValueError(f"the stage {stage.name} is made run by run")
     return run

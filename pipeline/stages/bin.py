@@ -211,7 +211,7 @@ def _quality(
             own = delay_edges.get(number, bins["delay_bins"])
             cell = quality_cells(run, kind=kind, **(bins | {"delay_bins": own}))
         except DataError:
-            # a run without energy or delay has no bins; where its pulses went is counted all the same
+            # a run without energy or delay has no bins, but its pulses are still counted by drop reason
             cell = np.full(run["present"].shape, -1)
         reasons = count_reasons(
             np.where(

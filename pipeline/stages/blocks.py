@@ -1,4 +1,4 @@
-"""A block of trains on its way through a worker: frames in, a chunk of the cube and the photons of its pulses out.
+"""Blocks of trains as processed by a worker: frames in, a cube chunk and the photons per pulse out.
 
 A block does not depend on the others, nor on where it is worked on; it can be sent to other processes.
 """
@@ -21,11 +21,11 @@ from pipeline.storage.ledger import Ledger, Result
 __all__ = ["Block", "RawBlock", "StoredBlock", "finish"]
 
 UNPACK_FRAMES = 16
-"""Frames of a stored cube that are unpacked before they are reduced."""
+"""Frames of a stored cube decompressed at a time before they are reduced."""
 
 
 class Block(Protocol):
-    """Some trains to reduce."""
+    """A block of trains to reduce."""
 
     @property
     def number(self) -> int:
@@ -38,7 +38,7 @@ class Block(Protocol):
 
 
 def finish(block: Block, shared: tuple[Reducer, Ledger | None]) -> Result:
-    """Reduce a block and enter it into the ledger."""
+    """Reduce a block and record it in the ledger."""
     kernel, ledger = shared
     if ledger is not None and not ledger.is_open:
         raise ledger.taken_over()

@@ -1,4 +1,4 @@
-"""The code of a stage: its module and all that this imports inside `pipeline` and `schemas`, found by reading the sources."""
+"""The code of a stage: its module and all that this imports inside `pipeline` and `schemas`, found by parsing the sources."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def imported_modules(module: str, root: Path = ROOT) -> list[str]:
             continue
         found.add(name)
         waiting += _imports(source, source.stat().st_mtime_ns, root)
-        # importing a module runs the packages that hold it
+        # importing a module also runs its parent packages
         waiting += [name.rpartition(".")[0]] if "." in name else []
     return sorted(found)
 
@@ -50,7 +50,7 @@ def _source(name: str, root: Path) -> Path | None:
 
 @functools.lru_cache(maxsize=1024)
 def _imports(source: Path, changed: int, root: Path) -> tuple[str, ...]:
-    """Return our modules that a source imports; cached for as long as it does not change."""
+    """Return our modules that a source imports; cached until the source changes."""
     return tuple(sorted(set(_walk(ast.parse(source.read_bytes()), root))))
 
 

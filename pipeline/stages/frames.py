@@ -1,4 +1,4 @@
-"""The frames cube of a run: what part of the frames is kept, and that it holds all that was recorded beside them.
+"""The frames cube of a run: which part of the frames is stored, together with everything recorded with them.
 
 The cube is filled in the pass that reduces the raw frames (`pipeline.stages.reduce`), but it is a result of its own: the
 reader, the part that is kept and the code here decide whether it is current, not the reduction.
@@ -97,7 +97,7 @@ def workspace(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def frames_code() -> str:
-    """Return the hash of the code that decides what is in a cube."""
+    """Return the hash of the code that determines the content of a cube."""
     return code_hash(__name__)
 
 
@@ -107,7 +107,7 @@ def cube_of(job: Job, run: int) -> Path:
 
 
 def crop_of(job: Job, calibration: xr.Dataset) -> Crop | None:
-    """Return the part of the frames that is kept, or None."""
+    """Return the crop of the frames to store, or None."""
     keep = job.config.frames.keep
     if keep == "none":
         return None

@@ -1,4 +1,4 @@
-"""What the runs hold: sources checked, files audited, contents identified."""
+"""Inventory of the raw runs: check the sources, audit the files, hash their content."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger("trxas")
 
 @dataclass(frozen=True)
 class _Inventory(Stage):
-    """The stage whose result is a record alone. It always looks; the files are hashed while others are reduced."""
+    """Inventory stage: its result is a record only. It always runs; files are hashed while other runs are reduced."""
 
     def runs(self, job: Job) -> list[int | None]:
         """Return all runs, the dark run first."""
@@ -33,7 +33,7 @@ class _Inventory(Stage):
         """Audit a run, and begin to hash the files of it that matter here; unchanged files are not read again."""
         run = number_of(self, run)
         opened = open_run(context.job.raw_run(run), context.job.instrument)
-        # the summary shows it too, beside what became of the run
+        # also shown in the summary of the run
         for line in opened.audit:
             log.info("run %d: %s", run, line)
         context.identities[run] = Identity(lambda: _record(context.job, opened))
@@ -64,7 +64,7 @@ def _roles(job: Job) -> list[Any]:
 
 
 def inventories(job: Job) -> dict[int, record.Inventory]:
-    """Return what is known of the files of each run, by number."""
+    """Return the inventory of each run by run number."""
     found = {n: record.Records(job.run_dir(n)).get(INVENTORY.name, record.Inventory) for n in job.all_runs}
     return {n: one or record.Inventory("") for n, one in found.items()}
 

@@ -1,4 +1,4 @@
-"""What a pulse means: its delay and fluence, whether it counts, and which beam is which.
+"""Pulse labels: delay, fluence, drop reason and the roles of the beams.
 
 This depends on a few numbers of the config only, so a better t0 costs seconds and reads no frames.
 """
@@ -52,11 +52,11 @@ def _timed(job: Job, number: int) -> xr.Dataset:
         try:
             delay, nominal = at(options.use_arrival), at(False)[:, 0]
         except DataError as error:
-            # its pulses are counted as `no_delay`; the other runs go on
+            # its pulses get the drop reason `no_delay`; other runs are not affected
             log.warning("run %d: %s", number, error)
         if isinstance(scan, DelayScanRun) and scan.energy is not None:
             pulses = pulses.assign_coords(energy=("train", np.full(pulses.sizes["train"], scan.energy)))
-    # the pump is off in the flat field
+    # no pump in the flat-field run
     fluence = scan.fluence if scan is not None else 0.0
     return pulses.assign_coords(delay=delay.variable, nominal_delay=nominal.variable, fluence=fluence)
 

@@ -64,11 +64,11 @@ def reduce_raw(
     calibration
         See `pipeline.science.detector.assemble`.
     keep, cube
-        What part of the frames is stored, and where; None: not stored.
+        Crop of the frames to store, and the path of their cube; None: frames are not stored.
     workers, memory
-        Where it runs (a number: so many threads), with how much memory; the result does not depend on it.
+        Workers (or a number of threads) and the memory limit; the result does not depend on them.
     ledger
-        Where finished blocks are entered; those that are in it already are not done again.
+        Ledger of finished blocks; blocks already in it are not reduced again.
 
     Returns
     -------
@@ -88,11 +88,11 @@ def reduce_raw(
         )
     target = None
     if keep is not None and cube is not None:
-        # what killed workers leave behind goes with the ledger
+        # temporary chunks of killed workers are removed together with the ledger
         aside = None if ledger is None else ledger.folder
         target = Target(cube, keep.rows, keep.columns, plan.trains, aside)
     if ledger is not None:
-        # blocks of another size are other blocks
+        # blocks of a different size cannot be reused
         ledger = replace(ledger, key=f"{ledger.key}-{plan.trains}")
     if ledger is None or not ledger.is_open:
         if target is not None and keep is not None:
@@ -117,25 +117,25 @@ def _work(
     progress: FrameProgress | None,
     frames: int,
 ) -> list[Result]:
-    """Return the results of all blocks in order; those in the ledger are taken from there."""
+    """Return the results of all blocks in order; finished ones are read from the ledger."""
     finished = {} if ledger is None else _still_there(ledger, blocks)
     results = dict(finished)
     todo = [block for block in blocks if block.number not in results]
     if results and ledger is not None:
         log.info("%s: %d of %d blocks were finished before", ledger.folder.parent.name, len(results), len(blocks))
 
-    def tell(done: int) -> None:
+    def report(done: int) -> None:
         if progress is not None:
             progress((len(finished) + done) * frames // len(blocks), frames)
 
-    tell(0)
-    new = workers.map(finish, todo, (kernel, ledger), tell)
+    report(0)
+    new = workers.map(finish, todo, (kernel, ledger), report)
     results |= {block.number: result for block, result in zip(todo, new, strict=True)}
     return [results[block.number] for block in blocks]
 
 
 def _still_there(ledger: Ledger, blocks: Sequence[RawBlock] | Sequence[StoredBlock]) -> dict[int, Result]:
-    """Return the finished blocks whose chunk of the cube is as long as it was when they were entered."""
+    """Return the finished blocks whose cube chunk still has the size recorded in the ledger."""
     finished = ledger.finished()
     cube = next((block.target.path for block in blocks if isinstance(block, RawBlock) and block.target), None)
     if cube is None:
@@ -169,16 +169,16 @@ def reduce_stored(
 
 
 def _as_pulses(labels: xr.Dataset, results: list[Result]) -> xr.Dataset:
-    whole = {name: np.concatenate([result[name] for result in results]) for name in results[0]}
-    photons, stderr, saturated, present = (whole[n] for n in ("photons", "photons_stderr", "n_saturated", "present"))
+    joined = {name: np.concatenate([result[name] for result in results]) for name in results[0]}
+    photons, stderr, saturated, present = (joined[n] for n in ("photons", "photons_stderr", "n_saturated", "present"))
     dims = ("train", "pulse", "beam")
     pulses = labels.assign(photons=(dims, photons), photons_stderr=(dims, stderr), n_saturated=(dims, saturated))
     announced = labels["present"]
     blank = announced.values & ~present
     if "blank" in labels:
-        # a stored cube knows its blank frames already
+        # a stored cube already records its blank frames
         blank |= labels["blank"].values
-    # from a cube or from raw files: the same pulses, to the last attribute
+    # pulses from a cube and from raw files must be identical, attributes included
     pulses = pulses.assign_coords(present=announced.copy(data=present), blank=(announced.dims, blank)).drop_attrs(
         deep=False
     )
@@ -187,20 +187,20 @@ def _as_pulses(labels: xr.Dataset, results: list[Result]) -> xr.Dataset:
 
 @dataclass(frozen=True)
 class _Reduce(Stage):
-    """The stage that leaves a ledger of finished blocks while it works."""
+    """Reduction stage, which keeps a ledger of finished blocks while it runs."""
 
     def run(self, context: Context, run: int | None = None) -> bool:
-        """Reduce a run unless its pulses are current; killed, it goes on where it was."""
+        """Reduce a run unless its pulses are current; resumes after a kill."""
         done = super().run(context, run)
         log.info("run %d: %s", number_of(self, run), "reduced to pulses" if done else "pulses are current")
-        # killed between the record and this, the ledger is still there
+        # a kill between writing the record and this line leaves the ledger behind
         ledger = _ledger(context.job, number_of(self, run), "")
         if ledger.folder.exists():
             ledger.remove()
         return done
 
     def forget(self, job: Job, run: int | None, *also: str) -> None:
-        """Forget the pulses of a run, and the blocks that a killed process had finished."""
+        """Discard the pulses of a run and the finished blocks of an interrupted reduction."""
         super().forget(job, run, *also)
         _ledger(job, number_of(self, run), "").remove()
 
@@ -237,7 +237,7 @@ def _make(context: Context, run: int | None, key: str) -> Made:
             **settings,
         )
     if crop is not None:
-        # frames that were announced and hold nothing are known only now
+        # announced frames that turn out to be blank are known only after the reduction
         store.replace_coords(cube, {name: pulses[name].values for name in ("present", "blank")})
         records.put("frames", Record(frames_key))
     dim = pulses["photons"].max("beam") < 0.2 * pulses["photons"].max("beam").median()

@@ -1,1 +1,1 @@
-"""What lies on disk: stores, the frames cube, records of what is done, the lock, versions of a product."""
+"""On-disk data: stores, the frames cube, stage records, the folder claim and product versions."""

@@ -1,10 +1,10 @@
-"""One process at a time in an output folder: a claim that outlives no process, on any file system.
+"""Exclusive access to an output folder, on any file system: a claim that ends with its process.
 
-A claim is a numbered file `.claims/000007` that names its owner. It is made whole and at once by a hard link, which fails
-where the number is taken, so of several processes that want the next number one gets it. A claim ends when its owner says
-so in the file, or is dead: on the same host, when no process with its number and starting time lives; on another host,
-when the file was not touched for a while. The next owner takes the next number and removes lower ones; numbers never
-go back, so a process that was slow to look finds a higher number and gives way. No lock of the file system is needed.
+A claim is a numbered file such as `.claims/000007` that names its owner. It is created atomically by a hard link, which
+fails if the number exists, so exactly one of several competing processes gets the next number. A claim ends when its owner
+marks the file as ended or is dead: on the same host, when no process has its pid and start time; on another host, when
+the file has not been touched for `LOST` seconds. The next owner takes the next number and removes lower ones. Numbers
+never decrease, so a process acting on a stale listing finds a higher number and gives way. No file-system lock is needed.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ __all__ = ["claimed"]
 
 _NAME = re.compile(r"\d{6,}")
 BEAT = 30.0
-"""Seconds between signs of life."""
+"""Interval between heartbeats [s]."""
 LOST = 600.0
-"""Seconds without a sign of life after which an owner on another host counts as dead; clocks may differ."""
+"""Time without a heartbeat after which an owner on another host counts as dead [s]; clocks may differ."""
 
 PAUSE = 0.2
-"""Seconds between looks at another's claim."""
+"""Polling interval while another process holds the claim [s]."""
 
 _held: dict[Path, int] = {}
 _guard = threading.Lock()
@@ -40,21 +40,21 @@ _guard = threading.Lock()
 
 @contextmanager
 def claimed(folder: Path, what: str, *, wait: float | None = None) -> Iterator[None]:
-    """Hold the claim on a folder; a process that holds it may enter again.
+    """Hold the claim on a folder; re-entrant within a process.
 
     Parameters
     ----------
     folder
-        Where nobody else may write meanwhile.
+        Folder to claim; no other process may write to it meanwhile.
     what
-        What is being done, for others to read.
+        Description of the work, shown to other processes.
     wait
-        Seconds to wait for another owner; None: not at all.
+        Time to wait for another owner [s]; None: do not wait.
 
     Raises
     ------
     BusyError
-        If another process has it; the message names process, host and what it does.
+        If another process holds the claim; the message names its pid, host and work.
     """
     folder = folder.resolve() / ".claims"
     with _guard:
@@ -113,7 +113,7 @@ def _numbers(folder: Path) -> list[int]:
 
 
 def _highest(folder: Path) -> tuple[int, dict[str, Any] | None]:
-    """Return the highest claim and its owner; None where it has ended."""
+    """Return the highest claim number and its owner; None if that claim has ended."""
     for number in reversed(_numbers(folder)):
         try:
             owner = json.loads((folder / _name(number)).read_text(encoding="utf-8"))
@@ -124,7 +124,7 @@ def _highest(folder: Path) -> tuple[int, dict[str, Any] | None]:
 
 
 def _make(folder: Path, number: int, what: str) -> Path | None:
-    """Make a claim; None where another was quicker."""
+    """Create a claim; return None if another process was faster."""
     path, draft = folder / _name(number), folder / f".{_name(number)}.{os.getpid()}.{socket.gethostname()}"
     draft.write_text(json.dumps(owners.me() | {"what": what, "ended": False}), encoding="utf-8")
     try:
@@ -135,7 +135,7 @@ def _make(folder: Path, number: int, what: str) -> Path | None:
         draft.unlink()
     numbers = _numbers(folder)
     if numbers[-1] > number:
-        # its number was free only because later owners tidied up; they may have tidied this one too
+        # the number was free only because later owners removed it; they may have removed this one as well
         path.unlink(missing_ok=True)
         return None
     for lower in numbers[:-1]:

@@ -1,8 +1,8 @@
 """The frames cube: a plain zarr v3 array of whole trains, filled and read chunk by chunk.
 
-zarr creates the array and any zarr reader opens it. Its chunks are compressed and decompressed here, into memory that is
-used again, because zarr's own path does not keep up with the detector (docs/decisions/0004). A chunk is written aside and
-renamed, so that it is whole or not there.
+zarr creates the array and any zarr reader can open it. Chunks are compressed and decompressed here, into reused buffers,
+because zarr's own codec path does not keep up with the detector (docs/decisions/0004). A chunk is written to a temporary
+file and renamed, so that it is either complete or absent.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ __all__ = ["PackedChunk", "chunk_bytes", "chunk_trains", "create_cube", "write_c
 
 _CODEC = BloscCodec(cname="lz4", clevel=1, shuffle="shuffle", typesize=2)
 _local = threading.local()
-# the threads are ours: a block of trains each
+# parallelism is over train blocks, one per thread
 blosc.use_threads = False
 
 
 def create_cube(path: Path, labels: xr.Dataset, *, shape: Mapping[str, int], chunk: int, attrs: Any) -> None:
     """Create an empty uint16 cube `frames` (train, pulse, y, x) with its coordinates, to be filled by `write_chunk`.
 
-    `chunk` is the number of trains in a chunk; the other dims are not cut.
+    `chunk` is the number of trains in a chunk; the other dims are not chunked.
     """
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -62,7 +62,7 @@ def chunk_trains(path: Path) -> int:
 
 
 def chunk_bytes(path: Path, number: int) -> int:
-    """Return the size of a chunk on disk; 0 where there is none."""
+    """Return the size of a chunk on disk; 0 if it does not exist."""
     try:
         return _chunk_file(path, _array(path), number).stat().st_size
     except OSError:
@@ -87,9 +87,9 @@ def write_chunk(path: Path, number: int, block: np.ndarray, aside: Path | None =
     number
         Position of the chunk along the trains.
     block
-        Exactly one chunk, (trains, pulse, y, x) uint16, C-contiguous; trains beyond the end of the run are zero.
+        Exactly one chunk, (trains, pulse, y, x) uint16, C-contiguous; padded with zeros beyond the end of the run.
     aside
-        Folder on the same file system where the chunk is written before it is renamed into place; beside it unless given.
+        Folder on the same file system where the chunk is written before it is renamed into place; by default next to it.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def write_chunk(path: Path, number: int, block: np.ndarray, aside: Path | None =
 
 
 class PackedChunk:
-    """One compressed chunk in memory, opened a few frames at a time: what is small stays near the processor.
+    """One compressed chunk in memory, decompressed a few frames at a time so that they stay in the CPU cache.
 
     Raises
     ------
@@ -126,7 +126,7 @@ class PackedChunk:
                 read = file.readinto(self._packed)
         except OSError as error:
             raise self._unreadable(error) from None
-        # behind a file that was cut short the buffer holds an older chunk: bytes 4 to 16 of a Blosc header are lengths
+        # after a truncated file the reused buffer holds parts of an older chunk; a Blosc header has its lengths in bytes 4 to 16
         if read < 16 or np.frombuffer(self._packed, "<u4", 4)[[1, 3]].tolist() != [size, read]:
             raise self._unreadable("it is damaged")
         self._whole = self._decoded(read) if _decode is None else None

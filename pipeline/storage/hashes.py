@@ -1,4 +1,4 @@
-"""What a result was made from: content hashes of inputs, code and options."""
+"""Provenance: content hashes of inputs, code and options."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class FileHashes:
             with path.open("rb") as stream:
                 known = [*stamp, hashlib.file_digest(stream, "sha256").hexdigest()]
             self._known[str(path)] = known
-            # at once: a killed run hashes no file twice
+            # saved immediately, so that a killed run does not hash a file twice
             self.save()
         return {"name": path.name, "size": stat.st_size, "sha256": known[3]}
 
@@ -91,7 +91,7 @@ class Identity:
         self._thread.start()
 
     def _try(self) -> None:
-        # what fails is tried again by `result`, where somebody hears of it
+        # failures are retried by `result`, which reports them
         with _TURNS, suppress(Exception):
             self._found = self._work()
 
@@ -104,7 +104,7 @@ class Identity:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole: a reader sees the old one or the new one."""
+    """Write a JSON file atomically: a reader sees either the old or the new content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.{id(content)}.partial")
     partial.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The ledger of a run in work: one file per finished block of trains, so that a killed run goes on.
+"""The ledger of a run being reduced: one file per finished block of trains, so that a killed run can resume.
 
 The folder stands beside the run's stores and is gone when the run is finished. An entry is written aside and renamed after
 the block's chunk of the cube is in its place, by whoever worked on the block: what has an entry is done, what has none is
@@ -26,20 +26,20 @@ from pipeline.storage.hashes import write_json
 __all__ = ["Ledger", "Result", "CheckpointThrottle"]
 
 Result = dict[str, np.ndarray]
-"""What a block gives: arrays by name, trains first."""
+"""Result of a block: arrays by name, trains first."""
 
 _HEAD = "ledger.json"
 _KEY, _SIZE, _NAMES = "key", "chunk_bytes", "names"
 
 SHARE = 0.05
-"""Part of the time that may go into entries of sums."""
+"""Maximum fraction of the time spent on writing checkpoints of sums."""
 FIRST_GUESS = 0.5e9
-"""Bytes per second at which an entry is thought to be written before one was."""
+"""Assumed write speed before the first checkpoint [bytes/s]."""
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """The finished blocks in a folder that belong to a key; a plain value that can be sent to workers."""
+    """The finished blocks of a key in a folder; a plain value that can be pickled to workers."""
 
     folder: Path
     key: str
@@ -53,18 +53,18 @@ class Ledger:
             return False
 
     def begin(self) -> None:
-        """Start with no finished blocks; call it when what the blocks fill is there."""
+        """Start without finished blocks; call it after creating the cube that the blocks fill."""
         self.remove()
         write_json(self.folder / _HEAD, {"key": self.key})
 
     def remove(self) -> None:
-        """Forget all blocks."""
-        # without its head a ledger counts for nothing, however much of it is left
+        """Discard all blocks."""
+        # without its head file a ledger is invalid, whatever else is left of it
         (self.folder / _HEAD).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def add(self, number: int, result: Result, chunk_bytes: int = 0) -> None:
-        """Enter a finished block.
+        """Record a finished block.
 
         Parameters
         ----------
@@ -95,7 +95,7 @@ class Ledger:
         return DataError(f"{self.folder}: another process works on this run with other settings; wait for it to end")
 
     def finished(self) -> dict[int, tuple[Result, int]]:
-        """Return results and chunk size of the finished blocks by number; damaged entries are not among them."""
+        """Return results and chunk size of the finished blocks by number; damaged entries are skipped."""
         if not self.is_open:
             return {}
         found = {}
@@ -110,7 +110,7 @@ class Ledger:
 
 
 class CheckpointThrottle:
-    """Tells when sums should be entered again, so that writing them takes no more than a small part of the time.
+    """Decides when sums are written again, so that checkpoints take only a small fraction of the time.
 
     Parameters
     ----------
@@ -124,11 +124,11 @@ class CheckpointThrottle:
 
     @property
     def due(self) -> bool:
-        """Whether enough was done since the last entry."""
+        """Whether enough time has passed since the last checkpoint."""
         return time.monotonic() - self._last >= self._cost / SHARE
 
     def enter(self, ledger: Ledger, number: int, result: Result) -> None:
-        """Enter sums, and learn what that costs."""
+        """Write a checkpoint of the sums and measure how long it takes."""
         begun = time.monotonic()
         ledger.replace(number, result)
         self._last = time.monotonic()

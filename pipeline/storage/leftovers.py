@@ -1,4 +1,4 @@
-"""What killed publishers left half done: removed by the next ones, once it is certain that its owner is dead."""
+"""Clean up after killed publishers: unfinished versions are removed once their owner is known to be dead."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from pipeline.storage.places import Place, Remote
 __all__ = ["CLAIM", "given_up", "new_partial", "sweep", "sweep_versions"]
 
 CLAIM = "claim-"
-"""How the object is called that marks a number as taken; it holds who took it."""
+"""Name of the object that marks a version number as taken; it holds the owner."""
 _PARTIAL = ".partial-"
 _ABANDONED = "abandoned"
 
 
 def new_partial(aside: Path) -> Path:
-    """Return the folder in which this process makes a version ready; it says whose it is."""
+    """Return the folder in which this process prepares a version; its name identifies the owner."""
     return aside / f"{_PARTIAL}{owners.label()}-{secrets.token_hex(4)}"
 
 
 def sweep(aside: Place) -> None:
-    """Remove the folders in which the dead made their versions ready; a URL has none."""
+    """Remove preparation folders of dead processes; a URL has none."""
     if not isinstance(aside, Path):
         return
     for partial in aside.glob(f"{_PARTIAL}*"):
@@ -56,7 +56,7 @@ def sweep_versions(unfinished: Iterable[Remote]) -> None:
 
 
 def given_up(version: Remote) -> bool:
-    """Return whether others took the owner of a version for dead."""
+    """Return whether other processes considered the owner of a version dead."""
     return (version / _ABANDONED).is_file()
 
 

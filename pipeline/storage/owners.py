@@ -1,4 +1,4 @@
-"""Who made a file or folder, and whether that process still lives: what the dead left behind may be tidied up.
+"""Ownership of files and folders: which process created them and whether it is alive; leftovers of dead ones may be removed.
 
 A process is known by its host since boot, its number and its starting time, so that another one with the same number is
 not taken for it. Of a process on another host nothing can be known but how old its last sign is.
@@ -17,7 +17,7 @@ from typing import Any
 __all__ = ["boot_of", "is_label_of_dead", "label", "lives", "me"]
 
 FORGOTTEN = 24 * 3600.0
-"""Seconds after which what a process on another host left behind counts as abandoned: publishing takes minutes."""
+"""Age after which leftovers of a process on another host count as abandoned [s]; publishing takes minutes."""
 
 
 def me() -> dict[str, Any]:
@@ -27,7 +27,7 @@ def me() -> dict[str, Any]:
 
 
 def lives(owner: dict[str, Any]) -> bool | None:
-    """Return whether a process that said `me()` lives; None if it is on another host."""
+    """Return whether the process described by a `me()` record is alive; None if it is on another host."""
     if owner["host"] == boot_of():
         if owner["started"] is not None:
             return _started(owner["pid"]) == owner["started"]
@@ -39,7 +39,7 @@ def lives(owner: dict[str, Any]) -> bool | None:
 
 
 def label() -> str:
-    """Return a name part that tells whose a file or folder is."""
+    """Return a part of a file name that identifies this process as the owner."""
     mine = me()
     return f"{_short(mine['host'])}-{mine['pid']}-{mine['started'] or 0}"
 

@@ -1,4 +1,4 @@
-"""Where products live: a folder of the file system, or a URL that fsspec understands (s3://bucket/prefix, memory://…).
+"""Locations of products: a folder of the file system, or a URL that fsspec understands (s3://bucket/prefix, memory://…).
 
 A local place is a `pathlib.Path`; a remote one has the few methods of it that readers and publishers need.
 """
@@ -81,12 +81,12 @@ class Remote:
         return self.read_bytes().decode(encoding)
 
     def write_text(self, text: str, encoding: str = "utf-8") -> None:
-        """Put an object in one request: a reader sees the old one or the new one."""
+        """Write an object in one request: a reader sees either the old or the new content."""
         with self._reached() as (fs, path):
             fs.pipe_file(path, text.encode(encoding))
 
     def check_writable(self) -> None:
-        """Write and remove a small object, so that a wrong bucket or a missing right is told before hours of work."""
+        """Write and remove a small object, so that a wrong bucket or a missing permission is reported before hours of work."""
         probe = self / f"writable-{secrets.token_hex(8)}"
         try:
             probe.write_text("")
@@ -100,7 +100,7 @@ class Remote:
             fs.put([str(p) for p in files.values()], [f"{path.rstrip('/')}/{name}" for name in files])
 
     def remove(self) -> None:
-        """Remove an object, or everything below this; nothing happens where there is nothing."""
+        """Remove an object, or everything below this; does nothing if there is none."""
         with self._reached() as (fs, path):
             try:
                 fs.rm(path, recursive=True)

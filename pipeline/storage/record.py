@@ -1,4 +1,4 @@
-"""What is done: one small JSON file per folder that says from what each stage's result was made.
+"""Stage records: one small JSON file per folder with the key of each stage's result.
 
 A result is current when the key of its record is the one that inputs, options and code give now. The record is written
 last, so a stage that was killed is not current.
@@ -22,7 +22,7 @@ __all__ = ["Inventory", "Published", "Record", "Records"]
 
 @dataclass(frozen=True)
 class Record:
-    """A finished stage: from what it was made, and what a person must know about the result."""
+    """Record of a finished stage: the key of its result and the notes on it."""
 
     key: str
     """Hash of inputs, options and code."""
@@ -61,7 +61,7 @@ class Records:
         return self.folder / "stages.json"
 
     def get(self, stage: str, kind: type[R]) -> R | None:
-        """Return the record of a stage; None where there is none or it is damaged."""
+        """Return the record of a stage; None if it is missing or damaged."""
         try:
             return TypeAdapter(kind).validate_python(self._read()[stage])
         except (KeyError, ValidationError):
@@ -77,7 +77,7 @@ class Records:
         write_json(self._path, {**self._read(), stage: asdict(record)})
 
     def forget(self, *stages: str) -> None:
-        """Forget stages, so that they run again."""
+        """Remove the records of stages, so that they run again."""
         known = self._read()
         if any(stage in known for stage in stages):
             write_json(self._path, {name: one for name, one in known.items() if name not in stages})

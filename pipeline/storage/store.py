@@ -1,4 +1,4 @@
-"""Writes and opens zarr v3 datasets. Whole datasets appear at once: written aside, then renamed."""
+"""Write and open zarr v3 datasets. Writes are atomic: to a temporary folder, which is then renamed."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ __all__ = [
 ]
 
 CHUNK_BYTES = 2**20
-"""Bytes of a product's chunk at most, uncompressed: one request to an object store, a few milliseconds to decode."""
+"""Maximum uncompressed size of a product's chunk [bytes]: one request to an object store, a few milliseconds to decode."""
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the warning that zarr gives for what every product has."""
+    """Silence the zarr warning about consolidated metadata, which every product has."""
     with warnings.catch_warnings():
         # consolidated metadata is not in the zarr v3 specification yet; every zarr reader ignores or understands it
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
@@ -43,7 +43,7 @@ def quiet() -> Iterator[None]:
 
 
 def write_tree(path: Path, tree: xr.DataTree, *, whole_arrays: bool = False) -> None:
-    """Write a tree of datasets whole, with consolidated metadata.
+    """Write a tree of datasets atomically, with consolidated metadata.
 
     Parameters
     ----------

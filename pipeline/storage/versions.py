@@ -1,4 +1,4 @@
-"""Versions of a product: written aside, checked, put into place whole, then pointed at. A version never changes.
+"""Versions of a product: written to a temporary folder, validated, renamed into place, then marked as latest. A version never changes.
 
 Readers resolve `latest.json` once and open the version's folder; nobody sees half a product. On a file system a version
 appears by a rename. An object store has none: there a publisher first makes a number its own (`_claim`), puts the objects
@@ -32,7 +32,7 @@ __all__ = ["age", "check", "datasets", "latest", "publish", "read_summary", "res
 
 _VERSION = re.compile(r"v(\d{4,})")
 _LISTED = 8
-"""Versions that a message names, the newest ones."""
+"""Maximum number of versions listed in a message, newest first."""
 PATIENCE = 50
 """Attempts to make a number one's own; publishers that meet step back for a random time, so two are few."""
 
@@ -57,7 +57,7 @@ def datasets(out: P) -> list[P]:
 
 
 def latest(folder: P) -> P | None:
-    """Return the latest version of a dataset's folder, or None where nothing was published."""
+    """Return the latest version of a dataset's folder, or None if nothing was published."""
     try:
         pointer = Pointer.model_validate_json((folder / "latest.json").read_text(encoding="utf-8"))
     except OSError:

@@ -1,1 +1,1 @@
-"""What a watcher of a raw folder sees, decides and remembers."""
+"""Watching a raw folder: reading its state, deciding what to process, remembering earlier states."""

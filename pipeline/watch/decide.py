@@ -1,9 +1,9 @@
-"""What is complete, what is new, what has been said: the judgement of a watcher, without a clock and without files.
+"""Decide which runs are complete, what is new and what to report; uses neither the clock nor the file system.
 
-A look compares the files of a raw folder with what earlier looks remembered. A run is complete when the facility's marker
-is there, or when none of its files changed for the settling time: by their own modification times, or by ours since the
-first look that saw them so (clocks of file servers differ). The same look twice gives the same answer and tells nothing
-twice.
+A look compares the files of a raw folder with the memory of earlier looks. A run is complete when the facility's marker
+file exists, or when none of its files has changed for the settling time, by their modification times or by the local clock
+since the state was first seen (clocks of file servers differ). Looking twice at the same state gives the same result, and
+nothing is reported twice.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ __all__ = ["Look", "Memory", "Processed", "Seen", "look"]
 
 SCANS = {"energy_scan": "energy_scans", "delay_scan": "delay_scans"}
 NOT_COMPLETE = "it is not complete yet"
-"""Why a listed run is not in a product; the same words at every look, or each would be another product."""
+"""Why a listed run is not in a product. Constant, because the reason is part of the key of the product."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What is remembered of a run."""
+    """Remembered state of a run."""
 
     files: str
-    """Identity of names, sizes and times of its files."""
+    """Hash of the names, sizes and times of its files."""
     since: float
-    """When a look first saw them so [s since the epoch]."""
+    """When a look first saw this state [s since the epoch]."""
     complete: bool = False
     faults: list[str] = field(default_factory=list)
     """Files that cannot be opened."""
     kind: str | None = None
-    """dark, flat_field, energy_scan, delay_scan or unknown; only of runs that are not listed."""
+    """dark, flat_field, energy_scan, delay_scan or unknown; set only for runs that the config does not list."""
 
 
 @dataclass(frozen=True)
 class Processed:
-    """What was processed last."""
+    """Outcome of the last processing."""
 
     key: str = ""
     runs: list[int] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Processed:
 
 @dataclass(frozen=True)
 class Memory:
-    """All that is remembered between looks."""
+    """State kept between looks."""
 
     runs: Mapping[int, Seen] = field(default_factory=dict)
     told: Sequence[str] = ()
@@ -61,28 +61,28 @@ class Memory:
 
 @dataclass(frozen=True)
 class Look:
-    """What a look found."""
+    """Result of a look."""
 
     key: str
-    """Identity of what would be processed."""
+    """Hash of what would be processed."""
     ready: list[int]
     """Complete runs of the dataset."""
     changes: list[str]
-    """Changes of the config that add the runs that were found."""
+    """Config changes that add the scans found."""
     waiting: dict[int, str]
-    """Scans of the dataset that are not complete, and why."""
+    """Scans of the dataset that are not complete, with the reason."""
     hold: str | None
-    """Why nothing is processed although something may be new."""
+    """Why processing is on hold although there may be new data."""
     news: bool
     """Whether there is something to process."""
     notes: list[Note]
-    """What has not been told before."""
+    """Notes that have not been reported before."""
     settled_in: float
-    """Seconds after which the youngest of the runs that wait for time alone is complete; 0: none does."""
+    """Time until every run that is still settling is complete [s]; 0 if none is settling."""
 
     @property
     def text(self) -> str:
-        """One line on the state of the folder."""
+        """State of the folder in one line."""
         runs = ", ".join(map(str, self.ready)) or "none"
         waits = f"; waiting: {', '.join(map(str, self.waiting))}" if self.waiting else ""
         return f"complete runs: {runs}{waits}" + (f"; {self.hold}" if self.hold else "")
@@ -97,29 +97,29 @@ def look(
     faults: Callable[[int], list[str]],
     kinds: Callable[[list[int]], Mapping[int, str]],
 ) -> tuple[Look, Memory]:
-    """Judge a raw folder.
+    """Decide what to do about the current state of a raw folder.
 
     Parameters
     ----------
     config
         The dataset.
     folder
-        Files of every run that is there.
+        Files of every run in the folder.
     memory
-        What the look before returned.
+        Memory returned by the previous look.
     now
         Time [s since the epoch].
     faults
-        Opens the files of a run and says what is wrong; called once per state of a run.
+        Opens the files of a run and returns their faults; called once per state of a run.
     kinds
         Classifies runs that are not listed; called once per state of a run.
 
     Returns
     -------
     Look, Memory
-        The judgement, and what to remember; `Memory.processed` is for the caller to change.
+        The result and the new memory; `Memory.processed` is left for the caller to update.
     """
-    runs = {n: _judge(n, files, memory.runs.get(n), config, now, faults) for n, files in folder.items()}
+    runs = {n: _state_of(n, files, memory.runs.get(n), config, now, faults) for n, files in folder.items()}
     base = [n for n in (config.runs.dark, config.runs.flat_field) if n is not None]
     listed = [s.run for s in config.runs.scans]
     complete = {n for n, seen in runs.items() if seen.complete}
@@ -129,11 +129,11 @@ def look(
     waiting = {n: NOT_COMPLETE for n in listed if n not in complete}
     changes = _changes(config, {n: str(runs[n].kind) for n in found})
     key = digest({"runs": {n: runs[n].files for n in ready}, "config": config.model_dump(mode="json"), "new": changes})
-    young = [n for n, files in folder.items() if n not in complete and _has_data(files)]
+    settling = [n for n, files in folder.items() if n not in complete and _has_data(files)]
     hold = _hold(config, base, listed + found, complete, memory.processed, folder)
     notes = [*_notes(config, runs, base, listed), *([note("watch.on_hold", reason=hold)] if hold else [])]
-    new = [one for one in notes if _mark(one) not in memory.told]
-    judged = Look(
+    new = [one for one in notes if _fingerprint(one) not in memory.told]
+    result = Look(
         key=key,
         ready=ready,
         changes=changes,
@@ -141,20 +141,21 @@ def look(
         hold=hold,
         news=hold is None and key != memory.processed.key,
         notes=new,
-        settled_in=max((config.watch.settle - _quiet(folder[n], runs[n], now) for n in young), default=0.0),
+        settled_in=max((config.watch.settle - _unchanged_for(folder[n], runs[n], now) for n in settling), default=0.0),
     )
-    return judged, Memory(runs, [_mark(one) for one in notes], memory.processed)
+    return result, Memory(runs, [_fingerprint(one) for one in notes], memory.processed)
 
 
-def _judge(
+def _state_of(
     number: int, files: Files, before: Seen | None, config: Config, now: float, faults: Callable[[int], list[str]]
 ) -> Seen:
+    """Return the new state of a run; it is complete once it has its marker file or has settled."""
     identity = digest(files)
     if before is None or before.files != identity:
         before = Seen(identity, now)
     if before.complete or not _has_data(files):
         return before
-    if not has_marker(files, config.watch.marker) and _quiet(files, before, now) < config.watch.settle:
+    if not has_marker(files, config.watch.marker) and _unchanged_for(files, before, now) < config.watch.settle:
         return before
     return replace(before, complete=True, faults=faults(number))
 
@@ -163,8 +164,8 @@ def _has_data(files: Files) -> bool:
     return any(name.endswith(".h5") for name in files)
 
 
-def _quiet(files: Files, seen: Seen, now: float) -> float:
-    """Return for how long [s] no file of a run has changed."""
+def _unchanged_for(files: Files, seen: Seen, now: float) -> float:
+    """Return the time since a file of a run last changed [s]."""
     newest = max(mtime for _, mtime in files.values()) / 1e9
     return max(now - newest, now - seen.since)
 
@@ -176,12 +177,12 @@ def _classified(
     listed: list[int],
     kinds: Callable[[list[int]], Mapping[int, str]],
 ) -> dict[int, Seen]:
-    """Return complete runs that are not listed with their kind; the dark run must be there to compare with."""
+    """Return the complete runs that are not listed, with their kind; needs the complete calibration runs for comparison."""
     unknown = [n for n in sorted(complete) if n not in (*base, *listed) and runs[n].kind is None]
     if not unknown or not complete.issuperset(base):
         return {}
-    told = kinds([*base, *unknown])
-    return {n: replace(runs[n], kind=told.get(n, "unknown")) for n in unknown}
+    kind_of = kinds([*base, *unknown])
+    return {n: replace(runs[n], kind=kind_of.get(n, "unknown")) for n in unknown}
 
 
 def _changes(config: Config, found: Mapping[int, str]) -> list[str]:
@@ -190,12 +191,12 @@ def _changes(config: Config, found: Mapping[int, str]) -> list[str]:
         new = [{"run": n, "fluence": config.watch.fluence} for n, k in found.items() if k == kind]
         if new:
             there = [s.model_dump(mode="json", exclude_none=True) for s in getattr(config.runs, key)]
-            entries = ", ".join(_flow(entry) for entry in [*there, *new])
+            entries = ", ".join(_flow_mapping(entry) for entry in [*there, *new])
             changes.append(f"runs.{key}=[{entries}]")
     return changes
 
 
-def _flow(entry: Mapping[str, Any]) -> str:
+def _flow_mapping(entry: Mapping[str, Any]) -> str:
     return "{" + ", ".join(f"{name}: {value}" for name, value in entry.items()) + "}"
 
 
@@ -222,7 +223,7 @@ def _hold(
 
 
 def _notes(config: Config, runs: Mapping[int, Seen], base: list[int], listed: list[int]) -> list[Note]:
-    """Return all there is to say of complete runs."""
+    """Return all notes on complete runs."""
     notes = []
     for number, seen in sorted(runs.items()):
         if not seen.complete:
@@ -239,5 +240,6 @@ def _notes(config: Config, runs: Mapping[int, Seen], base: list[int], listed: li
     return notes
 
 
-def _mark(told: Note) -> str:
-    return digest(told.text)[:12]
+def _fingerprint(reported: Note) -> str:
+    """Return a short hash of the text of a note, by which it is recognised at the next look."""
+    return digest(reported.text)[:12]

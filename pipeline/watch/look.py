@@ -1,4 +1,4 @@
-"""A watcher's looks at the raw folder of a dataset, and what it remembers between them beside the store."""
+"""Look at the raw folder of a dataset, and keep the watcher's memory between looks in the output folder."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from pipeline.job import Job
 from pipeline.storage.hashes import write_json
 from pipeline.watch.decide import Look, Memory, Processed, Seen, look
 
-__all__ = ["peek", "look_now", "remember"]
+__all__ = ["look_and_log", "peek", "remember"]
 
 log = logging.getLogger("trxas")
 
 
-def look_now(job: Job, now: float) -> Look:
-    """Look at the raw folder at a time [s since the epoch], and log what was not told before."""
-    judged, memory = _look(job, now)
+def look_and_log(job: Job, now: float) -> Look:
+    """Look at the raw folder at a time [s since the epoch], and log the notes that are new."""
+    result, memory = _look(job, now)
     _save(job, memory)
-    for note in judged.notes:
+    for note in result.notes:
         (log.error if note.severity == "fault" else log.info)("%s", note.text)
-    return judged
+    return result
 
 
 def peek(job: Job, now: float) -> Look:
-    """Look as `look_now` does, without telling anything."""
+    """Look as `look_and_log` does, but report nothing."""
     before = _load(job)
-    judged, memory = _look(job, now)
+    result, memory = _look(job, now)
     _save(job, replace(memory, told=before.told))
-    return judged
+    return result
 
 
-def remember(job: Job, judged: Look, version: str | None, error: str | None = None) -> None:
-    """Remember what a look led to, so that neither success nor failure is repeated before something changes."""
+def remember(job: Job, result: Look, version: str | None, error: str | None = None) -> None:
+    """Store the outcome of a look, so that neither success nor failure is repeated until something changes."""
     memory = _load(job)
     version = version or memory.processed.version
-    runs = memory.processed.runs if error is not None else judged.ready
-    _save(job, replace(memory, processed=Processed(judged.key, runs, version, error)))
+    runs = memory.processed.runs if error is not None else result.ready
+    _save(job, replace(memory, processed=Processed(result.key, runs, version, error)))
 
 
 def _look(job: Job, now: float) -> tuple[Look, Memory]:
@@ -60,7 +60,7 @@ def _path(job: Job) -> Path:
 
 
 def _load(job: Job) -> Memory:
-    """Return what was remembered; nothing where the file is missing or damaged: then all is looked at anew."""
+    """Return the stored memory; empty if the file is missing or damaged, so that every run is examined again."""
     try:
         stored: dict[str, Any] = json.loads(_path(job).read_text(encoding="utf-8"))
         runs = {int(n): Seen(**seen) for n, seen in stored["runs"].items()}
