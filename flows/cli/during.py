@@ -79,7 +79,7 @@ def watch(
             str(config),
             out,
             changes,
-            work=None if work is None else str(work),
+            work=work,
             once=once,
             interval=interval,
             tell=lambda text: print(text, flush=True),
@@ -114,7 +114,7 @@ def deploy(
 
 
 def _run_flow(
-    config: Path, out: str | None, work: Path | None, changes: list[str], stage: str | None, common: Common
+    config: Path, out: str | None, work: str | None, changes: list[str], stage: str | None, common: Common
 ) -> None:
     common.start()
     from flows import server
@@ -135,10 +135,9 @@ def _run_flow(
 
     # what was imported stays until the end: not searching it for garbage saves most of a second
     gc.freeze()
-    stores = None if work is None else str(work)
     with server.running(), progress.shown(common.progress):
         if stage is None:
-            version = flow(str(config), out, changes, work=stores)
+            version = flow(str(config), out, changes, work=work)
         else:
-            version = flow_from(str(config), cast("Restart", stage), changes, out, work=stores)
+            version = flow_from(str(config), cast("Restart", stage), changes, out, work=work)
     print_summary(version)

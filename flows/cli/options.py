@@ -53,7 +53,8 @@ Out = Annotated[
     ),
 ]
 Work = Annotated[
-    Path | None,
+    # text: a Path would turn a URL into a folder
+    str | None,
     Parameter(
         name="--work",
         help="Folder of the working stores; the output folder, or `out` beside the config where products go to a URL.",

@@ -199,6 +199,12 @@ def test_plan_and_doctor(run, product):
     assert "numpy" in out
 
 
+def test_working_stores_cannot_go_to_a_url(run, tiny):
+    code, _, err = run("process", tiny.out / "config.yaml", "--work", "memory://stores")
+    assert code == 2
+    assert err.startswith("trxas: --work memory://stores: must be a folder on a file system")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
