@@ -26,7 +26,7 @@ FILE = Path(__file__).with_name("prefect.yaml")
 
 
 def deploy(
-    config: Path, out: str | None, work: Path | None = None, *, interval: float | None, cron: str | None, pool: str
+    config: Path, out: str | None, work: str | None = None, *, interval: float | None, cron: str | None, pool: str
 ) -> str:
     """Make or renew the deployments of a dataset, and the work pool; returns what to do next, as text.
 
@@ -47,7 +47,7 @@ def deploy(
     parameters = {"config": str(config.resolve())}
     # a worker has another working folder: absolute paths
     parameters |= {} if out is None else {"out": str(job.target or job.out)}
-    parameters |= {} if work is None else {"work": str(work.resolve())}
+    parameters |= {} if work is None else {"work": str(Path(work).resolve())}
     with server.running():
         with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
             client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
