@@ -1,4 +1,4 @@
-"""Read detector frames at the speed of memory.
+"""Read detector frames at memory bandwidth.
 
 Uncompressed HDF5 chunks are plain bytes at known places in the file: they are read with `preadv` straight into the
 caller's buffer, without the HDF5 library, whose one lock per process makes threads wait for each other (docs/decisions/0005).

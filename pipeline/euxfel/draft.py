@@ -1,4 +1,4 @@
-"""A folder of raw runs → which run is what, and a config to edit."""
+"""Classify the runs of a raw folder and draft a config from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where every frame of a run is: (train, pulse) → (file, row), with everything irregular counted.
+"""Frame index of a run: (train, pulse) → (file, row), with all irregularities counted.
 
 Frames are found by train id and pulse id, never by position: a train with frames missing does not shift the next.
 """
@@ -155,7 +155,7 @@ class _Train:
 
 
 class _Part:
-    """One sequence file's share."""
+    """Part of the index that comes from one sequence file."""
 
     def __init__(self, number: int, file: FileAccess, source: str, name: str):
         self.number = number

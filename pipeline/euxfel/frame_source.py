@@ -95,7 +95,7 @@ class FrameSource:
 
 
 class _Readers:
-    """Open files, shared by threads; beyond a limit those used longest ago are let go."""
+    """Open files, shared by threads; beyond a limit the least recently used ones are closed."""
 
     def __init__(self, limit: int | None = None):
         self._limit = limit

@@ -1,4 +1,4 @@
-"""A folder of raw runs as it stands now: which files there are, and which of them cannot be opened."""
+"""Current state of a raw folder: which files exist, and which of them cannot be opened."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def files_of(folder: Path) -> Files:
 
 
 def has_marker(files: Files, pattern: str) -> bool:
-    """Return whether a run holds the file by which the facility says that it is closed."""
+    """Return whether a run holds the facility's marker file for closed runs."""
     return any(fnmatch(name, pattern) for name in files)
 
 

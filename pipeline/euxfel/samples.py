@@ -1,4 +1,4 @@
-"""Some frames of a run: whole ones train by train, or a sample spread over the run."""
+"""Samples of the frames of a run: full frames train by train, or cropped frames spread over the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in a raw run: its sources, what moved, what is wrong with it."""
+"""Survey of a raw run: its sources, moving values and faults."""
 
 from __future__ import annotations
 

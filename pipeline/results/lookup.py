@@ -1,4 +1,4 @@
-"""What figures and the dashboard ask of a product: what was measured, what was fitted between, what is determined."""
+"""Product look-ups for the figures and the dashboard: measured points, fitted curves, determined times."""
 
 from __future__ import annotations
 
