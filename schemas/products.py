@@ -27,7 +27,7 @@ __all__ = [
     "to_json_schema",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 GROUPS = {
     spec.name: spec

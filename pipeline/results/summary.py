@@ -14,7 +14,6 @@ from pipeline.science.quality.noise import BLUR, SETTLED
 from pipeline.science.spectra.reference import EARLY
 from schemas.catalogue import note
 from schemas.config import Config
-from schemas.config.runs import DelayScanRun
 from schemas.notes import WORDS, Note, as_plain, by_severity, read_notes
 from schemas.products import SCHEMA_VERSION
 
@@ -140,11 +139,9 @@ def _peaks(peaks: xr.Dataset) -> list[dict[str, Any]]:
 
 def _run(row: xr.Dataset, config: Config, audit: Sequence[str]) -> dict[str, Any]:
     number = int(row["run"])
-    scan = config.run_of(number)
-    kind = "flat_field" if scan is None else ("delay_scan" if isinstance(scan, DelayScanRun) else "energy_scan")
     return {
         "run": number,
-        "kind": kind,
+        "kind": config.kind_of(number),
         "frames_expected": int(row["frames_expected"]),
         "frames_read": int(row["frames_read"]),
         "pulses_used": int(row["pulses_used"]),

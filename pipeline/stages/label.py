@@ -1,4 +1,4 @@
-"""Pulse labels: delay, fluence, drop reason and the roles of the beams.
+"""Pulse labels: delay, fluence, condition, drop reason and the roles of the beams.
 
 This depends on a few numbers of the config only, so a better t0 costs seconds and reads no frames.
 """
@@ -13,11 +13,13 @@ import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.job import Job
+from pipeline.science.labels.condition import OFF, ON
 from pipeline.science.labels.join import joined, run_group
 from pipeline.science.labels.roles import assign_roles
-from pipeline.science.labels.selection import select_pulses
+from pipeline.science.labels.selection import only_condition, select_pulses
 from pipeline.science.labels.timing import pulse_delay
 from pipeline.stages.base import Context, Made, Stage
+from pipeline.stages.label_conditions import conditions, judged
 from pipeline.stages.reduce import REDUCE, pulses_of
 from schemas.config.runs import DelayScanRun
 from schemas.datasets.measured import LABELS
@@ -31,9 +33,11 @@ log = logging.getLogger("trxas")
 def _make(context: Context, run: int | None, key: str) -> Made:
     job = context.job
     timed = {number: _timed(job, number) for number in job.reduced_runs}
-    roles, notes = _roles(job, _selected(job, timed, job.roles))
-    labelled = _selected(job, timed, roles)
-    return Made({run_group(number): _labels(one) for number, one in labelled.items()}, notes)
+    choices = conditions(job, timed)
+    roles, notes = _roles(job, _selected(job, choices[0].of(timed), job.roles))
+    condition, said = judged(job, choices, lambda c: _selected(job, c.of(timed), roles))
+    labelled = _selected(job, condition.of(timed), roles)
+    return Made({run_group(number): _labels(one) for number, one in labelled.items()}, [*notes, *said])
 
 
 def _timed(job: Job, number: int) -> xr.Dataset:
@@ -56,7 +60,7 @@ def _timed(job: Job, number: int) -> xr.Dataset:
             log.warning("run %d: %s", number, error)
         if isinstance(scan, DelayScanRun) and scan.energy is not None:
             pulses = pulses.assign_coords(energy=("train", np.full(pulses.sizes["train"], scan.energy)))
-    # no pump in the flat-field run
+    # no pump in flat fields and pump-off scans
     fluence = scan.fluence if scan is not None else 0.0
     return pulses.assign_coords(delay=delay.variable, nominal_delay=nominal.variable, fluence=fluence)
 
@@ -68,15 +72,15 @@ def _selected(job: Job, runs: Mapping[int, xr.Dataset], roles: Sequence[str]) ->
 
 
 def _drop_reason(job: Job, pulses: xr.Dataset, number: int) -> xr.DataArray:
-    science = job.config.run_of(number) is not None
+    kind = job.config.kind_of(number)
     filters = job.config.filters
     return select_pulses(
         pulses,
         min_intensity=filters.min_intensity,
         max_saturated=filters.max_saturated,
         exclude_pulses=filters.exclude_pulses,
-        need_delay=science,
-        need_energy=science,
+        need_delay=kind in ("energy_scan", "delay_scan"),
+        need_energy=kind != "flat_field",
     )
 
 
@@ -84,13 +88,16 @@ def _roles(job: Job, runs: Mapping[int, xr.Dataset]) -> tuple[list[str], list[No
     """Return the roles of the beams from low to high x, and how they were found."""
     if job.roles_are_given:
         return job.roles, []
-    flat = job.config.runs.flat_field
-    scans = [run for number, run in runs.items() if number != flat]
-    return assign_roles(scans, runs.get(flat) if flat is not None else None, job.roles)
+    flat = runs[job.flat_fields[0]] if job.flat_fields else None
+    scans = [run for number, run in runs.items() if number not in job.flat_fields]
+    # pulses without pump are one more state of the sample, at fluence 0
+    parts = [only_condition(run, ON) for run in scans]
+    parts += [only_condition(run, OFF).assign_coords(fluence=0.0) for run in scans if (run["condition"] == OFF).any()]
+    return assign_roles(parts, flat, job.roles)
 
 
 def _labels(run: xr.Dataset) -> xr.Dataset:
-    names = ["train_id", "energy", "delay", "nominal_delay", "fluence"]
+    names = ["train_id", "energy", "delay", "nominal_delay", "fluence", "condition"]
     labels = run[["drop_reason"]].reset_coords(drop=True).assign_coords({name: run[name].variable for name in names})
     return labels.assign_coords(role=("beam", run["beam"].values))
 
@@ -113,5 +120,5 @@ LABEL = Stage(
     makes={"*": LABELS},
     store="labels.zarr",
     needs=(REDUCE,),
-    options=("runs", "delay", "beams", "filters"),
+    options=("runs", "pump", "delay", "beams", "filters"),
 )
