@@ -43,6 +43,24 @@ _BESIDE = {
     "arrival": Variable(_BY_PULSE, "ps", "arrival time of the X-ray pulse", required=False),
     "intensity": Variable(_BY_PULSE, ("uJ", "1"), "pulse energy before the sample", required=False),
     "dark_frame": Variable(_BY_PULSE, "1", "frame without an X-ray pulse", "bool"),
+    "pulse_slot": Variable(
+        ("pulse",), "1", "slot of the bunch pattern that belongs to the frame; -1: unknown", "int", required=False
+    ),
+    # slots count from 0, the pattern's first, to the last that laser or frames use
+    "laser": Variable(
+        ("train", "slot"),
+        "1",
+        "the pump laser fires in this slot of the bunch pattern, whose slots are not those of the pulse that it meets",
+        "bool",
+        required=False,
+    ),
+    "laser_known": Variable(
+        ("train",),
+        "1",
+        "the bunch pattern was recorded; where not, laser is false and says nothing",
+        "bool",
+        required=False,
+    ),
 }
 
 FRAMES = DatasetSpec(
