@@ -7,7 +7,7 @@ triggered; the decoder of an instrument lists the slots of its X-ray pulses and,
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -65,6 +65,8 @@ class BunchPattern:
 
     xrays: Slots
     laser: Slots | None
+    laser_bit: str | None = None
+    """Which bit of the machine's table was taken for the laser; None: a decoder's laser."""
 
     @property
     def sources(self) -> frozenset[str]:
@@ -86,11 +88,13 @@ def read_pattern(files: RunFiles, role: Role | None, trains: np.ndarray) -> Bunc
         return None
     if found.values.max(initial=0) >= _FLAGS:
         return _from_table(files, role.source, role.key, role, trains)
+    xrays = _slots_of(files, role.source, role.key, found, trains)
     laser = _listed(files, role.source, "laser.pulseIds", trains)
-    if laser is None:
-        tables = (_from_table(files, *name, role, trains) for name in _time_servers(files, role.source))
-        laser = next((table.laser for table in tables if table is not None), None)
-    return BunchPattern(_slots_of(files, role.source, role.key, found, trains), laser)
+    if laser is not None:
+        return BunchPattern(xrays, laser)
+    tables = (_from_table(files, *name, role, trains) for name in _time_servers(files, role.source))
+    table = next((table for table in tables if table is not None and table.laser is not None), None)
+    return BunchPattern(xrays, None) if table is None else replace(table, xrays=xrays)
 
 
 def laser_name(role: Role) -> str | None:
@@ -116,7 +120,9 @@ def _from_table(files: RunFiles, source: str, key: str, role: Role, trains: np.n
     row, known = found.rows(trains)
     bits = found.values[row] * known[:, None]
     xrays = Slots(source, _trimmed((bits & _XRAYS) != 0), known)
-    return BunchPattern(xrays, None if bit is None else Slots(source, _trimmed((bits & _LASER) != 0), known))
+    if bit is None:
+        return BunchPattern(xrays, None)
+    return BunchPattern(xrays, Slots(source, _trimmed((bits & _LASER) != 0), known), laser)
 
 
 def _kept_bits(table: np.ndarray, *, sase: int, laser: int | None) -> np.ndarray:

@@ -31,7 +31,7 @@ def pulse_report(run: Run) -> dict[str, Any] | None:
         return None
     return {
         "xrays": _pulses(pattern.xrays),
-        "laser": None if pattern.laser is None else _pulses(pattern.laser),
+        "laser": None if pattern.laser is None else {"bit": pattern.laser_bit} | _pulses(pattern.laser),
         "match": {
             "how": match.how,
             "offset": match.offset if match.how in ("equal", "offset") else None,
@@ -109,10 +109,11 @@ def pulse_text(report: dict[str, Any]) -> list[str]:
     if report["laser"] is None:
         lines.append("  laser    not in the bunch pattern, or sources.bunch_pattern.laser does not say which it is")
     else:
-        lines.append(f"  laser    {_pulses_text(report['laser'])}")
+        bit = report["laser"]["bit"]
+        lines.append(f"  laser    {f'{bit}: ' if bit else ''}{_pulses_text(report['laser'])}")
     match = report["match"]
     lines.append(f"  frames   {_match_text(match)}; {match['frames_without_xrays']} frames without X-rays")
-    if report["pump"] is not None:
+    if report["pump"] is not None and report["pump"]["share"] > 0:
         lines.append(f"  pump     {_pump_text(report['pump'])}")
     return lines
 
@@ -147,8 +148,8 @@ def _pattern_text(pump: dict[str, Any]) -> str:
     pattern: Sequence[int] | None = pump["pattern"]
     if pattern is None:
         return "in no pattern that repeats within 16"
-    if len(pattern) == 1:
-        return "all" if pattern[0] else "none"
+    if pattern == [1]:
+        return "all of them" if pump["share"] == 1 else "all but missing shots"
     return f"{', '.join(map(str, pattern))} along {pump['along']}"
 
 

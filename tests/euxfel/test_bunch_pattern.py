@@ -1,6 +1,7 @@
 """X-ray slots, laser slots and detector ids brought together, in real files whose bunch patterns are written here."""
 
 import shutil
+from types import SimpleNamespace
 from typing import get_args
 
 import h5py
@@ -15,6 +16,9 @@ from pipeline.euxfel.pulse_slots import match_slots
 from pipeline.euxfel.pump_pattern import pulse_report, pulse_text, pump_comments
 from pipeline.euxfel.reader import open_run
 from pipeline.euxfel.run_files import open_files
+from pipeline.simulate.exdf_writer import control_file
+from pipeline.stages.inventory import _record
+from pipeline.storage.record import Inventory, Records
 from schemas.instrument import Laser, Role, RoleOverride, load_instrument
 
 PROFILE = load_instrument("scs-dssc-boz")
@@ -298,9 +302,59 @@ def test_inspect_tells_it_in_words(folder):
     write(folder, xrays=IDS + 1046, laser=[IDS[::2]] * 18 + [[], []])
     text = "\n".join(pulse_text(pulse_report(open_run(folder, PROFILE))))
     assert "X-rays   16 pulses per train, first slot 1046, step 8 (SCS_RR_UTC/MDL/BUNCH_DECODER)" in text
-    assert "laser    8 pulses per train, first slot 0, step 16; 2 trains without pulses" in text
+    assert "laser    LP_SCS: 8 pulses per train, first slot 0, step 16; 2 trains without pulses" in text
     assert "detector ids + 1046 = X-ray slots; 0 frames without X-rays" in text
     assert "laser slot + 1046 = X-ray slot would pump 0.45 of the X-ray pulses, 1, 0 along pulses" in text
+
+
+@pytest.mark.parametrize(
+    ("laser", "text"),
+    [
+        (IDS, "1 of the X-ray pulses, all of them"),
+        ([IDS] * 19 + [[]], "0.95 of the X-ray pulses, all but missing shots"),
+        ([IDS] * 7 + [[]] * 13, "in no pattern that repeats within 16"),
+        ([[]] * 20, "LP_SCS: 0 pulses per train; 20 trains without pulses"),
+    ],
+)
+def test_other_patterns_in_words(folder, laser, text):
+    write(folder, laser=laser)
+    assert text in "\n".join(pulse_text(pulse_report(open_run(folder, PROFILE))))
+
+
+@pytest.mark.parametrize(
+    ("xrays", "ids", "text"),
+    [
+        (IDS, IDS, "detector ids = X-ray slots; 0 frames"),
+        (IDS, IDS + 40, "detector ids − 40 = X-ray slots; 0 frames"),
+        (IDS, np.arange(N), "the n-th frame is that of the n-th X-ray pulse"),
+        ([], IDS, "no X-ray pulse to compare with; 320 frames without X-rays"),
+        (np.arange(1, 16, 3), IDS, "detector ids do not belong to the X-ray slots"),
+    ],
+)
+def test_how_frames_belong_to_x_rays_in_words(folder, xrays, ids, text):
+    write(folder, xrays=xrays, ids=ids)
+    assert text in "\n".join(pulse_text(pulse_report(open_run(folder, PROFILE))))
+
+
+def test_a_run_without_pattern_has_no_report(folder):
+    assert pulse_report(open_run(folder, PROFILE.with_sources({"bunch_pattern": None}))) is None
+
+
+def test_the_file_of_the_time_server_is_one_that_matters(folder, tmp_path, monkeypatch):
+    """A laser pattern that changes makes the pulses stale, also where it lies in a file of its own."""
+    write(folder, laser=IDS[::2])
+    with slow(folder) as file:
+        trains, table = file["INDEX/trainId"][()], file[TABLE][()]
+        file["INDEX/SCS_RR_UTC/TSYS/TIMESERVER:outputBunchPattern/data/count"][...] = 0
+    extra = folder / "RAW-R0002-DA02-S00000.h5"
+    key = {"data.bunchPatternTable": table}
+    control_file(extra, run=2, sequence=0, train_id=trains, control={}, instrument={SERVER: key}, units={})
+    job = SimpleNamespace(run_dir=lambda number: tmp_path / "out", instrument=PROFILE, profile={})
+    run = open_run(folder, PROFILE)
+    np.testing.assert_array_equal(fires(run), IDS[::2])
+    _record(job, run)
+    hashed = Records(tmp_path / "out").get("inventory", Inventory).files
+    assert extra.name in {file["name"] for file in hashed}
 
 
 def test_init_names_pattern_and_laser_free_scans():
