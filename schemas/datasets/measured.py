@@ -46,18 +46,18 @@ _BESIDE = {
     "pulse_slot": Variable(
         ("pulse",), "1", "slot of the bunch pattern that belongs to the frame; -1: unknown", "int", required=False
     ),
-    # slots count from 0, the pattern's first, to the last that laser or frames use
     "laser": Variable(
         ("train", "slot"),
         "1",
-        "the pump laser fires in this slot of the bunch pattern, whose slots are not those of the pulse that it meets",
+        "the pump laser is triggered in this slot of the bunch pattern, counted from 0 to the last in use; the X-ray pulse "
+        "that it meets may lie at a constant distance",
         "bool",
         required=False,
     ),
     "laser_known": Variable(
         ("train",),
         "1",
-        "the bunch pattern was recorded; where not, laser is false and says nothing",
+        "the laser's pattern was recorded; where not, laser is false and says nothing",
         "bool",
         required=False,
     ),

@@ -8,13 +8,15 @@ import h5py
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import yaml
 from euxfel_bunch_pattern import DESTINATION_T4D, DESTINATION_T5D, PHOTON_LINE_DEFLECTION, PPL_BITS, indices_at_laser
 from hypothesis import given
 
-from pipeline.euxfel.bunch_pattern import Slots, laser_name, read_pattern
+from pipeline.euxfel.bunch_pattern import BunchPattern, Slots, laser_name, read_pattern
+from pipeline.euxfel.draft import draft
 from pipeline.euxfel.pulse_slots import match_slots
 from pipeline.euxfel.pump_pattern import pulse_report, pulse_text, pump_comments
-from pipeline.euxfel.reader import open_run
+from pipeline.euxfel.reader import _numbered, open_run
 from pipeline.euxfel.run_files import open_files
 from pipeline.simulate.exdf_writer import control_file
 from pipeline.stages.inventory import _record
@@ -261,6 +263,18 @@ def test_frames_are_never_all_dark_nor_in_one_slot(slots, ids):
     assert match.how == "foreign" or np.isin(placed, slots).any()
 
 
+@given(seed=st.integers(0, 10**6), slots=SPARSE)
+def test_values_per_x_ray_pulse_are_numbered_as_a_loop_would(seed, slots):
+    """Patterns that differ from train to train; frames of slots that some trains do not use, or none."""
+    used = np.random.default_rng(seed).random((6, 40)) < 0.4
+    pattern = BunchPattern(Slots("x", used, np.ones(6, bool)), None)
+    lit, place = _numbered(None, pattern, slots)
+    for train, row in enumerate(used):
+        lies = np.flatnonzero(row).tolist()
+        assert lit[train].tolist() == [slot in lies for slot in slots]
+        assert place[train, lit[train]].tolist() == [lies.index(slot) for slot in slots if slot in lies]
+
+
 def test_trains_without_x_rays_do_not_spoil_the_match(folder):
     """Every second train is blocked: its frames are dark, its pattern is no other one."""
     write(folder, xrays=IDS + 300)
@@ -368,3 +382,17 @@ def test_init_names_pattern_and_laser_free_scans():
     assert "pump_off_scans: [{run: 3}]" in lines[1]
     # a laser that never fires is one that is not in the pattern: nothing is guessed
     assert pump_comments([none, scan(3, 0.0, [0]), scan(4, 0.0, [0])]) == []
+
+
+def test_init_writes_it_into_the_config(tiny, tmp_path):
+    """Runs 3 and 5 move the energy without laser, 4 and the delay scan 6 with every second pulse pumped."""
+    raw = tmp_path / "raw"
+    shutil.copytree(tiny.out / "raw", raw)
+    for run in (4, 6):
+        write(raw / f"r{run:04d}", laser=IDS[::2])
+    text = draft(raw, "scs-dssc-boz")[1]
+    assert "# the bunch pattern has the laser in runs 4, 6: 1, 0 along pulses; `pump: auto` takes it from there" in text
+    assert "pump off, under runs: pump_off_scans: [{run: 3}, {run: 5}]" in text
+    # proposed in words only
+    assert yaml.safe_load(text).keys().isdisjoint({"pump"})
+    assert "pump_off_scans" not in yaml.safe_load(text)["runs"]
