@@ -6,6 +6,7 @@ triggered; the decoder of an instrument lists the slots of its X-ray pulses and,
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -52,11 +53,11 @@ class Slots:
         like = np.zeros(len(self.used), bool)
         if not len(lit):
             return np.empty(0, np.int64), like
-        packed = np.packbits(self.used[lit], axis=1)
-        _, first, number, count = np.unique(packed, axis=0, return_index=True, return_inverse=True, return_counts=True)
-        most = int(count.argmax())
-        like[lit[number.ravel() == most]] = True
-        return np.flatnonzero(self.used[lit[first[most]]]), like
+        # as bytes: sorting whole rows, as np.unique does, takes ten times as long
+        rows = [row.tobytes() for row in np.packbits(self.used[lit], axis=1)]
+        most = Counter(rows).most_common(1)[0][0]
+        like[lit] = [row == most for row in rows]
+        return np.flatnonzero(self.used[lit[rows.index(most)]]), like
 
 
 @dataclass(frozen=True)
