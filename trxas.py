@@ -168,7 +168,8 @@ def frames(out: str | Path, run: int) -> xr.DataArray:
     -------
     DataArray (train, pulse, y, x) uint16 [ADU], chunked by dask in whole chunks of the store: the part of the module that
     the config keeps (`frames.keep`). What was recorded beside the frames is in memory as coordinates: train_id, pulse_id,
-    cell_id, present, blank, energy [eV], delay_stage, trigger [ps], arrival [ps], intensity, dark_frame, y, x.
+    cell_id, present, blank, energy [eV], delay_stage, trigger [ps], arrival [ps], intensity, dark_frame, pulse_slot, y, x;
+    the laser's slots are with the `pulses`.
 
     Raises
     ------

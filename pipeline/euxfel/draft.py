@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 
 from pipeline.errors import ConfigError, DataError
+from pipeline.euxfel.pump_pattern import pulse_report, pump_comments
 from pipeline.euxfel.reader import Run, open_run
 from pipeline.euxfel.run_files import RunFiles, open_files, run_folder, run_numbers
 from pipeline.euxfel.samples import frames_by_train, spread_trains
@@ -56,6 +57,7 @@ def classify(
                 "stage_span": _span(stage),
                 "energy": _centre(energy),
                 "stage": _centre(stage),
+                "pulses": pulse_report(run),
             }
         )
     found.sort(key=lambda r: r["run"])
@@ -251,7 +253,7 @@ def _text(data: dict[str, Any], given: dict[str, Any], found: list[dict[str, Any
             lines += [f"  {role}: {_flow(change)}" for role, change in value.items()]
         else:
             lines.append(f"{key}: {_flow(value)}{'' if given.get(key) == value else _EDIT.get(key, '')}")
-    lines += notes
+    lines += [*notes, *pump_comments(found)]
     lines += [f"# run {r['run']} is left out: {r['why']}" for r in found if r["kind"] == "unknown"]
     return "\n".join(lines) + "\n"
 

@@ -25,7 +25,7 @@ def lazy_cube(path: Path) -> xr.DataArray:
 
     Returns
     -------
-    DataArray (train, pulse, y, x) uint16 [ADU] with all that was recorded beside the frames as coordinates in memory. A
+    DataArray (train, pulse, y, x) uint16 [ADU] with what was recorded beside the frames as coordinates in memory. A
     chunk of the array holds whole chunks of the store.
 
     Raises
@@ -38,5 +38,6 @@ def lazy_cube(path: Path) -> xr.DataArray:
     trains = cube.chunk_trains(path)
     size = trains * frames.dtype.itemsize * math.prod(frames.shape[1:])
     whole = trains * max(1, CHUNK_BYTES // size)
-    coords = stored.coords.to_dataset().load().coords
+    # what has other dims, the slots of the laser, cannot be a coordinate of an array; the pulses have it
+    coords = stored.coords.to_dataset().drop_dims(set(stored.dims) - set(frames.dims)).load().coords
     return xr.DataArray(frames.chunk({"train": whole}), coords, name="frames").assign_attrs(stored.attrs)

@@ -51,6 +51,24 @@ _BESIDE = {
     "arrival": Variable(_BY_PULSE, "ps", "arrival time of the X-ray pulse", required=False),
     "intensity": Variable(_BY_PULSE, ("uJ", "1"), "pulse energy before the sample", required=False),
     "dark_frame": Variable(_BY_PULSE, "1", "frame without an X-ray pulse", "bool"),
+    "pulse_slot": Variable(
+        ("pulse",), "1", "slot of the bunch pattern that belongs to the frame; -1: unknown", "int", required=False
+    ),
+    "laser": Variable(
+        ("train", "slot"),
+        "1",
+        "the pump laser is triggered in this slot of the bunch pattern, counted from 0 to the last in use; the X-ray pulse "
+        "that it meets may lie at a constant distance",
+        "bool",
+        required=False,
+    ),
+    "laser_known": Variable(
+        ("train",),
+        "1",
+        "the laser's pattern was recorded; where not, laser is false and says nothing",
+        "bool",
+        required=False,
+    ),
 }
 
 FRAMES = DatasetSpec(
