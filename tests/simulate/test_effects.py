@@ -81,6 +81,20 @@ def test_every_second_pulse_is_pumped_and_the_others_are_the_reference(tmp_path:
     assert agree(measured[expected], measured[~expected], change)
 
 
+@pytest.mark.parametrize("order", [["pumped", "reference", "unpumped"], ["unpumped", "pumped"]])
+def test_the_pump_finds_its_beam_in_any_order(tmp_path: Path, order: list[str]) -> None:
+    sim = session(tmp_path, SCAN, pump={"pulses": [1, 0]}, beams={"order": order}, films={"thickness": 1.3})
+    data = frames(sim, 4) - frames(sim, 1).mean(axis=0)
+    regions = {b["role"]: b["region"] for b in sim.truth["beams"]}
+    sums = {k: data[..., y0:y1, x0:x1].sum(axis=(-2, -1), dtype=float) for k, (x0, x1, y0, y1) in regions.items()}
+    assert list(sums) == order
+    other = next(k for k in order if k not in ("pumped", "unpumped")) if len(order) == 3 else "unpumped"
+    for role, change in (("pumped", 1.3 * sim.run(4)["delta_xas"][0][0]), ("unpumped", 0.0)):
+        if role != other:
+            measured = -np.log(sums[role] / sums[other])
+            assert agree(measured[:, ::2], measured[:, 1::2], change)
+
+
 def test_a_pattern_over_trains_goes_by_train_id(tmp_path: Path) -> None:
     sim = session(tmp_path, SCAN, pump={"trains": [0, 1]}, machine={"first_train": 1_600_000_001})
     on = np.array(sim.open(4).train_ids) % 2 == 1
