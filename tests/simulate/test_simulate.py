@@ -119,12 +119,14 @@ def test_sample_scenarios_are_small_enough(path: Path) -> None:
     assert frames <= {"demo": 25_000, "beamtime": 26_500, "cu_l3": 5_000, "noise_levels": 6_000}.get(path.stem, 2_600)
 
 
-@pytest.mark.parametrize("name", ["tiny", "faults"])
+@pytest.mark.parametrize("name", ["tiny", "faults", "beamtime_tiny"])
 def test_the_run_config_is_valid_and_names_what_is_there(name: str, request: pytest.FixtureRequest) -> None:
     sim = request.getfixturevalue(name)
     config = schemas.reading.load_config(sim.out / "config.yaml")
-    assert config.dataset == name
-    listed = {config.runs.dark, config.runs.flat_field, *(s.run for s in config.runs.scans)}
+    assert config.dataset == sim.scenario.name
+    runs = config.runs
+    without_pump = [*runs.flat_fields, *(s.run for s in runs.pump_off_scans)]
+    listed = {runs.dark, *without_pump, *(s.run for s in runs.scans)}
     assert listed == {r.run for r in sim.scenario.runs}
     assert config.delay.t0 == sim.scenario.delay.t0
     assert config.mixture.min_delay == 4.0

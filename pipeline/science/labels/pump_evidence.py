@@ -15,7 +15,7 @@ import xarray as xr
 
 from pipeline.science.labels.condition import OFF, ON
 from pipeline.science.sums.accumulate import accumulate
-from pipeline.science.sums.binning import assign
+from pipeline.science.sums.binning import assign, step_centres, step_edges
 from pipeline.science.sums.contrast import log_contrast, pulse_scatter, ratio
 
 __all__ = ["Period", "find_period", "swapped", "variation"]
@@ -54,47 +54,101 @@ def find_period(
         Which pulses are looked at; None: all.
     """
     best: tuple[float, Period | None] = (SIGNIFICANT, None)
-    for along in ("pulses", "trains"):
-        for length in PERIODS:
-            found = [_contrast(run, along, length, condition) for run in runs]
-            value, variance = (np.concatenate([f[i] for f in found]) for i in (0, 1))
-            if along == "pulses" and still:
-                usual, error = _mean(*map(np.concatenate, zip(*(_contrast(r, along, length, None) for r in still))))
-                value, variance = value - usual, variance + error
-            known = np.isfinite(value) & np.isfinite(variance)
-            if not known.any():
-                continue
-            dof = known.sum() * (length - 1) / length
-            z = (np.sum((value**2 / (variance + FLOOR**2))[known]) - dof) / np.sqrt(2 * dof)
-            if z > best[0]:
-                best = (float(z), Period(along, length, float(np.sqrt(np.mean(value[known] ** 2)))))
+    jitter = max((_jitter(run) for run in still), default=0.0)
+    for length in PERIODS:
+        along_pulses = [_of_pulses(run, length, condition) for run in runs]
+        usual = [_of_pulses(run, length, None) for run in still]
+        best = _better(best, "pulses", length, along_pulses, usual)
+        best = _better(best, "trains", length, [_of_trains(run, length, condition, jitter) for run in runs], [])
     return best[1]
 
 
-def _contrast(run: xr.Dataset, along: str, length: int, condition: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return by how much each class of pulses or trains differs from the mean of its cell (cell, class), and its variance.
+Table = tuple[np.ndarray, np.ndarray]
+"""By how much each class of pulses or trains differs from the mean of its cell (cell, class), and the variance of that."""
 
-    Along pulses a trend from first to last is taken off: classes do not have the same mean place in the train.
-    """
+
+def _better(
+    best: tuple[float, Period | None], along: str, length: int, tables: Sequence[Table], usual: Sequence[Table]
+) -> tuple[float, Period | None]:
+    """Return the more significant of the best so far and a new one."""
+    value, variance = (np.concatenate([t[i] for t in tables]) for i in (0, 1))
+    if usual:
+        always, error = _mean(*(np.concatenate([t[i] for t in usual]) for i in (0, 1)))
+        value, variance = value - always, variance + error
+    known = np.isfinite(value) & np.isfinite(variance)
+    if not known.any():
+        return best
+    dof = known.sum() * (length - 1) / length
+    z = float((np.sum((value**2 / (variance + FLOOR**2))[known]) - dof) / np.sqrt(2 * dof))
+    return (z, Period(along, length, float(np.sqrt(np.mean(value[known] ** 2))))) if z > best[0] else best
+
+
+def _of_pulses(run: xr.Dataset, length: int, condition: int | None) -> Table:
+    """Compare pulses of the same trains; a trend from first to last is taken off: classes differ in their mean place."""
     cell, n_cells = _cells(run, condition)
-    place = _place(run, along)
-    halves = 2 if along == "pulses" else 1
-    periods = (int(place.max()) + 1) // length // halves * halves
-    if periods < 1:
+    place = _place(run)
+    periods = (int(place.max()) + 1) // length // 2 * 2
+    if periods < 2:
         return np.full((0, length), np.nan), np.full((0, length), np.nan)
-    inside = (place >= 0) & (place < periods * length) if along == "pulses" else place >= 0
-    half = np.where(place >= periods * length // 2, halves - 1, 0)
-    kind = place % length * halves + half
-    cell = np.where(inside & (cell >= 0), cell * length * halves + kind, -1)
-    value, variance = _ratio(run, cell, n_cells * length * halves)
-    shape = (n_cells, length, halves)
+    inside = (place >= 0) & (place < periods * length)
+    kind = place % length * 2 + (place >= periods * length // 2)
+    value, variance = _ratio(run, np.where(inside & (cell >= 0), cell * length * 2 + kind, -1), n_cells * length * 2)
+    shape = (n_cells, length, 2)
     value, variance = value.reshape(shape), variance.reshape(shape)
     mean = value.mean(axis=1, keepdims=True)
-    apart = (value - mean).mean(axis=2)
-    if halves == 2:
-        slope = (mean[:, 0, 1] - mean[:, 0, 0]) / (periods * length / 2)
-        apart = apart - slope[:, None] * (np.arange(length) - (length - 1) / 2)
-    return apart, variance.mean(axis=2) / halves
+    slope = (mean[:, 0, 1] - mean[:, 0, 0]) / (periods * length / 2)
+    apart = (value - mean).mean(axis=2) - slope[:, None] * (np.arange(length) - (length - 1) / 2)
+    return apart, variance.mean(axis=2) / 2
+
+
+def _of_trains(run: xr.Dataset, length: int, condition: int | None, jitter: float) -> Table:
+    """Compare trains at the same step of a scan; a sweep has none that can be compared."""
+    step = _steps(run)
+    nothing = np.full((0, length), np.nan)
+    if step is None:
+        return nothing, nothing
+    value, shot = _by_train(run, condition)
+    kind = run["train_id"].values.astype(np.int64) % length
+    known = np.isfinite(value) & (step >= 0)
+    group = step[known] * length + kind[known]
+    size = (int(step.max()) + 1) * length
+    count = np.bincount(group, minlength=size)
+    mean = np.bincount(group, value[known], minlength=size) / np.where(count > 0, count, np.nan)
+    within = float(np.sum((value[known] - mean[group]) ** 2))
+    freedom = int(known.sum() - (count > 0).sum())
+    single = float(np.median(shot[known])) + jitter if known.any() else np.nan
+    single = max(single, within / freedom) if freedom >= 10 else single
+    table = mean.reshape(-1, length)
+    seen = np.isfinite(table).sum(axis=1)
+    table = table - np.where(seen > 1, np.nansum(table, axis=1) / np.maximum(seen, 1), np.nan)[:, None]
+    return table, single / np.where(count > 0, count, np.nan).reshape(-1, length)
+
+
+def _by_train(run: xr.Dataset, condition: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return −ln(S_pumped / S_unpumped) of each train and its variance from photon noise."""
+    cell, _ = _cells(run, condition)
+    n = run.sizes["train"]
+    sums = accumulate(run, np.where(cell >= 0, np.arange(n)[:, None], -1), n)
+    value, _, shot = log_contrast(sums, ratio("pumped", "unpumped"))
+    return -value.values, shot.values
+
+
+def _jitter(still: xr.Dataset) -> float:
+    """Return the variance by which trains without pump scatter beyond photon noise."""
+    value, shot = _by_train(still, None)
+    known = np.isfinite(value)
+    return max(float(np.var(value[known]) - np.median(shot[known])), 0.0) if known.sum() > 5 else 0.0
+
+
+def _steps(run: xr.Dataset) -> np.ndarray | None:
+    """Return the number of the step (train) at which a scan stood, -1 where that is not known; None: it swept."""
+    values = run["energy"].values if _scans_energy(run) else run["nominal_delay"].values
+    known = np.isfinite(values)
+    if not known.any():
+        return None
+    resolution = 2e-5 * float(np.median(values[known])) if _scans_energy(run) else 5e-3
+    centres = step_centres(values, resolution=resolution)
+    return None if centres is None else np.where(known, assign(values, step_edges(centres)), -1)
 
 
 def _mean(value: np.ndarray, variance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -174,11 +228,7 @@ def _scans_energy(run: xr.Dataset) -> bool:
     return len(energy) > 0 and float(np.ptp(energy)) > 2e-4 * float(np.median(energy))
 
 
-def _place(run: xr.Dataset, along: str) -> np.ndarray:
-    """Return the place (train, pulse) of a pulse among the X-ray pulses of its train, or of its train in the run."""
-    shape = (run.sizes["train"], run.sizes["pulse"])
-    if along == "trains":
-        train = run["train_id"].values.astype(np.int64)
-        return np.broadcast_to((train - train.min())[:, None], shape)
+def _place(run: xr.Dataset) -> np.ndarray:
+    """Return the place (train, pulse) of a pulse among the X-ray pulses of its train, -1 where there is none."""
     lit = ~run["dark_frame"].transpose("train", "pulse").values.all(axis=0)
-    return np.broadcast_to(np.where(lit, np.cumsum(lit) - 1, -1), shape)
+    return np.broadcast_to(np.where(lit, np.cumsum(lit) - 1, -1), (run.sizes["train"], run.sizes["pulse"]))

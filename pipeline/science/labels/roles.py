@@ -85,7 +85,7 @@ def _changes_more(response: _Spread, first: int, second: int) -> int | None:
     third = next(iter({0, 1, 2} - {first, second}))
     chi2 = [response.chi2[frozenset((k, third))] for k in (first, second)]
     noise = np.sqrt(2 * (response.dof + 2 * max(chi2)))
-    if abs(chi2[0] - chi2[1]) < SIGNIFICANT * noise:
+    if abs(chi2[0] - chi2[1]) <= SIGNIFICANT * noise:
         return None
     return first if chi2[0] > chi2[1] else second
 

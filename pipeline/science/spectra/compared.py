@@ -95,9 +95,10 @@ def outside_reference(
         return Outside("none", constant, None, applied=False), notes
     if pump_off_scans or own:
         notes = []
-    starts = [float(hours(run["train_id"].values)[0]) for run in scans]
+    times = [hours(run["train_id"].values) for run in scans]
+    spans = [(float(t[0]), float(t[-1])) for t in times]
     points = pump_off_points(still, train_noise=train_noise)
-    model = fit_pump_off(points, unpumped_density([*still, *scans]), starts, usual=usual)
+    model = fit_pump_off(points, unpumped_density([*still, *scans]), spans, usual=usual)
     scanned = bool(pump_off_scans) or len(np.unique(np.round(points["energy"].values, 1))) > 3
     applied = len(still) > 1 or scanned
     kind = "pump_off_scan" if scanned else "flat_field"

@@ -175,7 +175,7 @@ class _Process(NamedTuple):
     density: xr.DataArray
     """od (energy): optical density of the unpumped sample, to which a difference of the films is proportional."""
     runs: Array
-    """Start times [h] of the runs with pump, each of which wears the film."""
+    """Start and end [h] (run, 2) of the runs with pump, each of which wears the film, in order."""
     usual: Usual
     bends: tuple[float, float]
     """Size [OD] and length [eV] of the bends of c(E)."""
@@ -224,8 +224,7 @@ class _Process(NamedTuple):
         result = result - self._bent(np.full_like(e_a, centre), e_b) + self.bends[0] ** 2
         start = float(self.points["hours"].values[0])
         result = result + u.drift**2 * _trend(t_a - start, t_b - start, WANDERS[0])
-        worn_a, worn_b = (np.searchsorted(self.runs, t).astype(np.float64) for t in (t_a, t_b))
-        first = float(np.searchsorted(self.runs, self.points["hours"].values[0]))
+        worn_a, worn_b, first = (self._worn(t) for t in (t_a, t_b, start))
         return np.asarray(result + u.wear**2 * np.outer(d_a, d_b) * _trend(worn_a - first, worn_b - first, WANDERS[1]))
 
     def _variance(self, a: tuple[Array, Array]) -> Array:
@@ -236,7 +235,7 @@ class _Process(NamedTuple):
         films = self._films(energy)
         result = u.films**2 * (films - self._films(e_0)) ** 2 + u.slope**2 * (energy - e_0) ** 2
         result = result + 2 * self.bends[0] ** 2 * (1 - np.exp(-0.5 * ((energy - e_0) / self.bends[1]) ** 2))
-        worn = np.abs(np.searchsorted(self.runs, time) - float(np.searchsorted(self.runs, t_0)))
+        worn = np.abs(self._worn(time) - self._worn(t_0))
         gone = np.abs(time - t_0)
         drift, wear = (x**2 + w**2 * x for x, w in zip((gone, worn), WANDERS, strict=True))
         return np.asarray(result + u.drift**2 * drift + u.wear**2 * films**2 * wear)
@@ -244,6 +243,12 @@ class _Process(NamedTuple):
     def _bent(self, a: Array, b: Array) -> Array:
         size, length = self.bends
         return np.asarray(size**2 * np.exp(-0.5 * ((a[:, None] - b[None, :]) / length) ** 2))
+
+    def _worn(self, time: Array | float) -> Array:
+        """Return how many runs with pump were over at a time."""
+        ends = np.concatenate([np.arange(n, n + 2) for n in range(len(self.runs))]) if len(self.runs) else np.zeros(1)
+        at = self.runs.ravel() if len(self.runs) else np.zeros(1)
+        return np.asarray(np.interp(time, at, ends))
 
     def _films(self, energy: Array | float) -> Array:
         return np.asarray(np.interp(energy, self.density["energy"].values, self.density.values))
@@ -257,7 +262,7 @@ def _trend(a: Array, b: Array, wander: float) -> Array:
 
 
 def fit_pump_off(
-    points: xr.Dataset, density: xr.DataArray | None, runs: Sequence[float], *, usual: Usual = USUAL
+    points: xr.Dataset, density: xr.DataArray | None, runs: Sequence[tuple[float, float]], *, usual: Usual = USUAL
 ) -> PumpOff:
     """Return c(E, t) from what was measured without pump.
 
@@ -271,7 +276,7 @@ def fit_pump_off(
     density
         Optical density of the unpumped sample over energy [eV], in order; None: unknown, any shape of c(E) is possible.
     runs
-        Start times [h] of the runs with pump.
+        Start and end [h] of the runs with pump.
     usual
         Sizes of what is not measured.
     """
@@ -279,7 +284,7 @@ def fit_pump_off(
     def process(size: float, length: float, factor: float) -> _Process:
         scaled = usual._replace(drift=usual.drift * factor, wear=usual.wear * factor)
         known = density if density is not None else xr.DataArray([0.0], dims="energy", coords={"energy": [0.0]})
-        return _Process(points, known, np.sort(np.asarray(runs, np.float64)), scaled, (size, length))
+        return _Process(points, known, np.array(sorted(runs), np.float64).reshape(-1, 2), scaled, (size, length))
 
     sizes: Sequence[float]
     lengths: Sequence[float]

@@ -168,7 +168,7 @@ def _compared(sums: xr.Dataset, constant: tuple[float, float], in_run: bool, **s
 def quality_cells(run: xr.Dataset, *, kind: str, energy_bins: Bins = None, delay_bins: Bins = None) -> np.ndarray:
     """Return the bin (train, pulse) in which each pulse of one run is compared with others; -1 where it does not count.
 
-    `kind`: energy_scan, delay_scan or flat_field; the bins are the run's own.
+    `kind`: energy_scan, delay_scan, pump_off_scan or flat_field; the bins are the run's own.
     """
     shape = run["present"].shape
     zeros = np.zeros(shape, np.int64)
@@ -178,6 +178,8 @@ def quality_cells(run: xr.Dataset, *, kind: str, energy_bins: Bins = None, delay
         delay = assign(run["delay"].values, nominal_edges([run], delay_bins))
         return _cells(run, np.zeros((shape[0], 1), np.int64), delay, 1)
     edges = edges_of_energy([run], energy_bins)
+    if kind == "pump_off_scan":
+        return _cells(run, assign(run["energy"].values, edges)[:, None], zeros, len(edges) - 1)
     inside = assign(run["delay"].values, nominal_edges([run], delay_bins)) >= 0
     return _cells(run, assign(run["energy"].values, edges)[:, None], np.where(inside, zeros, -1), len(edges) - 1)
 

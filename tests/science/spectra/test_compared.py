@@ -41,9 +41,10 @@ class Session:
     ):
         """Pulses of a run; `shape`: ΔXAS of its pumped pulses, None without pump."""
         n = len(energy)
+        wears = self.wear if shape is not None else 0.0
         time = (np.arange(n) + self.train - 1_000_000) / TRAINS_PER_HOUR
         c = (
-            (self.films - self.worn) * od(energy)
+            (self.films - self.worn - wears * np.arange(n) / n) * od(energy)
             + self.slope * (energy - 529.0)
             + np.interp(time, 0.02 * np.arange(400), self.walk)
         )
@@ -71,7 +72,7 @@ class Session:
             xr.where(conditioned == OFF, off["photons"], on["photons"]).transpose(*on["photons"].dims) * jitter
         )
         self.train += n + int(gap * TRAINS_PER_HOUR)
-        self.worn += self.wear if shape is not None else 0.0
+        self.worn += wears
         return on.assign(photons=photons_seen, photons_stderr=np.sqrt(photons_seen)).assign_coords(
             condition=conditioned, fluence=fluence
         )
@@ -154,18 +155,15 @@ def sessions(n, **scans):
     ids=["two pump-off scans", "one pump-off scan", "flat field", "two flat fields"],
 )
 def test_total_errors_cover_where_the_reference_is_from_elsewhere(scans, kind):
-    """The errors of a spectrum's bins are not independent: one number of each session is judged, 60 sessions."""
-    z, inside = [], []
-    for found in sessions(60, **scans):
+    """Bins of a session share films, slope, drift and wear, so 40 sessions are 40 numbers: 68 % ± 7 %, χ² 1 ± 0.22."""
+    z = []
+    for found in sessions(40, **scans):
         assert (found["reference"] == kind).all()
         z.append(z_of(found, delta(ENERGY), total=True))
     z = np.array(z)
-    inside = np.mean(np.abs(z) < 1, axis=0)
-    # 60 sessions: 68 % ± 6 %; what is larger than that is safe
-    assert inside.mean() > 0.60
-    assert np.mean(np.abs(z) < 2) > 0.90
-    if kind == "pump_off_scan":
-        assert np.mean(z**2) == pytest.approx(1.0, abs=0.35)
+    assert np.mean(np.abs(z) < 1) > 0.52
+    assert np.mean(np.abs(z) < 2) > 0.88
+    assert 0.45 < np.mean(z**2) < 1.7
 
 
 def test_the_film_is_seen_with_a_pump_off_scan_and_is_an_error_without():
