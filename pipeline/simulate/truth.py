@@ -24,6 +24,7 @@ _COMMENTS = {
     "mixture": "the fraction is quoted at the reference delay and still moves below min_delay [ps]; "
     "the DOS files are\n# before broadening: by gaussian_fwhm [eV], and by what a fit has to find",
 }
+_REFERENCES = {"arrival_reference": 0.0, "trigger_reference": 0.0}
 _DOS_STEP, _DOS_MARGIN = 0.02, 12.0
 _ROLES = ("frames", "energy", "delay_stage", "trigger", "arrival", "intensity", "bunch_pattern")
 
@@ -187,7 +188,8 @@ def run_config(scenario: Scenario) -> str:
         "instrument": "scs-dssc-boz",
         "sources": _overrides(scenario),
         "runs": runs,
-        "delay": {"t0": scenario.delay.t0, "sign": scenario.delay.sign},
+        # the scenario's t0 holds where both monitors read zero
+        "delay": {"t0": scenario.delay.t0, "sign": scenario.delay.sign, **_REFERENCES},
         "detector": {"saturation": scenario.detector.full_scale},
         "kinetics": {
             "power": scenario.kinetics.power,

@@ -73,6 +73,7 @@ LABELS = DatasetSpec(
         "nominal_delay": Variable(("train",), "ps", "pump-probe delay without the arrival time"),
         "fluence": Variable((), "mJ/cm^2", "pump fluence"),
         "role": Variable(("beam",), "1", "role of the beam", "str"),
+        "t0": Variable((), ("mm", "ps"), "position of the delay stage at time zero", required=False),
     },
     {"drop_reason": DROP_REASON},
 )
