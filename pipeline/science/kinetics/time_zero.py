@@ -45,13 +45,18 @@ SLOWEST, SLOWEST_REVERSED = 5.0, 1.5
 must not look like one."""
 LARGEST_OFFSET = 0.3
 """An offset before the onset that is a larger part of the signal is signal itself."""
+QUIET = 0.25
+"""So long before the signal is seen [ps] a scan stands on its offset alone."""
 REACH = 16.0
 """Excess of χ² up to which t_d is scanned."""
 CHAINS = 8
+CHANCE = 1e-3
+"""Probability of χ² below which points before the onset are no constant."""
 DISAGREE = 0.05
 """Probability of χ² between scans below which the error is enlarged."""
 _START_TIMES = ((0.06, 0.12, 0.22, 0.4, 1.0), (0.1, 0.2, 0.4, 0.8), (0.7, 1.5, 3.5, 10.0))
-_STARTS = 2
+_STARTS, _MOST_STARTS = 2, 24
+"""Starts at each time zero, and of all these."""
 
 
 class _Found(NamedTuple):
@@ -149,21 +154,12 @@ def _fit(
     """Return time zero of one scan, or None where there is no step."""
     usable = np.isfinite(signal) & np.isfinite(stderr) & (stderr > 0)
     t, y, sigma = delay[usable], signal[usable], stderr[usable]
-    offset = 0.0
-    if len(t) < 6 or (at := _onset(y / sigma)) is None:
+    if len(t) < 6:
         return None
-    if at == 0:
-        # what is there from the beginning is an offset, if a larger step follows
-        offset = _mean(y[:2], sigma[:2])[0]
-        at = _onset((y - offset) / sigma) or 0
-        if at < 2 or abs(offset) > LARGEST_OFFSET * np.abs(y - offset).max():
-            return None
-    early = t < t[at] - 0.25
-    uncertain = 0.0
-    if early.any():
-        mean, error = _mean(y[early], sigma[early])
-        if offset or abs(mean) > 3 * error:
-            offset, uncertain = mean, error
+    offset, uncertain = _offset(t, y, sigma)
+    at = _onset((y - offset) / sigma)
+    if at is None or at == 0:
+        return None
     size = np.abs(y - offset)
     half = t[at:][size[at:] > 0.5 * size.max()]
     if not len(half) or half[0] - t[at] > slowest:
@@ -174,6 +170,8 @@ def _fit(
     except DataError:
         return None
     minima = _minima(problem)
+    if not reach[0] < minima[0].theta[0] < reach[1]:
+        return None
     value, error = _moments(problem, minima)
     if uncertain:
         signal_moved = problem.data.signal - uncertain / problem.peak
@@ -184,6 +182,22 @@ def _fit(
     return _Found(value, error, model)
 
 
+def _offset(t: FloatArray, y: FloatArray, sigma: FloatArray) -> tuple[float, float]:
+    """Return the constant that a scan stands on and its error; zeros where there is none to be seen before the onset."""
+    weight = sigma**-2.0
+    total = np.cumsum(weight)
+    before = np.cumsum(weight * y)[:-1] / total[:-1]
+    at = _onset((y[1:] - before) / np.sqrt(sigma[1:] ** 2 + 1.0 / total[:-1]))
+    early = t < t[1 + at] - QUIET if at is not None else np.zeros(t.shape, bool)
+    if not early.any():
+        return 0.0, 0.0
+    mean, error = float(np.average(y[early], weights=weight[early])), float(weight[early].sum() ** -0.5)
+    scatter = float(np.sum(weight[early] * (y[early] - mean) ** 2))
+    is_constant = chi2_distribution.sf(scatter, max(int(early.sum()) - 1, 1)) > CHANCE
+    is_small = abs(mean) < LARGEST_OFFSET * np.abs(y - mean).max()
+    return (mean, error) if abs(mean) > 3 * error and is_constant and is_small else (0.0, 0.0)
+
+
 def _onset(pull: FloatArray) -> int | None:
     """Return the first point that stands out of the noise, alone or with its neighbour, or None."""
     alone = pull**2 > ONSET
@@ -191,11 +205,6 @@ def _onset(pull: FloatArray) -> int | None:
     alike = (left * right > 0) & (np.minimum(np.abs(left), np.abs(right)) > 2) & (left**2 + right**2 > ONSET)
     seen = np.flatnonzero(alone | np.append(alike, False))
     return int(seen[0]) if len(seen) else None
-
-
-def _mean(y: FloatArray, sigma: FloatArray) -> tuple[float, float]:
-    weight = sigma**-2.0
-    return float(np.sum(weight * y) / weight.sum()), float(weight.sum() ** -0.5)
 
 
 def _prepared(
@@ -223,16 +232,18 @@ def _minima(problem: Problem) -> list[Solution]:
     costs = np.empty(len(starts))
     screen(starts, problem.data, costs)
     costs += np.sum(((starts - problem.data.prior[0]) * problem.data.prior[1]) ** 2, axis=1)
-    found: list[Solution] = []
+    chosen: list[int] = []
     for zero in zeros:
-        own: list[FloatArray] = []
+        own: list[int] = []
         here = np.flatnonzero(starts[:, 0] == zero)
         for i in here[np.argsort(costs[here], kind="stable")]:
-            if all(np.linalg.norm(starts[i, 2:] - one[2:]) > 0.8 for one in own):
-                own.append(starts[i])
+            if all(np.linalg.norm(starts[i, 2:] - starts[k, 2:]) > 0.8 for k in own):
+                own.append(int(i))
             if len(own) == _STARTS:
                 break
-        found += [refine(problem, start, thorough=True, tolerance=1e-3) for start in own]
+        chosen += own
+    chosen = sorted(chosen, key=lambda i: float(costs[i]))[:_MOST_STARTS]
+    found = [refine(problem, starts[i], thorough=True, tolerance=1e-3) for i in chosen]
     minima: list[Solution] = []
     for one in sorted(found, key=lambda m: m.cost):
         if not any(abs(one.cost - m.cost) < 0.05 and abs(one.theta[0] - m.theta[0]) < 5e-3 for m in minima):
