@@ -104,7 +104,7 @@ def time_zero_of(job: Job, delay_scan: xr.Dataset, labels: Mapping[str, xr.Datas
     )
     if job.config.delay.t0 != "fit" and abs(zero) > SIGMAS * stderr + _response(job.config.kinetics):
         about: dict[str, Any] = {"zero_fs": 1e3 * zero, "stderr_fs": 1e3 * stderr, "stage": stage}
-        notes.append(note("delay.t0_off", t0=float(t0), **about))
+        notes.append(note("delay.zero_off", t0=float(t0), **about))
     return found, notes
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, ProductError
 from pipeline.job import load_job
 from pipeline.plots.style import house_style
 from pipeline.plots.time_zero_figure import draw_time_zero
@@ -103,10 +103,11 @@ def test_a_wrong_zero_or_sign_and_scans_that_disagree_are_told(made, tiny):
     assert float(found["stage"]) == pytest.approx(120.0, abs=5 * float(found["stage_stderr"]))
     later = scan.assign_coords(delay=scan["delay"] + 2.0)
     found, said = said_of(made, tiny, later)
-    assert "set delay.t0: 120.29" in said["delay.t0_off"] or "set delay.t0: 120.30" in said["delay.t0_off"]
+    assert "set delay.t0: 120.29" in said["delay.zero_off"] or "set delay.t0: 120.30" in said["delay.zero_off"]
     _, said = said_of(made, tiny, scan.assign_coords(delay=-scan["delay"]))
     assert "delay.sign is the wrong one" in said["delay.sign_wrong"]
-    apart = xr.concat([scan, scan.interp(delay=scan["delay"] - 0.3).assign_coords(delay=scan["delay"])], dim="scan")
+    earlier = scan.interp(delay=scan["delay"] - 0.3).assign_coords(delay=scan["delay"])
+    apart = xr.concat([scan, earlier], dim="scan", data_vars="minimal")
     apart = apart.assign_coords(energy=("scan", [528.2, 529.2]))
     _, said = said_of(made, tiny, apart)
     assert "fs at 32 mJ/cm², 529.20 eV" in said["delay.scans_disagree"]
@@ -126,6 +127,14 @@ def test_t0_is_told_and_written(processed, tiny, tmp_path):
     figure = next(line.split()[1] for line in done.stdout.splitlines() if line.startswith("figure"))
     assert figure.endswith("figures/time_zero.png")
     assert "delay scan at 528.20 eV, 32 mJ/cm²:" in time_zero_text(str(out))[0]
+
+
+def test_a_product_without_time_zero_says_so(processed, monkeypatch):
+    monkeypatch.setattr(time_zero_report.versions, "read_summary", lambda _: {})
+    with pytest.raises(
+        ProductError, match=r"no time zero; no delay scan has a step, or .* an older trxas: process it again"
+    ):
+        time_zero_text(str(processed[0]))
 
 
 def test_a_config_that_would_say_something_else_is_left_alone(tiny, tmp_path, monkeypatch):
