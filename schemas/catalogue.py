@@ -6,24 +6,13 @@ A text is a format string; `note` fills it in. The page `docs/reference/notes.md
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from schemas.notes import OLDER, Note, Severity
+from schemas.catalogue_of_delay import ABOUT_DELAY, Entry
+from schemas.notes import OLDER, Note
 
 __all__ = ["CATALOGUE", "Entry", "note"]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One kind of note."""
-
-    severity: Severity
-    text: str
-    """What is printed; a format string whose fields are the values given to `note`."""
-    meaning: str
-    """What it means and what to do, one or two sentences."""
 
 
 def note(
@@ -428,6 +417,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     | _ABOUT_BEAMS
     | _ABOUT_CONDITION
     | _ABOUT_REFERENCE
+    | ABOUT_DELAY
     | _ABOUT_PEAKS
     | _ABOUT_KINETICS
     | _ABOUT_MIXTURE

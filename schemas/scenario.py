@@ -215,7 +215,7 @@ class BeamsSpec(Strict):
 
 
 class DelaySpec(Strict):
-    """The delay stage: delay = sign · (stage − t0) · 2/c − trigger + arrival."""
+    """The delay stage: delay = sign · (stage − t0) · 2/c − trigger + arrival, both monitors absolute."""
 
     t0: float = 120.0
     """Stage position at time zero [mm]."""

@@ -17,7 +17,7 @@ from schemas.config import Config
 from schemas.notes import WORDS, Note, as_plain, by_severity, read_notes
 from schemas.products import SCHEMA_VERSION
 
-__all__ = ["summarise", "summary_text"]
+__all__ = ["summarise", "summary_text", "time_zero_line"]
 
 CHANCE = 1e-4
 """A null test that is less probable than this is a warning."""
@@ -56,6 +56,7 @@ def summarise(
         "instrument": {n: tree.attrs["instrument"][n] for n in ("name", "hash")}
         if "instrument" in tree.attrs
         else None,
+        "time_zero": _time_zero(tree),
         "kinetics": _kinetics(tree["kinetics"].to_dataset()),
         "alpha": [
             {
@@ -81,6 +82,17 @@ def _number(value: Any) -> float | None:
 
 def _estimate(dataset: xr.Dataset, name: str, unit: str) -> dict[str, Any]:
     return {"value": _number(dataset[name]), "stderr": _number(dataset[f"{name}_stderr"]), "unit": unit}
+
+
+def _time_zero(tree: xr.DataTree) -> dict[str, Any] | None:
+    found = tree["time_zero"].to_dataset() if "time_zero" in tree.children else xr.Dataset()
+    if "stage" not in found:
+        return None
+    return {
+        "stage": _estimate(found, "stage", found["stage"].attrs["units"]),
+        "t0": float(found["t0"]),
+        "delay": _estimate(found, "t_d", "ps"),
+    }
 
 
 def _kinetics(kinetics: xr.Dataset) -> list[dict[str, Any]]:
@@ -316,7 +328,16 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         )
         lines += [f"       ! {text}" for text in run["audit"]]
     lines += [f"{WORDS[said.severity]} {said.text}" for said in read_notes(summary.get("warnings", []))]
+    if zero := summary.get("time_zero"):
+        lines.append(time_zero_line(zero))
     return "\n".join(lines)
+
+
+def time_zero_line(zero: Mapping[str, Any]) -> str:
+    """Return time zero of a summary as one line, with what belongs into the config."""
+    value, stderr = zero["stage"]["value"], zero["stage"]["stderr"]
+    shown = _pm(value, stderr)
+    return f"time zero at stage {shown} {zero['stage']['unit']} → delay.t0: {shown.split()[0]}"
 
 
 def _pm(value: float, stderr: float | None) -> str:

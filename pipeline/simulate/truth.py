@@ -221,7 +221,7 @@ def run_config(scenario: Scenario) -> str:
         "instrument": "scs-dssc-boz",
         "sources": _overrides(scenario),
         "runs": _runs_section(scenario),
-        "delay": {"t0": scenario.delay.t0, "sign": scenario.delay.sign},
+        "delay": _delay_section(scenario),
         "detector": {"saturation": scenario.detector.full_scale},
         "kinetics": {
             "power": scenario.kinetics.power,
@@ -250,6 +250,14 @@ def run_config(scenario: Scenario) -> str:
             {section: value}, sort_keys=False, default_flow_style=flow, width=110, allow_unicode=True
         )
     return text
+
+
+def _delay_section(scenario: Scenario) -> dict[str, Any]:
+    """Where time zero is: at the scenario's t0 if both monitors read zero, and whatever the mean of one that has a mean."""
+    references = dict.fromkeys(("trigger_reference", "arrival_reference"), 0.0)
+    if scenario.arrival.mean:
+        references.pop("arrival_reference")
+    return {"t0": scenario.delay.t0, "sign": scenario.delay.sign, **references}
 
 
 def _runs_section(scenario: Scenario) -> dict[str, Any]:

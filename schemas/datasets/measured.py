@@ -100,6 +100,7 @@ LABELS = DatasetSpec(
         "fluence": Variable((), "mJ/cm^2", "pump fluence"),
         "condition": CONDITION,
         "role": Variable(("beam",), "1", "role of the beam", "str"),
+        "t0": Variable((), ("mm", "ps"), "position of the delay stage at time zero", required=False),
     },
     {"drop_reason": DROP_REASON},
 )

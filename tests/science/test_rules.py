@@ -363,11 +363,15 @@ CALLS = {
     "kinetics.traces.gather_fits": lambda: (({8.0: fitted().fit, 16.0: None}, {8.0: compared()}), {}),
     "kinetics.traces.prior_decides": lambda: ((8.0, fitted().fit), {}),
     "kinetics.traces.simpler_form": lambda: ((8.0, compared()), {}),
+    "kinetics.time_zero.fit_time_zero": lambda: ((onset(),), {"irf_sigma": 0.05}),
+    "labels.monitors.monitor_notes": lambda: (({3: triggered(), 4: run()}, "trigger"), {}),
+    "labels.monitors.session_mean": lambda: (({3: triggered(), 4: run()}, "trigger"), {}),
     "labels.roles.assign_roles": lambda: (([run(-1.0), run()], None, ["pumped", "unpumped", "reference"]), {}),
     "labels.selection.count_reasons": lambda: ((np.array([[0, 1, 1]], np.uint8),), {}),
     "labels.selection.select_pulses": lambda: ((run(),), {"exclude_pulses": [4]}),
     "labels.timing.delay_spread": lambda: ((scan(), np.array([-2.0, 0.5, 3.0])), {}),
     "labels.timing.known_delay": lambda: ((run(),), {}),
+    "labels.timing.ps_per_unit": lambda: ((labels()["delay_stage"],), {}),
     "labels.timing.pulse_delay": lambda: ((labels(),), {"t0": 120.0}),
     "mixture.alpha.fit_mixture": lambda: ((measured(), *mixture_truth.dos()), {"window": WINDOW, "min_delay": 4.0}),
     "mixture.dos.broaden": lambda: ((mixture_truth.dos()[0], 0.3, 0.1), {}),
@@ -500,6 +504,17 @@ def a_line():
     """Return an lmfit model, its parameters, data, weights and independent values."""
     line = lmfit.Model(lambda x, a, b: a + b * x)
     return line, line.make_params(a=1.0, b=2.0), GRID, np.ones(20), {"x": GRID}
+
+
+def onset():
+    """Return a delay scan across time zero."""
+    return simulate(snr=100).rename(trace="scan").assign_coords(fluence=("scan", [8.0]))
+
+
+def triggered():
+    """Return pulses with a recorded trigger delay."""
+    pulses = run()
+    return pulses.assign(trigger=("train", np.zeros(pulses.sizes["train"])))
 
 
 def first_is_dark(pulses):

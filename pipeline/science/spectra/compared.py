@@ -27,7 +27,7 @@ from pipeline.science.spectra.reference import constant_of
 from schemas.datasets.measured import REFERENCES
 from schemas.notes import Note
 
-__all__ = ["Outside", "compared", "has_both_conditions", "outside_reference"]
+__all__ = ["NO_REFERENCE", "Outside", "compared", "has_both_conditions", "outside_reference"]
 
 SHARE = 0.1
 """Pulses without pump, of those with pump, that are enough to be their reference."""
@@ -50,6 +50,9 @@ class Outside(NamedTuple):
         """Return a run of which only pulses with pump count, with c(E, t) taken off."""
         pumped = only_condition(run, ON)
         return without_ratio(pumped, self.model) if self.applied and self.model is not None else pumped
+
+
+NO_REFERENCE = Outside("none", (0.0, 0.0), None, applied=False)
 
 
 def has_both_conditions(run: xr.Dataset) -> bool:
