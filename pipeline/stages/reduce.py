@@ -23,6 +23,7 @@ from pipeline.euxfel.reader import Run, open_run
 from pipeline.job import Job
 from pipeline.science.detector.beam_photons import Reducer, prepare, subtract_intra_train_dark
 from pipeline.science.detector.crop import Crop
+from pipeline.science.detector.pedestal import subtract_pedestal
 from pipeline.stages.base import Context, Made, Stage, number_of
 from pipeline.stages.blocks import RawBlock, StoredBlock, finish
 from pipeline.stages.calibrate import CALIBRATE
@@ -173,6 +174,8 @@ def _as_pulses(labels: xr.Dataset, results: list[Result]) -> xr.Dataset:
     photons, stderr, saturated, present = (joined[n] for n in ("photons", "photons_stderr", "n_saturated", "present"))
     dims = ("train", "pulse", "beam")
     pulses = labels.assign(photons=(dims, photons), photons_stderr=(dims, stderr), n_saturated=(dims, saturated))
+    if "pedestal" in joined:
+        pulses = pulses.assign(pedestal=(dims, joined["pedestal"]))
     announced = labels["present"]
     blank = announced.values & ~present
     if "blank" in labels:
@@ -240,6 +243,8 @@ def _make(context: Context, run: int | None, key: str) -> Made:
         # announced frames that turn out to be blank are known only after the reduction
         store.replace_coords(cube, {name: pulses[name].values for name in ("present", "blank")})
         records.put("frames", Record(frames_key))
+    if "pedestal" in pulses:
+        pulses = subtract_pedestal(pulses, calibration)
     dim = pulses["photons"].max("beam") < 0.2 * pulses["photons"].max("beam").median()
     pulses = subtract_intra_train_dark(pulses, pulses["dark_frame"] & dim)
     return Made({"/": pulses.assign_coords(beam=np.arange(pulses.sizes["beam"]))})

@@ -65,9 +65,14 @@ class DetectorTruth:
             light[b] = self.photons[b] * edge * np.clip(uneven, 0.1, None) * (1 + lean * u)
         return light
 
-    def read_out(self, photons: np.ndarray, cell: np.ndarray) -> np.ndarray:
-        """(n, y, x) u2 raw frames from detected photons."""
-        signal = self.gain * photons + self._pedestal[cell] + self.read_noise * self.rng.standard_normal(photons.shape)
+    def read_out(self, photons: np.ndarray, cell: np.ndarray, moved: np.ndarray | float = 0.0) -> np.ndarray:
+        """(n, y, x) u2 raw frames from detected photons; moved: what is added before the converter, ADU."""
+        signal = (
+            self.gain * photons
+            + moved
+            + self._pedestal[cell]
+            + self.read_noise * self.rng.standard_normal(photons.shape)
+        )
         raw = np.clip(np.round(np.interp(signal, self._linear, self._adu)), 0, 255).astype(np.uint16)
         for y, x in self.dead:
             raw[:, y, x] = 3
