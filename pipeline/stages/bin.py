@@ -15,13 +15,14 @@ from pipeline.science.labels.timing import delay_spread
 from pipeline.science.quality.agreement import FIGURES, compare_runs
 from pipeline.science.quality.backlash import backlash
 from pipeline.science.quality.burst import pulse_groups, resolved
-from pipeline.science.quality.noise import BLUR, SETTLED, profile_of_burst, run_quality
+from pipeline.science.quality.noise import BLUR, SETTLED, profile_of_burst, run_quality, without_photons
 from pipeline.science.spectra.difference import TrainNoise
 from pipeline.science.spectra.reference import EARLY, constant_of, flat_constant, noise_of_trains
 from pipeline.science.spectra.resampling import Replicates, resampled_differences
 from pipeline.science.spectra.scans import at_steps, delay_scans, quality_cells, spectra
 from pipeline.science.sums.edges import edges_of_delay, edges_of_energy
 from pipeline.stages.base import Context, Made, Stage
+from pipeline.stages.calibrate import CALIBRATE
 from pipeline.stages.inventory import inventories
 from pipeline.stages.label import LABEL, labelled_runs
 from schemas.catalogue import note
@@ -286,6 +287,8 @@ def _blurred(number: int, run: xr.Dataset, spread: float) -> list[Note]:
 def _make(context: Context, run: int | None, key: str) -> Made:
     job = context.job
     tree, notes = bin_scans(job, labelled_runs(job))
+    if CALIBRATE.result(job, key=CALIBRATE.recorded_key(context, None))["/"].attrs.get("photons_relative"):
+        tree = {name: without_photons(dataset) for name, dataset in tree.items()}
     return Made(tree, notes)
 
 

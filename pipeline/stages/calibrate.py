@@ -34,8 +34,10 @@ from pipeline.storage.hashes import digest
 from pipeline.storage.ledger import CheckpointThrottle, Ledger
 from pipeline.storage.record import Record
 from pipeline.storage.tables import read_nonlinearity
+from schemas.catalogue import note
 from schemas.config.detector import Beams
 from schemas.datasets.calibration import CALIBRATION, IMAGE
+from schemas.notes import Note
 
 __all__ = ["CALIBRATE", "make_calibration"]
 
@@ -100,7 +102,7 @@ class _Calibrate(Stage):
         if not self.where(context.job, run, key).exists():
             return False
         if self.records(context.job).key(self.name) != key:
-            self.records(context.job).put(self.name, Record(key))
+            self.records(context.job).put(self.name, Record(key, _notes(self.result(context.job, run, key)["/"])))
         return True
 
     def run(self, context: Context, run: int | None = None) -> bool:
@@ -123,7 +125,19 @@ def _made_before(job: Job, key: str) -> str:
 def _make(context: Context, run: int | None, key: str) -> Made:
     ledgers = Ledgers.of(context)
     calibration, image = make_calibration(context.job, ledgers=ledgers, progress=context.progress)
-    return Made({"/": calibration, "image": image.rename("image").to_dataset()})
+    return Made({"/": calibration, "image": image.rename("image").to_dataset()}, _notes(calibration))
+
+
+def _notes(calibration: xr.Dataset) -> list[Note]:
+    """Return what a person must know of the detector; a calibration of an earlier version says nothing."""
+    said, attrs = [], calibration.attrs
+    if not attrs.get("response_described", 1):
+        code = "response.not_described" if attrs["photons_relative"] else "response.gain_given"
+        size = 100 * float(calibration["linearity_misfit"])
+        said.append(note(code, chi2=float(calibration["linearity_chi2"]), misfit_percent=size))
+    if "unlit" not in calibration and attrs.get("pedestal_lacking"):
+        said.append(note("pedestal.unknown", reason=attrs["pedestal_reason"]))
+    return said
 
 
 def make_calibration(
@@ -170,7 +184,8 @@ def make_calibration(
                 reason = f"moved by up to {np.abs(shift).max():.2f} ADU between dark run and flat field, and followed"
     except DataError as error:
         raise DataError(f"calibration of runs {runs.dark} and {run.number}: {error}") from None
-    calibration = calibration.assign_attrs(pedestal_reason=reason)
+    lacking = unlit is None and job.config.detector.pedestal == "auto" and run.index.dtype.kind != "f"
+    calibration = calibration.assign_attrs(pedestal_reason=reason, pedestal_lacking=int(lacking))
     rows, columns = run.index.frame_shape
     corrected = int(run.index.dtype.kind == "f")
     return calibration.assign_attrs(module_rows=rows, module_columns=columns, corrected_input=corrected), image

@@ -34,8 +34,10 @@ from pipeline.storage import store
 from pipeline.storage.hashes import digest
 from pipeline.storage.ledger import Ledger, Result
 from pipeline.storage.record import Record
+from schemas.catalogue import note
 from schemas.config.compute import Compute
 from schemas.datasets.measured import PULSES
+from schemas.notes import Note
 
 __all__ = ["REDUCE", "FrameProgress", "pulses_of", "reduce_raw", "reduce_stored"]
 
@@ -247,7 +249,15 @@ def _make(context: Context, run: int | None, key: str) -> Made:
         pulses = subtract_pedestal(pulses, calibration)
     dim = pulses["photons"].max("beam") < 0.2 * pulses["photons"].max("beam").median()
     pulses = subtract_intra_train_dark(pulses, pulses["dark_frame"] & dim)
-    return Made({"/": pulses.assign_coords(beam=np.arange(pulses.sizes["beam"]))})
+    return Made({"/": pulses.assign_coords(beam=np.arange(pulses.sizes["beam"]))}, _notes(number, pulses, calibration))
+
+
+def _notes(run: int, pulses: xr.Dataset, calibration: xr.Dataset) -> list[Note]:
+    """Say by how much the pedestal of a run has moved, in the beam where it is most, if it was taken off."""
+    if "pedestal_subtracted" not in pulses:
+        return []
+    per_beam = pulses["pedestal_subtracted"].mean(("train", "pulse")) / calibration["pedestal_weight"].sum("chip")
+    return [note("pedestal.moved", run=run, shift=float(per_beam[int(np.argmax(np.abs(per_beam.values)))]))]
 
 
 REDUCE = _Reduce(

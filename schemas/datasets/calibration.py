@@ -91,6 +91,12 @@ CALIBRATION = DatasetSpec(
         "bad_pixel": _BAD_PIXEL,
         "dark_adu": Variable(("cell", "beam"), "ADU", "weighted dark sum of the beam"),
         "linear_adu": _LINEAR,
+        "linearity_chi2": Variable(
+            (), "1", "χ² per degree of freedom of the non-linearity; NaN: not fitted", required=False
+        ),
+        "linearity_misfit": Variable(
+            (), "1", "rms change with intensity of a pixel group's share of the light that it leaves", required=False
+        ),
         "linear_poly": Variable(("power",), "ADU^(1-power)", "linear_adu as a cubic; NaN: no cubic"),
         "read_variance": Variable(("beam",), "1", "variance of photons from read noise"),
         "shot_factor": Variable(("beam",), "1", "variance of photons from photon noise, per photon"),

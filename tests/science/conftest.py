@@ -25,6 +25,7 @@ class DetectorTruth:
     shape: tuple[int, int] = (64, 192)
     regions: tuple[tuple[int, int, int, int], ...] = ((8, 58, 8, 56), (70, 120, 8, 56), (132, 182, 8, 56))
     n_cells: int = 8
+    moved: float = 0.0  # pedestal of the flat-field run above that of the dark run, ADU
     seed: int = 1
     dead: tuple[tuple[int, int], ...] = ((20, 30), (30, 90))
     hot: tuple[tuple[int, int], ...] = ((25, 35), (40, 150), (2, 2))
@@ -103,7 +104,7 @@ class DetectorTruth:
                     light = self.illumination(*move) * self.sensitivity
                 mean[p] = intensity[p] * light.sum(axis=0)
             photons = self.rng.poisson(mean)
-            raw[t] = self.read_out(photons, np.arange(self.n_cells))
+            raw[t] = self.read_out(photons, np.arange(self.n_cells), self.moved)
             for b, (x0, x1, y0, y1) in enumerate(self.regions):
                 truth[t, :, b] = photons[:, y0:y1, x0:x1].sum(axis=(1, 2))
         return self.frames(raw), truth

@@ -389,6 +389,7 @@ CALLS = {
     "quality.burst.pulse_groups": lambda: ((6, 4, 2), {}),
     "quality.burst.resolved": lambda: ((scans.spectra, [run()], [np.arange(3), np.arange(3, 6)], [(0.0, 0.0)] * 2), {}),
     "quality.noise.profile_of_burst": lambda: ((run(), cell()), {}),
+    "quality.noise.without_photons": lambda: ((xr.Dataset({"photons_pumped": DELAY, "delta_xas": DELAY}),), {}),
     "quality.noise.run_quality": lambda: ((run(), cell()), {"constant": (0.0, 0.01)}),
     "spectra.difference.difference": lambda: ((sums(), (0.1, 0.01)), {"along": "energy", "axis": axis()}),
     "spectra.difference.estimate_ratio": lambda: ((sums(), "pumped", "unpumped"), {"along": "energy", "axis": axis()}),

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
-from scipy import ndimage
 
 from pipeline.errors import DataError
 from pipeline.science.detector._pixel_kernel import unlit_sums
@@ -276,6 +275,8 @@ def _fullest_rows(pixels: np.ndarray) -> np.ndarray:
 
 def _smoothed(values: np.ndarray, use: np.ndarray) -> tuple[np.ndarray, float]:
     """Mean over the pixels to use among 5 x 5, NaN where there are fewer than 4; and its noise."""
+    from scipy import ndimage
+
     share = ndimage.uniform_filter(use.astype(float), 5, mode="constant")
     total = ndimage.uniform_filter(np.where(use, values, 0.0), 5, mode="constant")
     smooth = np.where(share > 0.15, total / np.maximum(share, 1e-9), np.nan)

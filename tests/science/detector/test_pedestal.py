@@ -278,6 +278,21 @@ def test_the_dark_run_at_the_level_of_the_flat_field(camera):
     assert chip_shifts(np.full((30, 1), 0.2), np.full(30, 1e5))[0] == pytest.approx(0.2)
 
 
+def test_the_gain_is_that_of_the_flat_fields_own_dark_level(detector_truth):
+    """0.3 ADU since the dark run look like a non-linearity, and cost a quarter of the gain."""
+    truth = detector_truth(moved=0.3, seed=6)
+    dark, (flat, _) = truth.dark(60), truth.flat(60)
+    fooled = build_calibration(dark, truth.beams, flat)
+    assert float(fooled["gain"]) < 0.85 * truth.gain
+    unlit = unlit_pixels(image_of(truth), dark, truth.beams)
+    kernel = prepare(with_unlit_pixels(fooled, dark, unlit))
+    assert kernel.unlit is not None
+    raw, cell = flat["frames"].values.reshape(-1, *truth.shape), flat["cell_id"].values.ravel()
+    shift, _ = chip_shifts(kernel.unlit.shifts(raw, cell, (0, 0)), reduce_block(raw, cell, kernel)[0].sum(axis=1))
+    calibration = build_calibration(at_shifted_level(dark, unlit, shift), truth.beams, flat)
+    assert float(calibration["gain"]) == pytest.approx(truth.gain, rel=0.03)
+
+
 def test_frames_that_lack_unlit_pixels_are_refused(camera, detector_truth):
     truth = camera.truth
     raw = np.zeros((2, *truth.shape), np.uint16)
