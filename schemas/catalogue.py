@@ -216,6 +216,19 @@ _ABOUT_RUNS = {
         "The sample does not recover between pulses, or the detector answers differently along the burst: look at "
         "`figures/burst.png`.",
     ),
+    "quality.intensity": Entry(
+        "caution",
+        "run {run}: delta_xas of bright pulses differs from that of dim ones by {value:+.2f} ± {stderr:.2f} mOD",
+        "The difference should not depend on how bright a pulse was: the detector is not as linear as it was calibrated, or its "
+        "pedestal has moved. `filters.min_intensity` leaves dim pulses out; a new dark run or flat field is the better way.",
+    ),
+    "quality.border": Entry(
+        "caution",
+        "run {run}: light at the border of the beams' regions changes over the energies by {value:+.2f} ± {stderr:.2f} ‰ of the"
+        " beams, pumped less unpumped: delta_xas may be off by as many mOD",
+        "The beams move, or grow, with energy, and a region cuts one of them. Draw the `beams` wider, as far as there is room on "
+        "the module.",
+    ),
     "quality.build_up": Entry(
         "caution",
         "run {run}: the size of delta_xas changes along the burst by {value:.0f} ± {stderr:.0f} %",

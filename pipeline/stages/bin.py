@@ -15,6 +15,7 @@ from pipeline.science.labels.timing import delay_spread
 from pipeline.science.quality.agreement import FIGURES, compare_runs
 from pipeline.science.quality.backlash import backlash
 from pipeline.science.quality.burst import pulse_groups, resolved
+from pipeline.science.quality.light import border_change, intensity_test
 from pipeline.science.quality.noise import BLUR, SETTLED, profile_of_burst, run_quality, without_photons
 from pipeline.science.spectra.difference import TrainNoise
 from pipeline.science.spectra.reference import EARLY, constant_of, flat_constant, noise_of_trains
@@ -244,6 +245,13 @@ def _quality(
                 constant=None if science is None else constant,
                 train_noise=options["train_noise"],
             ),
+            **intensity_test(
+                run,
+                cell,
+                along="delay" if kind == "delay_scan" else "energy",
+                train_noise=options["train_noise"],
+            ),
+            **border_change(run if kind == "energy_scan" else run.drop_vars("border", errors="ignore")),
             **agreement.get(number, dict.fromkeys(FIGURES, np.nan)),
             **axes.get(number, dict.fromkeys(AXES, np.nan)),
         }

@@ -178,6 +178,9 @@ def _as_pulses(labels: xr.Dataset, results: list[Result]) -> xr.Dataset:
     pulses = labels.assign(photons=(dims, photons), photons_stderr=(dims, stderr), n_saturated=(dims, saturated))
     if "pedestal" in joined:
         pulses = pulses.assign(pedestal=(dims, joined["pedestal"]))
+    # none of it where a train has no light
+    share = np.where(joined["border_total"] > 0, joined["border"] / np.maximum(joined["border_total"], 1.0), np.nan)
+    pulses = pulses.assign(border=(("train", "beam"), share))
     announced = labels["present"]
     blank = announced.values & ~present
     if "blank" in labels:

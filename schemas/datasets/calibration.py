@@ -90,6 +90,7 @@ CALIBRATION = DatasetSpec(
         "weight": Variable(("y", "x"), "1", "weight of a pixel in its beam"),
         "bad_pixel": _BAD_PIXEL,
         "dark_adu": Variable(("cell", "beam"), "ADU", "weighted dark sum of the beam"),
+        "border_dark": Variable(("cell", "beam"), "ADU", "the part of it at the border of the beam's region"),
         "linear_adu": _LINEAR,
         "linearity_chi2": Variable(
             (), "1", "χ² per degree of freedom of the non-linearity; NaN: not fitted", required=False

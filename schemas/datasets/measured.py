@@ -59,6 +59,12 @@ PULSES = DatasetSpec(
     {
         "photons": Variable(("train", "pulse", "beam"), "1", "photons in the beam", stderr=True),
         "n_saturated": Variable(("train", "pulse", "beam"), "1", "saturated pixels in the beam", "int"),
+        "border": Variable(
+            ("train", "beam"),
+            "1",
+            "light within 2 pixels of the border of the beam's region over all of it",
+            required=False,
+        ),
         "pedestal": Variable(
             ("train", "pulse", "beam"),
             "1",

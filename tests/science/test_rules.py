@@ -206,6 +206,10 @@ FIXED = {"energy_bins": None, "delay_bins": None, "constant": (0.0, 0.0)}
 CALLS = {
     "detector.assemble.build_calibration": lambda: ((camera().dark, camera().beams, camera().flat), {"gain": 1.3}),
     "detector.assemble.flat_field_noise": lambda: ((camera().flat, camera().calibration), {}),
+    "detector.beam_photons.border_block": lambda: (
+        (camera().raw, camera().cells, beam_photons.prepare(camera().calibration)),
+        {},
+    ),
     "detector.beam_photons.pedestal_block": lambda: (
         (camera().raw, camera().cells, beam_photons.prepare(camera().followed)),
         {},
@@ -389,6 +393,11 @@ CALLS = {
     "quality.burst.pulse_groups": lambda: ((6, 4, 2), {}),
     "quality.burst.resolved": lambda: ((scans.spectra, [run()], [np.arange(3), np.arange(3, 6)], [(0.0, 0.0)] * 2), {}),
     "quality.noise.profile_of_burst": lambda: ((run(), cell()), {}),
+    "quality.light.border_change": lambda: (
+        (run().assign(border=(("train", "beam"), np.full((16, 3), 0.01))),),
+        {},
+    ),
+    "quality.light.intensity_test": lambda: ((run(), cell()), {}),
     "quality.noise.without_photons": lambda: ((xr.Dataset({"photons_pumped": DELAY, "delta_xas": DELAY}),), {}),
     "quality.noise.run_quality": lambda: ((run(), cell()), {"constant": (0.0, 0.01)}),
     "spectra.difference.difference": lambda: ((sums(), (0.1, 0.01)), {"along": "energy", "axis": axis()}),

@@ -10,6 +10,7 @@ import numpy as np
 __all__ = [
     "beam_sums",
     "beam_sums_table",
+    "border_sums",
     "group_sums",
     "pair_moments",
     "saturated_pixels",
@@ -164,6 +165,29 @@ def _count_saturated(
         for j in range(r.size):
             n += (r[j] & g[j]) >= saturation
     return n
+
+
+@numba.njit(nogil=True, cache=True)
+def border_sums(
+    raw: np.ndarray, weight: np.ndarray, corners: np.ndarray, shift: tuple[int, int], table: np.ndarray, width: int
+) -> np.ndarray:
+    """Sum of weight * table[raw] over the pixels of each beam that are within `width` of its border: (n, beam) f8.
+
+    Parameters are those of `beam_sums_table`.
+    """
+    out = np.zeros((raw.shape[0], corners.shape[0]))
+    for i in range(raw.shape[0]):
+        for b in range(corners.shape[0]):
+            y0, y1, x0, x1 = corners[b, 0], corners[b, 1], corners[b, 2], corners[b, 3]
+            for y in range(y0, y1):
+                r, w = raw[i, y + shift[0], x0 + shift[1] : x1 + shift[1]], weight[y, x0:x1]
+                inner = y >= y0 + width and y < y1 - width and x1 - x0 > 2 * width
+                left = width if inner else r.size
+                for j in range(left):
+                    out[i, b] += w[j] * table[min(r[j], 511)]
+                for j in range(r.size - width if inner else r.size, r.size):
+                    out[i, b] += w[j] * table[min(r[j], 511)]
+    return out
 
 
 @numba.njit(nogil=True, cache=True)

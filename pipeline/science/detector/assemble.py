@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import ConfigError
-from pipeline.science.detector.beam_photons import prepare, reduce_block
+from pipeline.science.detector.beam_photons import BORDER, prepare, reduce_block
 from pipeline.science.detector.dark import find_unresponsive_pixels, with_bad_pixel_attrs
 from pipeline.science.detector.flat_field import (
     FlatField,
@@ -277,6 +277,7 @@ def _assemble(
     level = dark["dark_mean"].values[known].mean(axis=0, dtype=float)
     linear_sigma = sigma * np.interp(level, np.arange(N_ADU), np.gradient(table))
     dark_adu = np.full((dark.sizes["cell"], len(corners)), np.nan)
+    border_dark = dark_adu.copy()
     read_variance = np.zeros(len(corners))
     for b, (y0, y1, x0, x1) in enumerate(corners):
         box = np.s_[y0:y1, x0:x1]
@@ -284,13 +285,16 @@ def _assemble(
         for cell in np.flatnonzero(known):
             level = expected_dark(table, dark["dark_mean"].values[cell][box], sigma[box])
             constant = np.nan_to_num(poly[0]) * stored[box].sum()  # the kernel's polynomial starts at its linear term
-            dark_adu[cell, b] = (stored[box] * np.where(stored[box] > 0, level, 0.0)).sum() - constant
+            level = stored[box] * np.where(stored[box] > 0, level, 0.0)
+            dark_adu[cell, b] = level.sum() - constant
+            border_dark[cell, b] = level.sum() - level[BORDER:-BORDER, BORDER:-BORDER].sum()
     in_beam = [int((stored[y0:y1, x0:x1] > 0).sum()) for y0, y1, x0, x1 in corners]
     data = {
         **{name: beams[name] for name in ("x0", "x1", "y0", "y1")},
         "weight": (("y", "x"), weight.astype(np.float32)),
         "bad_pixel": bad,
         "dark_adu": (("cell", "beam"), dark_adu),
+        "border_dark": (("cell", "beam"), border_dark),
         "linear_adu": ("adu", table),
         "linear_adu_stderr": ("adu", linear["linear_adu_stderr"].values),
         "linear_poly": ("power", poly),

@@ -12,12 +12,24 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import DataError
-from pipeline.science.detector._pixel_kernel import beam_sums, beam_sums_table
+from pipeline.science.detector._pixel_kernel import beam_sums, beam_sums_table, border_sums
 from pipeline.science.detector.blank import not_blank
 from pipeline.science.detector.unlit import Unlit, prepare_unlit
 from schemas.datasets.measured import PULSES
 
-__all__ = ["Reducer", "pedestal_block", "prepare", "reduce_block", "reduce_frames", "subtract_intra_train_dark"]
+__all__ = [
+    "BORDER",
+    "Reducer",
+    "border_block",
+    "pedestal_block",
+    "prepare",
+    "reduce_block",
+    "reduce_frames",
+    "subtract_intra_train_dark",
+]
+
+BORDER = 2
+"""Pixels along the border of a region whose light says whether the region cuts its beam."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,7 @@ class Reducer:
     poly : (3,) f4 or None;  table : (512,) f4
     saturation : ADU
     cell : (65536,) i8, row of `dark` for a memory cell number, -1 for none
-    dark : (cell, beam) f8, ADU;  read_variance, shot_factor : (beam,) f8, photons^2 and 1
+    dark, border_dark : (cell, beam) f8, ADU, of the beam and of the pixels at its border;  read_variance, shot_factor : (beam,) f8, photons^2 and 1
     gain : ADU per photon
     unlit : pixels beside the beams that tell the pedestal, or None
     """
@@ -45,6 +57,7 @@ class Reducer:
     saturation: int
     cell: np.ndarray
     dark: np.ndarray
+    border_dark: np.ndarray
     read_variance: np.ndarray
     shot_factor: np.ndarray
     gain: float
@@ -90,6 +103,7 @@ def prepare(calibration: xr.Dataset) -> Reducer:
         saturation=int(calibration["saturation"]),
         cell=lookup,
         dark=calibration["dark_adu"].values,
+        border_dark=calibration["border_dark"].values,
         read_variance=calibration["read_variance"].values,
         shot_factor=calibration["shot_factor"].values,
         gain=float(calibration["gain"]),
@@ -172,6 +186,18 @@ def pedestal_block(raw: np.ndarray, cell_id: np.ndarray, kernel: Reducer, *, y0:
         )
     shifts: np.ndarray = unlit.shifts(raw, kernel.row(cell_id), shift) @ unlit.weight
     return shifts
+
+
+def border_block(raw: np.ndarray, cell_id: np.ndarray, kernel: Reducer, *, y0: int = 0, x0: int = 0) -> np.ndarray:
+    """Photons (n, beam) f8 in the pixels within `BORDER` of the border of each region.
+
+    Parameters are those of `reduce_block`, which must have taken the frames. NaN where the dark run lacks the memory cell.
+    """
+    shift = (kernel.origin[0] - y0, kernel.origin[1] - x0)
+    sums = border_sums(raw, kernel.weight, kernel.corners, shift, kernel.table, BORDER)
+    row = kernel.row(cell_id)
+    photons: np.ndarray = (sums - np.where(row[:, None] >= 0, kernel.border_dark[row], np.nan)) / kernel.gain
+    return photons
 
 
 def reduce_frames(frames: xr.DataArray, calibration: "xr.Dataset | Reducer") -> xr.Dataset:
