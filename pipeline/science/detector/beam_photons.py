@@ -204,7 +204,7 @@ def reduce_frames(frames: xr.DataArray, calibration: "xr.Dataset | Reducer") -> 
     """Photons per pulse and beam of the frames of a run, on whatever dask scheduler computes them.
 
     The numbers are those of the pipeline's own pass over the frames (`pipeline.stages.reduce`), bit for bit, which reads
-    into memory that it uses again instead.
+    into memory that it uses again instead; before a pedestal is taken off, which needs all frames of a run.
 
     Parameters
     ----------
