@@ -6,24 +6,13 @@ A text is a format string; `note` fills it in. The page `docs/reference/notes.md
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from schemas.notes import OLDER, Note, Severity
+from schemas.detector_notes import ABOUT_DETECTOR
+from schemas.notes import OLDER, Entry, Note
 
 __all__ = ["CATALOGUE", "Entry", "note"]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One kind of note."""
-
-    severity: Severity
-    text: str
-    """What is printed; a format string whose fields are the values given to `note`."""
-    meaning: str
-    """What it means and what to do, one or two sentences."""
 
 
 def note(
@@ -91,36 +80,6 @@ _ABOUT_BEAMS = {
         "info",
         "no reference beam: od_unpumped and od_pumped are unknown (NaN); delta_xas does not need one",
         "With two beams there is no absolute optical density, so no mixture fit either. Nothing to do.",
-    ),
-}
-
-_ABOUT_DETECTOR = {
-    "response.not_described": Entry(
-        "fault",
-        "the detector's response is not one that the non-linearity describes (χ²/dof {chi2:.1f}, shares of the light change by"
-        " {misfit_percent:.1f} % with intensity): no gain, numbers of photons are withheld",
-        "In the flat-field run bright and dim pixels do not stay in proportion, whatever polynomial straightens the converter: a "
-        "compressing or saturating sensor, or a pedestal that moved. Give the response as `detector.nonlinearity: FILE`, or less "
-        "light. Differences are in units of the flat field's own scatter and hold what non-linearity is left: look at "
-        "`intensity_change` in `/quality`.",
-    ),
-    "response.gain_given": Entry(
-        "caution",
-        "the detector's response is not one that the non-linearity describes (χ²/dof {chi2:.1f}, shares of the light change by"
-        " {misfit_percent:.1f} % with intensity); photons are counted with the gain of the config",
-        "As `response.not_described`, but the config gives `detector.gain`, so numbers of photons are not withheld. They "
-        "are right where the response is straight.",
-    ),
-    "pedestal.unknown": Entry(
-        "info",
-        "the pedestal is not followed since the dark run: {reason}",
-        "There are too few unlit pixels beside the beams to see whether the pedestal has moved. Draw the `beams` tighter, or "
-        "record a dark run shortly before each scan.",
-    ),
-    "pedestal.moved": Entry(
-        "info",
-        "run {run}: the pedestal has moved by {shift:+.2f} ADU since the dark run; it is taken off",
-        "Told by unlit pixels beside the beams. Nothing to do; a dark run nearer in time would be the better one.",
     ),
 }
 
@@ -442,7 +401,7 @@ _WATCHING = {
 
 CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     _ABOUT_RUNS
-    | _ABOUT_DETECTOR
+    | ABOUT_DETECTOR
     | _ABOUT_BEAMS
     | _ABOUT_REFERENCE
     | _ABOUT_PEAKS
