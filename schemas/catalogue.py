@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from schemas.catalogue_of_delay import ABOUT_DELAY, Entry
-from schemas.notes import OLDER, Note
+from schemas.condition_notes import ABOUT_CONDITION
+from schemas.delay_notes import ABOUT_DELAY
+from schemas.detector_notes import ABOUT_DETECTOR
+from schemas.notes import OLDER, Entry, Note
 
 __all__ = ["CATALOGUE", "Entry", "note"]
 
@@ -80,32 +82,6 @@ _ABOUT_BEAMS = {
         "info",
         "no reference beam: od_unpumped and od_pumped are unknown (NaN); delta_xas does not need one",
         "With two beams there is no absolute optical density, so no mixture fit either. Nothing to do.",
-    ),
-}
-
-_ABOUT_CONDITION = {
-    "condition.found": Entry(
-        "info",
-        "{share:.0%} of the scans' pulses are without pump, by the {source}",
-        "These pulses are the reference of those with pump, measured at the same time. Nothing to do.",
-    ),
-    "condition.laser_moved": Entry(
-        "caution",
-        "which pulses are without pump is taken from the {source}: the data contradict {said}",
-        "The bunch pattern does not say where the laser's slots lie among the X-ray pulses; of the possible places the data "
-        "allow this one. Give `pump: {{laser: {{offset: N}}}}` where it is known.",
-    ),
-    "condition.contradiction": Entry(
-        "fault",
-        "pump: the {source} is not what the data show: {seen}; set pump to what the laser did",
-        "Pulses with pump and without it are mixed up, so differences are too small or have the wrong sign. Give the pattern "
-        "in `pump`, or the place of the laser's bits.",
-    ),
-    "condition.period": Entry(
-        "fault",
-        "pump: all pulses are taken as pumped, and {seen}; set pump to the pattern of the laser",
-        "The laser seems to have fired on a part of the pulses only; differences are then too small. Give the pattern, as in "
-        "`pump: {{pulses: [1, 0]}}`, or the bunch pattern in `sources.bunch_pattern`.",
     ),
 }
 
@@ -200,6 +176,19 @@ _ABOUT_RUNS = {
         "run {run}: delta_xas changes along the burst by {value:.2f} ± {stderr:.2f} mOD",
         "The sample does not recover between pulses, or the detector answers differently along the burst: look at "
         "`figures/burst.png`.",
+    ),
+    "quality.intensity": Entry(
+        "caution",
+        "run {run}: delta_xas of bright pulses differs from that of dim ones by {value:+.2f} ± {stderr:.2f} mOD",
+        "The difference should not depend on how bright a pulse was: the detector is not as linear as it was calibrated, or its "
+        "pedestal has moved. `filters.min_intensity` leaves dim pulses out; a new dark run or flat field is the better way.",
+    ),
+    "quality.border": Entry(
+        "caution",
+        "run {run}: light at the border of the beams' regions changes over the energies by {value:+.2f} ± {stderr:.2f} ‰ of the"
+        " beams, pumped less unpumped: delta_xas may be off by as many mOD",
+        "The beams move, or grow, with energy, and a region cuts one of them. Draw the `beams` wider, as far as there is room on "
+        "the module.",
     ),
     "quality.build_up": Entry(
         "caution",
@@ -414,8 +403,9 @@ _WATCHING = {
 
 CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     _ABOUT_RUNS
+    | ABOUT_DETECTOR
     | _ABOUT_BEAMS
-    | _ABOUT_CONDITION
+    | ABOUT_CONDITION
     | _ABOUT_REFERENCE
     | ABOUT_DELAY
     | _ABOUT_PEAKS

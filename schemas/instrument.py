@@ -54,6 +54,8 @@ class Role(Strict):
     """Detector module (frames only)."""
     usual_module: int = 15
     """The module that is taken when a run holds several (frames only)."""
+    chip: tuple[int, int] = (64, 64)
+    """Rows and columns of a readout chip, whose pixels share a pedestal (frames only)."""
     index: Literal["pulse", "bucket", "packed"] = "packed"
     """How a per-pulse array is indexed."""
     sase: Literal[1, 2, 3] = 3

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-__all__ = ["OLDER", "SEVERITIES", "WORDS", "Note", "Severity", "as_plain", "by_severity", "read_notes"]
+__all__ = ["OLDER", "SEVERITIES", "WORDS", "Entry", "Note", "Severity", "as_plain", "by_severity", "read_notes"]
 
 Severity = Literal["info", "caution", "fault"]
 """info: nothing to worry about; caution: look before you use the numbers; fault: do not use them before it is mended."""
@@ -20,6 +20,17 @@ WORDS: Mapping[Severity, str] = {"info": "note", "caution": "CAUTION", "fault": 
 """What stands before the text of a note."""
 OLDER = "product.older_warning"
 """Code of a warning that was written as text, before warnings had codes."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One kind of note."""
+
+    severity: Severity
+    text: str
+    """What is printed; a format string whose fields are the values given to `note`."""
+    meaning: str
+    """What it means and what to do, one or two sentences."""
 
 
 @dataclass(frozen=True)

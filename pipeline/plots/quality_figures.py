@@ -40,9 +40,20 @@ def draw_beams(image: xr.DataArray, beams: xr.Dataset, roles: list[str], path: P
                 ha="center",
                 annotation_clip=False,
             )
-        axes.set(xlabel="column (pixel)", ylabel="row (pixel)")
+        axes.set(xlabel=f"column (pixel){_response(beams)}", ylabel="row (pixel)")
         axes.tick_params(direction="out", top=False, right=False)
         save(figure, path)
+
+
+def _response(calibration: xr.Dataset) -> str:
+    """Say how well the non-linearity and the gain are known, where that was fitted."""
+    if not np.isfinite(calibration.get("linearity_chi2", np.nan)):
+        return ""
+    said = f"\nresponse: χ²/dof {float(calibration['linearity_chi2']):.2f}"
+    if not calibration.attrs.get("response_described", 1):
+        return f"{said}, not described"
+    gain, stderr = (float(calibration[n]) for n in ("gain", "gain_stderr"))
+    return said + (f", gain {gain:.3f} ± {stderr:.3f} ADU per photon" if np.isfinite(stderr) else "")
 
 
 def draw_quality(quality: xr.Dataset, path: Path) -> None:

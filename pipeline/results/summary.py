@@ -163,6 +163,8 @@ def _run(row: xr.Dataset, config: Config, audit: Sequence[str]) -> dict[str, Any
     }
 
 
+BORDER_MATTERS = 1e-3
+"""Change [OD] of the light at the border of the regions over the energies of a run from which on it is told."""
 _CHANCES = (
     ("null_p", "null_chi2", "quality.null_test"),
     ("null_p_unpumped", "null_chi2_unpumped", "quality.null_test_unpumped"),
@@ -175,6 +177,7 @@ _SIZES = {
     "normalisation": ("quality.normalisation", 1e3),
     "drift": ("quality.drift", 1e3),
     "build_up": ("quality.build_up", 1e2),
+    "intensity_change": ("quality.intensity", 1e3),
 }
 """Variable of `/quality` -> code where it is not zero, and the factor to mOD or per cent."""
 
@@ -196,9 +199,13 @@ def _notes_of_run(row: xr.Dataset) -> list[Note]:
         shift, stderr = (1e3 * value[n] for n in ("backlash", "backlash_stderr"))
         notes.append(note("quality.backlash", run=run, shift_mev=shift, stderr_mev=stderr))
     for name, (code, factor) in _SIZES.items():
-        size, error = value[name], value[f"{name}_stderr"]
+        # an older product lacks some
+        size, error = value.get(name, np.nan), value.get(f"{name}_stderr", np.nan)
         if abs(size) > SIGMAS * error:
             notes.append(note(code, run=run, value=factor * size, stderr=factor * error))
+    moved, error = (value.get(n, np.nan) for n in ("border_change", "border_change_stderr"))
+    if abs(moved) > max(SIGMAS * error, BORDER_MATTERS):
+        notes.append(note("quality.border", run=run, value=1e3 * moved, stderr=1e3 * error))
     return notes
 
 

@@ -16,7 +16,8 @@ from pipeline.science.labels.timing import delay_spread
 from pipeline.science.quality.agreement import FIGURES, compare_runs
 from pipeline.science.quality.backlash import backlash
 from pipeline.science.quality.burst import pulse_groups, resolved
-from pipeline.science.quality.noise import BLUR, SETTLED, Early, profile_of_burst, run_quality
+from pipeline.science.quality.light import border_change, intensity_test
+from pipeline.science.quality.noise import BLUR, SETTLED, Early, profile_of_burst, run_quality, without_photons
 from pipeline.science.spectra.compared import Outside, compared, has_both_conditions, outside_reference
 from pipeline.science.spectra.difference import TrainNoise
 from pipeline.science.spectra.pump_off import without_ratio
@@ -25,6 +26,7 @@ from pipeline.science.spectra.resampling import Replicates, resampled_difference
 from pipeline.science.spectra.scans import at_steps, delay_scans, quality_cells, spectra
 from pipeline.science.sums.edges import edges_of_delay, edges_of_energy
 from pipeline.stages.base import Context, Made, Stage
+from pipeline.stages.calibrate import CALIBRATE
 from pipeline.stages.inventory import inventories
 from pipeline.stages.label import LABEL, labelled_runs
 from schemas.catalogue import note
@@ -253,6 +255,13 @@ def _quality(
                 early=_early(run, inside, outside) if science else None,
                 train_noise=options["train_noise"],
             ),
+            **intensity_test(
+                run,
+                cell,
+                along="delay" if kind == "delay_scan" else "energy",
+                train_noise=options["train_noise"],
+            ),
+            **border_change(run if kind == "energy_scan" else run.drop_vars("border", errors="ignore")),
             **agreement.get(number, dict.fromkeys(FIGURES, np.nan)),
             **axes.get(number, dict.fromkeys(AXES, np.nan)),
         }
@@ -303,6 +312,8 @@ def _blurred(number: int, run: xr.Dataset, spread: float) -> list[Note]:
 def _make(context: Context, run: int | None, key: str) -> Made:
     job = context.job
     tree, notes = bin_scans(job, labelled_runs(job))
+    if CALIBRATE.result(job, key=CALIBRATE.recorded_key(context, None))["/"].attrs.get("photons_relative"):
+        tree = {name: without_photons(dataset) for name, dataset in tree.items()}
     return Made(tree, notes)
 
 

@@ -22,9 +22,11 @@ from pipeline.euxfel.reader import Run, open_run
 from pipeline.euxfel.samples import frames_by_train, sample_frames, spread_trains
 from pipeline.job import Job
 from pipeline.science.detector.assemble import build_calibration
+from pipeline.science.detector.beam_photons import prepare, reduce_block
 from pipeline.science.detector.beams import beam_dataset, find_beams
 from pipeline.science.detector.crop import crop_to_beams
 from pipeline.science.detector.dark import DarkSums, dark_calibration, dark_sums
+from pipeline.science.detector.unlit import at_shifted_level, chip_shifts, unlit_pixels, with_unlit_pixels
 from pipeline.stages.base import Context, Made, Progress, Stage
 from pipeline.stages.code import code_hash
 from pipeline.stages.inventory import INVENTORY
@@ -32,8 +34,10 @@ from pipeline.storage.hashes import digest
 from pipeline.storage.ledger import CheckpointThrottle, Ledger
 from pipeline.storage.record import Record
 from pipeline.storage.tables import read_nonlinearity
+from schemas.catalogue import note
 from schemas.config.detector import Beams
 from schemas.datasets.calibration import CALIBRATION, IMAGE
+from schemas.notes import Note
 
 __all__ = ["CALIBRATE", "make_calibration"]
 
@@ -41,6 +45,10 @@ log = logging.getLogger("trxas")
 
 FLAT_FRAMES = 4000
 """Flat-field frames used for calibration: photon transfer and beam ratios are known to 0.1 % from these."""
+PEDESTAL_FRAMES = 1000
+"""Flat-field frames from which the pedestal since the dark run is known to 0.005 ADU."""
+PEDESTAL_MATTERS = 3e-4
+"""Pedestal over the light of a pixel in the beams from which on it is taken for moved between dark run and flat field."""
 IMAGE_FRAMES = 2000
 """Frames of the mean image on which the beams are found."""
 
@@ -94,7 +102,7 @@ class _Calibrate(Stage):
         if not self.where(context.job, run, key).exists():
             return False
         if self.records(context.job).key(self.name) != key:
-            self.records(context.job).put(self.name, Record(key))
+            self.records(context.job).put(self.name, Record(key, _notes(self.result(context.job, run, key)["/"])))
         return True
 
     def run(self, context: Context, run: int | None = None) -> bool:
@@ -117,7 +125,19 @@ def _made_before(job: Job, key: str) -> str:
 def _make(context: Context, run: int | None, key: str) -> Made:
     ledgers = Ledgers.of(context)
     calibration, image = make_calibration(context.job, ledgers=ledgers, progress=context.progress)
-    return Made({"/": calibration, "image": image.rename("image").to_dataset()})
+    return Made({"/": calibration, "image": image.rename("image").to_dataset()}, _notes(calibration))
+
+
+def _notes(calibration: xr.Dataset) -> list[Note]:
+    """Return what a person must know of the detector; a calibration of an earlier version says nothing."""
+    said, attrs = [], calibration.attrs
+    if not attrs.get("response_described", 1):
+        code = "response.not_described" if attrs["photons_relative"] else "response.gain_given"
+        size = 100 * float(calibration["linearity_misfit"])
+        said.append(note(code, chi2=float(calibration["linearity_chi2"]), misfit_percent=size))
+    if "unlit" not in calibration and attrs.get("pedestal_lacking"):
+        said.append(note("pedestal.unknown", reason=attrs["pedestal_reason"]))
+    return said
 
 
 def make_calibration(
@@ -150,22 +170,68 @@ def make_calibration(
     if job.flat_fields:
         crop = crop_to_beams(beams)
         flat = sample_frames(run, FLAT_FRAMES, rows=crop.rows, columns=crop.columns)
-    settings = job.config.detector
     try:
-        calibration = build_calibration(
-            dark,
-            beams,
-            flat,
-            gain=None if settings.gain == "auto" else settings.gain,
-            nonlinearity=_nonlinearity(job),
-            flat_field_order=None if settings.flat_field == "none" else settings.flat_field.order,
-            saturation=settings.saturation,
-        )
+        calibration = _built(job, dark, beams, flat)
+        unlit, reason = _unlit(job, run, image, dark, beams)
+        if unlit is not None:
+            calibration = with_unlit_pixels(calibration, dark, unlit, chip=job.instrument.frames.chip)
+            shift = _shift(run, calibration, image) if flat is not None else None
+            if shift is not None:
+                # photon transfer, non-linearity and weights of the flat field want its own dark level
+                dark = at_shifted_level(dark, unlit, shift, chip=job.instrument.frames.chip)
+                calibration = _built(job, dark, beams, flat)
+                calibration = with_unlit_pixels(calibration, dark, unlit, chip=job.instrument.frames.chip)
+                reason = f"moved by up to {np.abs(shift).max():.2f} ADU between dark run and flat field, and followed"
     except DataError as error:
         raise DataError(f"calibration of runs {runs.dark} and {run.number}: {error}") from None
+    lacking = unlit is None and job.config.detector.pedestal == "auto" and run.index.dtype.kind != "f"
+    calibration = calibration.assign_attrs(pedestal_reason=reason, pedestal_lacking=int(lacking))
     rows, columns = run.index.frame_shape
     corrected = int(run.index.dtype.kind == "f")
     return calibration.assign_attrs(module_rows=rows, module_columns=columns, corrected_input=corrected), image
+
+
+def _built(job: Job, dark: xr.Dataset, beams: xr.Dataset, flat: xr.Dataset | None) -> xr.Dataset:
+    settings = job.config.detector
+    return build_calibration(
+        dark,
+        beams,
+        flat,
+        gain=None if settings.gain == "auto" else settings.gain,
+        nonlinearity=_nonlinearity(job),
+        flat_field_order=None if settings.flat_field == "none" else settings.flat_field.order,
+        saturation=settings.saturation,
+    )
+
+
+def _unlit(
+    job: Job, run: Run, image: xr.DataArray, dark: xr.Dataset, beams: xr.Dataset
+) -> tuple[xr.DataArray | None, str]:
+    """Return the unlit pixels that tell the pedestal, or None, and why."""
+    if job.config.detector.pedestal == "none":
+        return None, "switched off"
+    if run.index.dtype.kind == "f":
+        return None, "corrected frames have no pedestal"
+    try:
+        return unlit_pixels(image, dark, beams, chip=job.instrument.frames.chip), "followed with unlit pixels"
+    except DataError as error:
+        return None, str(error)
+
+
+def _shift(run: Run, calibration: xr.Dataset, image: xr.DataArray) -> np.ndarray | None:
+    """Return the pedestal [ADU] of each chip in the flat field, None where none has moved by more than noise."""
+    crop, kernel = crop_to_beams(calibration), prepare(calibration)
+    if kernel.unlit is None:
+        return None
+    sample = sample_frames(run, PEDESTAL_FRAMES, rows=crop.rows, columns=crop.columns)
+    present = sample["present"].values
+    raw, cell = sample["frames"].values[present], sample["cell_id"].values[present]
+    light = reduce_block(raw, cell, kernel, y0=crop.rows.start, x0=crop.columns.start)[0].sum(axis=1)
+    origin = (kernel.origin[0] - crop.rows.start, kernel.origin[1] - crop.columns.start)
+    shift, stderr = chip_shifts(kernel.unlit.shifts(raw, kernel.row(cell), origin), light)
+    level = float(np.median(image.values[calibration["weight"].values > 0]))
+    moved = np.abs(shift) > np.maximum(5 * stderr, PEDESTAL_MATTERS * level)
+    return shift if moved.any() and np.isfinite(shift).all() else None
 
 
 def _nonlinearity(job: Job) -> Any:

@@ -23,6 +23,7 @@ from pipeline.euxfel.reader import Run, open_run
 from pipeline.job import Job
 from pipeline.science.detector.beam_photons import Reducer, prepare, subtract_intra_train_dark
 from pipeline.science.detector.crop import Crop
+from pipeline.science.detector.pedestal import subtract_pedestal
 from pipeline.stages.base import Context, Made, Stage, number_of
 from pipeline.stages.blocks import RawBlock, StoredBlock, finish
 from pipeline.stages.calibrate import CALIBRATE
@@ -33,8 +34,10 @@ from pipeline.storage import store
 from pipeline.storage.hashes import digest
 from pipeline.storage.ledger import Ledger, Result
 from pipeline.storage.record import Record
+from schemas.catalogue import note
 from schemas.config.compute import Compute
 from schemas.datasets.measured import PULSES
+from schemas.notes import Note
 
 __all__ = ["REDUCE", "FrameProgress", "pulses_of", "reduce_raw", "reduce_stored"]
 
@@ -173,6 +176,11 @@ def _as_pulses(labels: xr.Dataset, results: list[Result]) -> xr.Dataset:
     photons, stderr, saturated, present = (joined[n] for n in ("photons", "photons_stderr", "n_saturated", "present"))
     dims = ("train", "pulse", "beam")
     pulses = labels.assign(photons=(dims, photons), photons_stderr=(dims, stderr), n_saturated=(dims, saturated))
+    if "pedestal" in joined:
+        pulses = pulses.assign(pedestal=(dims, joined["pedestal"]))
+    # none of it where a train has no light
+    share = np.where(joined["border_total"] > 0, joined["border"] / np.maximum(joined["border_total"], 1.0), np.nan)
+    pulses = pulses.assign(border=(("train", "beam"), share))
     announced = labels["present"]
     blank = announced.values & ~present
     if "blank" in labels:
@@ -240,9 +248,19 @@ def _make(context: Context, run: int | None, key: str) -> Made:
         # announced frames that turn out to be blank are known only after the reduction
         store.replace_coords(cube, {name: pulses[name].values for name in ("present", "blank")})
         records.put("frames", Record(frames_key))
+    if "pedestal" in pulses:
+        pulses = subtract_pedestal(pulses, calibration)
     dim = pulses["photons"].max("beam") < 0.2 * pulses["photons"].max("beam").median()
     pulses = subtract_intra_train_dark(pulses, pulses["dark_frame"] & dim)
-    return Made({"/": pulses.assign_coords(beam=np.arange(pulses.sizes["beam"]))})
+    return Made({"/": pulses.assign_coords(beam=np.arange(pulses.sizes["beam"]))}, _notes(number, pulses, calibration))
+
+
+def _notes(run: int, pulses: xr.Dataset, calibration: xr.Dataset) -> list[Note]:
+    """Say by how much the pedestal of a run has moved, in the beam where it is most, if it was taken off."""
+    if "pedestal_subtracted" not in pulses:
+        return []
+    per_beam = pulses["pedestal_subtracted"].mean(("train", "pulse")) / calibration["pedestal_weight"].sum("chip")
+    return [note("pedestal.moved", run=run, shift=float(per_beam[int(np.argmax(np.abs(per_beam.values)))]))]
 
 
 REDUCE = _Reduce(

@@ -79,6 +79,9 @@ class Detector(Strict):
     """auto: self-calibrated on the flat-field run; none; or a file with columns adu, corrected_adu."""
     flat_field: FlatField | Literal["none"] = FlatField()
     """Order of the flat-field correction, or none."""
+    pedestal: Literal["auto", "none"] = "auto"
+    """auto: the pedestal of the readout chips is followed with unlit pixels beside the beams, and taken off in runs where it
+    has moved by more than noise since the dark run; none: it is not looked at."""
     saturation: Annotated[int, Field(ge=1, le=65535)] = 255
     """Raw value [ADU] at and above which a pixel is saturated."""
 

@@ -90,7 +90,14 @@ CALIBRATION = DatasetSpec(
         "weight": Variable(("y", "x"), "1", "weight of a pixel in its beam"),
         "bad_pixel": _BAD_PIXEL,
         "dark_adu": Variable(("cell", "beam"), "ADU", "weighted dark sum of the beam"),
+        "border_dark": Variable(("cell", "beam"), "ADU", "the part of it at the border of the beam's region"),
         "linear_adu": _LINEAR,
+        "linearity_chi2": Variable(
+            (), "1", "χ² per degree of freedom of the non-linearity; NaN: not fitted", required=False
+        ),
+        "linearity_misfit": Variable(
+            (), "1", "rms change with intensity of a pixel group's share of the light that it leaves", required=False
+        ),
         "linear_poly": Variable(("power",), "ADU^(1-power)", "linear_adu as a cubic; NaN: no cubic"),
         "read_variance": Variable(("beam",), "1", "variance of photons from read noise"),
         "shot_factor": Variable(("beam",), "1", "variance of photons from photon noise, per photon"),
@@ -99,6 +106,26 @@ CALIBRATION = DatasetSpec(
         "saturation": Variable((), "ADU", "signal from which on a pixel counts as saturated", "int"),
         "read_noise": Variable((), "ADU", "median read noise of good pixels"),
         "n_bad_pixels": Variable((), "1", "bad pixels of the module", "int"),
+        "unlit": Variable(
+            ("y", "x"),
+            "1",
+            "readout chip whose pedestal an unlit pixel tells; -1: it is not used",
+            "int",
+            required=False,
+        ),
+        "unlit_level": Variable(("y", "x"), "ADU", "dark level of an unlit pixel, rounded", "int", required=False),
+        "unlit_dark": Variable(
+            ("cell", "chip"), "ADU", "mean dark level of the chip's unlit pixels above unlit_level", required=False
+        ),
+        "pedestal_weight": Variable(
+            ("chip", "beam"), "1/ADU", "photons in the beam per ADU of the chip's pedestal", required=False
+        ),
+        "pedestal_variance": Variable(
+            ("beam",), "1", "variance of the photons that the unlit pixels of a frame tell", required=False
+        ),
+        "pedestal_dark_variance": Variable(
+            ("beam",), "1", "the part of it from the finite dark run, per memory cell", required=False
+        ),
         "noise_over_shot": Variable(
             (), "1", "noise of beam ratios over photon noise, held-out half", required=False, stderr=True
         ),

@@ -85,6 +85,21 @@ PULSES = DatasetSpec(
     {
         "photons": Variable(("train", "pulse", "beam"), "1", "photons in the beam", stderr=True),
         "n_saturated": Variable(("train", "pulse", "beam"), "1", "saturated pixels in the beam", "int"),
+        "border": Variable(
+            ("train", "beam"),
+            "1",
+            "light within 2 pixels of the border of the beam's region over all of it",
+            required=False,
+        ),
+        "pedestal": Variable(
+            ("train", "pulse", "beam"),
+            "1",
+            "photons that the pedestal of the frame's unlit pixels adds",
+            required=False,
+        ),
+        "pedestal_subtracted": Variable(
+            ("train", "pulse", "beam"), "1", "photons taken off for the pedestal, noise averaged out", required=False
+        ),
         **_BESIDE,
     },
 )

@@ -69,6 +69,27 @@ QUALITY = DatasetSpec(
         ),
         "offset": Variable(("run",), "1", "mean difference of delta_xas from those runs", stderr=True),
         "normalisation": Variable(("run",), "1", "mean difference of od_unpumped from other energy scans", stderr=True),
+        "intensity_chi2": Variable(
+            ("run",),
+            "1",
+            "χ² per degree of freedom of delta_xas, bright against dim third of the pulses",
+            required=False,
+        ),
+        "intensity_p": Variable(("run",), "1", "probability of intensity_chi2 by chance", required=False),
+        "intensity_change": Variable(
+            ("run",),
+            "1",
+            "mean difference of delta_xas between bright and dim third of the pulses",
+            stderr=True,
+            required=False,
+        ),
+        "border_change": Variable(
+            ("run",),
+            "1",
+            "change over the energies of the light at the border of the regions, pumped less unpumped",
+            stderr=True,
+            required=False,
+        ),
         "saturated_fraction": Variable(("run",), "1", "pulses with saturated pixels over X-ray pulses"),
         "backlash": Variable(
             ("run",), "eV", "reading of a feature in up sweeps less that in down sweeps", stderr=True, required=False

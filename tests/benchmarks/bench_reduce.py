@@ -73,11 +73,14 @@ def make_reducer():
 
 
 def make_calibration():
-    """Return a calibration with everything switched on: cells, bad pixels, cubic non-linearity, gain."""
+    """Return a calibration with everything switched on: cells, bad pixels, cubic non-linearity, gain, pedestal."""
+    import xarray as xr
+
     from pipeline.science.detector.assemble import build_calibration
     from pipeline.science.detector.beams import beam_dataset
     from pipeline.science.detector.dark import dark_calibration, dark_sums
     from pipeline.science.detector.linearity import linear_table
+    from pipeline.science.detector.unlit import unlit_pixels, with_unlit_pixels
 
     rng = np.random.default_rng(2)
     sums = None
@@ -87,16 +90,21 @@ def make_calibration():
         frames[:, 50, 60] = 255
         sums = dark_sums(frames, cells, FRAMES_PER_TRAIN, out=sums)
     table = linear_table(np.array([0.03, -0.01]))
-    return build_calibration(dark_calibration(sums), beam_dataset(REGIONS), None, gain=1.2, nonlinearity=table)
+    dark, beams = dark_calibration(sums), beam_dataset(REGIONS)
+    image = xr.zeros_like(dark["read_noise"]) + rng.normal(0, 0.02, (128, 512))
+    for x0, x1, y0, y1 in REGIONS:
+        image[y0:y1, x0:x1] += 60.0
+    bare = build_calibration(dark, beams, None, gain=1.2, nonlinearity=table)
+    return with_unlit_pixels(bare, dark, unlit_pixels(image, dark, beams))
 
 
 # -- what is timed: each runs in a process of its own, on frames first .. first + count
 
 
 def reduce_part(path, first, count, reducer, wait) -> float:
-    """Raw to photons, sigma and saturated pixels."""
+    """Raw to photons, sigma, saturated pixels and the pedestal of the unlit pixels."""
     from pipeline.euxfel.chunkread import FrameReader
-    from pipeline.science.detector.beam_photons import reduce_block
+    from pipeline.science.detector.beam_photons import pedestal_block, reduce_block
 
     reader = FrameReader(path, DATA)
     rows = reducer.rows
@@ -106,6 +114,8 @@ def reduce_part(path, first, count, reducer, wait) -> float:
         raw = reader.read(at, n, out=buffer, rows=rows)
         cell = np.arange(at, at + n) % FRAMES_PER_TRAIN
         reduce_block(raw, cell, reducer, y0=rows.start)
+        if reducer.unlit is not None:
+            pedestal_block(raw, cell, reducer, y0=rows.start)
 
     return _timed(one, first, count, wait)
 

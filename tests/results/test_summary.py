@@ -44,6 +44,12 @@ QUALITY = {
     "quality.offset": ({"offset": -6e-4, "offset_stderr": 1e-4}, "caution", "and delay by -0.60 ± 0.10 mOD"),
     "quality.normalisation": ({"normalisation": 6e-4, "normalisation_stderr": 1e-4}, "caution", "by 0.60 ± 0.10 mOD"),
     "quality.drift": ({"drift": 6e-4, "drift_stderr": 1e-4}, "caution", "along the burst by 0.60 ± 0.10 mOD"),
+    "quality.intensity": (
+        {"intensity_change": 6e-4, "intensity_change_stderr": 1e-4},
+        "caution",
+        "by +0.60 ± 0.10 mOD",
+    ),
+    "quality.border": ({"border_change": -2e-3, "border_change_stderr": 1e-4}, "caution", "by -2.00 ± 0.10 ‰ of the"),
     "quality.build_up": ({"build_up": -0.3, "build_up_stderr": 0.04}, "caution", "along the burst by -30 ± 4 %"),
 }
 

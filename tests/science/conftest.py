@@ -25,6 +25,7 @@ class DetectorTruth:
     shape: tuple[int, int] = (64, 192)
     regions: tuple[tuple[int, int, int, int], ...] = ((8, 58, 8, 56), (70, 120, 8, 56), (132, 182, 8, 56))
     n_cells: int = 8
+    moved: float = 0.0  # pedestal of the flat-field run above that of the dark run, ADU
     seed: int = 1
     dead: tuple[tuple[int, int], ...] = ((20, 30), (30, 90))
     hot: tuple[tuple[int, int], ...] = ((25, 35), (40, 150), (2, 2))
@@ -65,9 +66,14 @@ class DetectorTruth:
             light[b] = self.photons[b] * edge * np.clip(uneven, 0.1, None) * (1 + lean * u)
         return light
 
-    def read_out(self, photons: np.ndarray, cell: np.ndarray) -> np.ndarray:
-        """(n, y, x) u2 raw frames from detected photons."""
-        signal = self.gain * photons + self._pedestal[cell] + self.read_noise * self.rng.standard_normal(photons.shape)
+    def read_out(self, photons: np.ndarray, cell: np.ndarray, moved: np.ndarray | float = 0.0) -> np.ndarray:
+        """(n, y, x) u2 raw frames from detected photons; moved: what is added before the converter, ADU."""
+        signal = (
+            self.gain * photons
+            + moved
+            + self._pedestal[cell]
+            + self.read_noise * self.rng.standard_normal(photons.shape)
+        )
         raw = np.clip(np.round(np.interp(signal, self._linear, self._adu)), 0, 255).astype(np.uint16)
         for y, x in self.dead:
             raw[:, y, x] = 3
@@ -98,7 +104,7 @@ class DetectorTruth:
                     light = self.illumination(*move) * self.sensitivity
                 mean[p] = intensity[p] * light.sum(axis=0)
             photons = self.rng.poisson(mean)
-            raw[t] = self.read_out(photons, np.arange(self.n_cells))
+            raw[t] = self.read_out(photons, np.arange(self.n_cells), self.moved)
             for b, (x0, x1, y0, y1) in enumerate(self.regions):
                 truth[t, :, b] = photons[:, y0:y1, x0:x1].sum(axis=(1, 2))
         return self.frames(raw), truth

@@ -74,6 +74,31 @@ def test_sums_of_tables_over_groups(frames):
         assert found[t, g, k] == np.sum(np.minimum(raw[use[t]], 511).astype(float)[group == g] ** (k + 1))
 
 
+def test_sums_at_the_border_are_those_of_the_beam_less_its_inside(frames):
+    raw, weight, _ = frames
+    table = np.sqrt(np.arange(512.0)).astype(np.float32)
+    found = pixels.border_sums(raw, weight, CORNERS, (0, 0), table, 1)
+    for b in range(2):
+        values = in_beam(weight * table[np.minimum(raw, 511)], b).astype(float)
+        expected = values.sum(axis=(1, 2)) - values[:, 1:-1, 1:-1].sum(axis=(1, 2))
+        np.testing.assert_allclose(found[:, b], expected, rtol=1e-5)
+    # a border as wide as the beam is all of it
+    found = pixels.border_sums(raw, weight, CORNERS, (0, 0), table, 50)
+    np.testing.assert_allclose(found[:, 0], in_beam(weight * table[raw], 0).sum(axis=(1, 2), dtype=float), rtol=1e-5)
+
+
+def test_sums_of_unlit_pixels_leave_out_what_is_far_from_its_level():
+    level = np.array([[-20000, 40, 41, 40], [38, 39, -20000, 45]], np.int16)
+    segments = np.array([[0, 1, 4, 0], [1, 0, 2, 1], [1, 3, 4, 0]])
+    raw = np.zeros((2, 3, 5), np.uint16)
+    raw[0, 1:, 1:] = [[9, 41, 41, 39], [38, 200, 5, 49]]
+    raw[1, 1:, 1:] = [[9, 35, 46, 0], [33, 45, 5, 51]]
+    total, count = np.empty((2, 2), np.int64), np.empty((2, 2), np.int64)
+    pixels.unlit_sums(raw, level, segments, (1, 1), 5, total, count)
+    assert total.tolist() == [[1 + 0 - 1 + 4, 0], [-5 + 5, -5]]
+    assert count.tolist() == [[4, 1], [2, 1]]
+
+
 def test_sums_of_weights_over_beams(frames):
     raw, weight, _ = frames
     weights = np.stack([weight, np.ones_like(weight)]).astype(float)

@@ -28,6 +28,8 @@ from pipeline.science.detector import (
     flat_sample,
     gain,
     linearity,
+    pedestal,
+    unlit,
 )
 from pipeline.science.kinetics import (
     components,
@@ -67,7 +69,11 @@ def camera():
     light, _ = truth.flat(30)
     calibration = assemble.build_calibration(offset, truth.beams, light, gain=1.3)
     image = (light["frames"].mean(("train", "pulse")) - offset["dark_mean"].mean("cell")).drop_vars(["y", "x"])
+    image = image.assign_coords(y=offset["y"], x=offset["x"])
+    beside = unlit.unlit_pixels(image, offset, truth.beams)
+    followed = unlit.with_unlit_pixels(calibration, offset, beside)
     pulses = beam_photons.reduce_frames(light["frames"].isel(train=slice(4)), calibration)
+    pulses = pulses.assign(pedestal=0.01 * pulses["photons"], dark_frame=xr.zeros_like(pulses["present"]))
     rng = np.random.default_rng(0)
     total = rng.gamma(8, 1e5 / 8, (400, 1)) * np.ones((1, 3))
     moments = np.stack([total, total * (0.1 + 0.01 * rng.standard_normal((400, 3)))], axis=-1)
@@ -77,7 +83,9 @@ def camera():
         beams=truth.beams,
         flat=light,
         calibration=calibration,
-        image=image.assign_coords(y=offset["y"], x=offset["x"]),
+        image=image,
+        unlit=beside,
+        followed=followed,
         pulses=pulses,
         sample=flat_sample.flat_sample(light, offset, truth.beams),
         moments=(moments, total, np.arange(400) // 10),
@@ -228,6 +236,14 @@ GRID = np.linspace(-1.0, 5.0, 20)
 CALLS = {
     "detector.assemble.build_calibration": lambda: ((camera().dark, camera().beams, camera().flat), {"gain": 1.3}),
     "detector.assemble.flat_field_noise": lambda: ((camera().flat, camera().calibration), {}),
+    "detector.beam_photons.border_block": lambda: (
+        (camera().raw, camera().cells, beam_photons.prepare(camera().calibration)),
+        {},
+    ),
+    "detector.beam_photons.pedestal_block": lambda: (
+        (camera().raw, camera().cells, beam_photons.prepare(camera().followed)),
+        {},
+    ),
     "detector.beam_photons.prepare": lambda: ((camera().calibration,), {}),
     "detector.beam_photons.reduce_block": lambda: ((camera().raw, camera().cells, camera().calibration), {}),
     "detector.beam_photons.reduce_frames": lambda: (
@@ -265,6 +281,13 @@ CALLS = {
     "detector.linearity.calibrate_linearity": lambda: ((camera().flat, camera().dark, camera().beams), {}),
     "detector.linearity.linear_table": lambda: ((np.array([0.01, 0.002]),), {}),
     "detector.linearity.polynomial_of_table": lambda: ((np.arange(512.0),), {}),
+    "detector.pedestal.subtract_pedestal": lambda: ((camera().pulses, camera().followed), {}),
+    "detector.pedestal.subtract_pump_light": lambda: ((camera().pulses, first_is_dark(camera().pulses)), {}),
+    "detector.unlit.at_shifted_level": lambda: ((camera().dark, camera().unlit, np.array([0.1, 0.2, 0.3])), {}),
+    "detector.unlit.chip_shifts": lambda: ((np.full((30, 1), 0.2), np.arange(30.0)), {}),
+    "detector.unlit.prepare_unlit": lambda: ((camera().followed,), {}),
+    "detector.unlit.unlit_pixels": lambda: ((camera().image, camera().dark, camera().beams), {}),
+    "detector.unlit.with_unlit_pixels": lambda: ((camera().calibration, camera().dark, camera().unlit), {}),
     "forward.delta_xas": lambda: ((MODEL, ENERGY, DELAY), {"fluence": 8.0}),
     "forward.excited_fraction": lambda: ((MODEL, DELAY), {"fluence": 8.0}),
     "forward.excited_od": lambda: ((MODEL, ENERGY), {"shift": DELAY}),
@@ -405,6 +428,12 @@ CALLS = {
     "quality.burst.resolved": lambda: ((scans.spectra, [run()], [np.arange(3), np.arange(3, 6)], [(0.0, 0.0)] * 2), {}),
     "quality.noise.profile_of_burst": lambda: ((run(), cell()), {}),
     "quality.noise.run_quality": lambda: ((run(), cell()), {"early": noise.Early(run(-1.0), cell(), (0.0, 0.01))}),
+    "quality.light.border_change": lambda: (
+        (run().assign(border=(("train", "beam"), np.full((16, 3), 0.01))),),
+        {},
+    ),
+    "quality.light.intensity_test": lambda: ((run(), cell()), {}),
+    "quality.noise.without_photons": lambda: ((xr.Dataset({"photons_pumped": DELAY, "delta_xas": DELAY}),), {}),
     "spectra.difference.difference": lambda: ((sums(), (0.1, 0.01)), {"along": "energy", "axis": axis()}),
     "spectra.difference.estimate": lambda: ((sums(), RATIO), {"along": "energy", "axis": axis()}),
     "spectra.difference.no_difference": lambda: ((("scan", "delay"),), {}),
@@ -632,6 +661,15 @@ def replicates():
 
 MISMATCHED = {
     "subtract_intra_train_dark: pulse": lambda: beam_photons.subtract_intra_train_dark(
+        labelled(camera().pulses, "pulse"), moved(labelled(first_is_dark(camera().pulses), "pulse"), "pulse")
+    ),
+    "unlit_pixels: x of the dark run": lambda: unlit.unlit_pixels(
+        camera().image, moved(camera().dark, "x"), camera().beams
+    ),
+    "with_unlit_pixels: y of the unlit pixels": lambda: unlit.with_unlit_pixels(
+        camera().calibration, camera().dark, moved(camera().unlit, "y")
+    ),
+    "subtract_pump_light: pulse": lambda: pedestal.subtract_pump_light(
         labelled(camera().pulses, "pulse"), moved(labelled(first_is_dark(camera().pulses), "pulse"), "pulse")
     ),
     "find_beams: x of the bad pixels": lambda: beams.find_beams(

@@ -7,7 +7,16 @@ the source fixes: no reassociation, so a frame gives the same bits in any block,
 import numba
 import numpy as np
 
-__all__ = ["beam_sums", "beam_sums_table", "group_sums", "pair_moments", "saturated_pixels", "weighted_sums"]
+__all__ = [
+    "beam_sums",
+    "beam_sums_table",
+    "border_sums",
+    "group_sums",
+    "pair_moments",
+    "saturated_pixels",
+    "unlit_sums",
+    "weighted_sums",
+]
 
 _ZERO = np.float32(0)
 _FRAMES = 8
@@ -156,6 +165,66 @@ def _count_saturated(
         for j in range(r.size):
             n += (r[j] & g[j]) >= saturation
     return n
+
+
+@numba.njit(nogil=True, cache=True)
+def border_sums(
+    raw: np.ndarray, weight: np.ndarray, corners: np.ndarray, shift: tuple[int, int], table: np.ndarray, width: int
+) -> np.ndarray:
+    """Sum of weight * table[raw] over the pixels of each beam that are within `width` of its border: (n, beam) f8.
+
+    Parameters are those of `beam_sums_table`.
+    """
+    out = np.zeros((raw.shape[0], corners.shape[0]))
+    for i in range(raw.shape[0]):
+        for b in range(corners.shape[0]):
+            y0, y1, x0, x1 = corners[b, 0], corners[b, 1], corners[b, 2], corners[b, 3]
+            for y in range(y0, y1):
+                r, w = raw[i, y + shift[0], x0 + shift[1] : x1 + shift[1]], weight[y, x0:x1]
+                inner = y >= y0 + width and y < y1 - width and x1 - x0 > 2 * width
+                left = width if inner else r.size
+                for j in range(left):
+                    out[i, b] += w[j] * table[min(r[j], 511)]
+                for j in range(r.size - width if inner else r.size, r.size):
+                    out[i, b] += w[j] * table[min(r[j], 511)]
+    return out
+
+
+@numba.njit(nogil=True, cache=True)
+def unlit_sums(
+    raw: np.ndarray,
+    level: np.ndarray,
+    segments: np.ndarray,
+    shift: tuple[int, int],
+    reach: int,
+    total: np.ndarray,
+    count: np.ndarray,
+) -> None:
+    """Sum of raw - level over the unlit pixels of each chip that are within reach of their level, and their number.
+
+    Whole numbers: the order of the sums does not matter.
+
+    Parameters
+    ----------
+    raw : (n, y, x) u2;  level : (y, x) i2, far out of reach for a pixel that does not count
+    segments : (k, 4) i8: row, first column, column after the last in `level`, chip;  shift : what to add to get to `raw`
+    reach : ADU;  total, count : (n, chip) i8, out
+    """
+    near = np.int32(reach)
+    for i in range(raw.shape[0]):
+        total[i] = 0
+        count[i] = 0
+        for k in range(segments.shape[0]):
+            y, x0, x1, chip = segments[k, 0], segments[k, 1], segments[k, 2], segments[k, 3]
+            r, base = raw[i, y + shift[0], x0 + shift[1] : x1 + shift[1]], level[y, x0:x1]
+            s, n = np.int32(0), np.int32(0)
+            for j in range(r.size):
+                d = np.int32(r[j]) - np.int32(base[j])
+                inside = np.int32(abs(d) <= near)
+                s += d * inside
+                n += inside
+            total[i, chip] += s
+            count[i, chip] += n
 
 
 @numba.njit(nogil=True, cache=True)

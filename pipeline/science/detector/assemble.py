@@ -1,6 +1,10 @@
 """One calibration from a dark run and a sample of a flat-field run: all that the reduction of any run needs.
 
 Order: pixels that do not respond -> non-linearity -> gain -> flat field -> dark constants and figures of quality.
+
+A response that the non-linearity does not describe, such as that of a compressing sensor, gives no gain: the photon-transfer
+curve would be one of another detector. Unless a gain is given, beams are then in units in which their ratios scatter in the
+flat-field run as photons would: differences and their errors keep their meaning, numbers of photons have none.
 """
 
 from typing import Literal
@@ -9,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import ConfigError
-from pipeline.science.detector.beam_photons import prepare, reduce_block
+from pipeline.science.detector.beam_photons import BORDER, prepare, reduce_block
 from pipeline.science.detector.dark import find_unresponsive_pixels, with_bad_pixel_attrs
 from pipeline.science.detector.flat_field import (
     FlatField,
@@ -54,7 +58,8 @@ def build_calibration(
     dims beam (`x0 x1 y0 y1`, `read_variance`, `shot_factor`, `n_pixels`), cell (`dark_adu` (cell, beam), coord cell_id),
     y, x (`weight`, `bad_pixel`), adu (`linear_adu`), power (`linear_poly`), scalars `gain`, `gain_stderr`, `saturation`,
     `read_noise`, `noise_over_shot` and `_stderr` (held-out half), `noise_over_shot_raw` (without non-linearity and flat
-    field); attrs: what was applied and why. Numbers and strings only: it can be written to zarr as it is.
+    field), `linearity_chi2` per degree of freedom and `linearity_misfit`, see `calibrate_linearity`; attrs: what was applied
+    and why, `response_described`, and `photons_relative` where the unit of the beams is no photon. Numbers and strings only: it can be written to zarr as it is.
 
     Raises
     ------
@@ -65,7 +70,11 @@ def build_calibration(
     """
     bad = _all_bad_pixels(dark, beams, flat)
     linear = _linearity(dark, beams, flat, bad, nonlinearity, saturation)
-    gain_fit = _gain(dark, beams, flat, bad, linear, gain, saturation)
+    described = bool(linear.attrs.get("described", 1))
+    if flat is not None and gain is None and not described:
+        gain_fit = _unit_of_scatter(flat_sample(flat, dark, beams, bad=bad), linear["linear_adu"].values, saturation)
+    else:
+        gain_fit = _gain(dark, beams, flat, bad, linear, gain, saturation)
     per_photon = float(gain_fit["gain"])
     corners = _corners(beams, dark)
     good = bad.values == 0
@@ -79,7 +88,9 @@ def build_calibration(
     calibration.attrs = {
         "nonlinearity_applied": int(linear.attrs["applied"]),
         "nonlinearity_reason": linear.attrs["reason"],
-        "gain_source": "given" if gain is not None else "photon-transfer curve of the flat-field run",
+        "gain_source": _source_of_gain(gain, described),
+        "response_described": int(described),
+        "photons_relative": int(gain is None and not described),
         "flat_field_applied": int(flat_field.applied),
         "flat_field_order": flat_field.order,
         "flat_field_reason": flat_field.reason,
@@ -165,6 +176,26 @@ def _gain(
     return best.assign(gain_stderr=np.sqrt(variance))
 
 
+def _source_of_gain(gain: float | None, described: bool) -> str:
+    if gain is not None:
+        return "given"
+    if described:
+        return "photon-transfer curve of the flat-field run"
+    return "no gain: ratios of beams scatter in the flat-field run as photons of this unit would"
+
+
+def _unit_of_scatter(sample: Sample, table: np.ndarray, saturation: int) -> xr.Dataset:
+    """The gain with which photon and read noise are the scatter that the beam ratios of the flat-field run have."""
+    moments = beam_moments(sample, table, 1.0, order=None)
+    keep = ~sample.saturated(saturation) & _lit(moments[..., 0])
+    unit = 1.0
+    for _ in range(10):  # read noise is a small part: it converges in a few steps
+        part = moments[keep] / unit
+        noise, _ = ratio_noise(part, _variance(sample, part[..., 0], unit), np.zeros((moments.shape[1], 0)))
+        unit *= noise**2
+    return GAIN.describe(xr.Dataset({"gain": unit, "gain_stderr": np.nan}))
+
+
 def _corners(beams: xr.Dataset, dark: xr.Dataset) -> np.ndarray:
     corners = np.stack([beams[name].values.astype(np.int64) for name in ("y0", "y1", "x0", "x1")], axis=1)
     y, x = int(dark["y"].values[0]), int(dark["x"].values[0])
@@ -246,6 +277,7 @@ def _assemble(
     level = dark["dark_mean"].values[known].mean(axis=0, dtype=float)
     linear_sigma = sigma * np.interp(level, np.arange(N_ADU), np.gradient(table))
     dark_adu = np.full((dark.sizes["cell"], len(corners)), np.nan)
+    border_dark = dark_adu.copy()
     read_variance = np.zeros(len(corners))
     for b, (y0, y1, x0, x1) in enumerate(corners):
         box = np.s_[y0:y1, x0:x1]
@@ -253,19 +285,24 @@ def _assemble(
         for cell in np.flatnonzero(known):
             level = expected_dark(table, dark["dark_mean"].values[cell][box], sigma[box])
             constant = np.nan_to_num(poly[0]) * stored[box].sum()  # the kernel's polynomial starts at its linear term
-            dark_adu[cell, b] = (stored[box] * np.where(stored[box] > 0, level, 0.0)).sum() - constant
+            level = stored[box] * np.where(stored[box] > 0, level, 0.0)
+            dark_adu[cell, b] = level.sum() - constant
+            border_dark[cell, b] = level.sum() - level[BORDER:-BORDER, BORDER:-BORDER].sum()
     in_beam = [int((stored[y0:y1, x0:x1] > 0).sum()) for y0, y1, x0, x1 in corners]
     data = {
         **{name: beams[name] for name in ("x0", "x1", "y0", "y1")},
         "weight": (("y", "x"), weight.astype(np.float32)),
         "bad_pixel": bad,
         "dark_adu": (("cell", "beam"), dark_adu),
+        "border_dark": (("cell", "beam"), border_dark),
         "linear_adu": ("adu", table),
         "linear_adu_stderr": ("adu", linear["linear_adu_stderr"].values),
         "linear_poly": ("power", poly),
         "read_variance": ("beam", read_variance),
         "shot_factor": ("beam", shot_factor),
         "n_pixels": ("beam", in_beam),
+        "linearity_chi2": ((), float(linear.attrs.get("chi2", np.nan)) / float(linear.attrs.get("dof", np.nan))),
+        "linearity_misfit": ((), float(linear.attrs.get("misfit", np.nan))),
         "gain": ((), gain),
         "gain_stderr": ((), float(gain_fit["gain_stderr"])),
         "saturation": ((), int(saturation)),

@@ -12,11 +12,24 @@ import numpy as np
 import xarray as xr
 
 from pipeline.errors import DataError
-from pipeline.science.detector._pixel_kernel import beam_sums, beam_sums_table
+from pipeline.science.detector._pixel_kernel import beam_sums, beam_sums_table, border_sums
 from pipeline.science.detector.blank import not_blank
+from pipeline.science.detector.unlit import Unlit, prepare_unlit
 from schemas.datasets.measured import PULSES
 
-__all__ = ["Reducer", "prepare", "reduce_block", "reduce_frames", "subtract_intra_train_dark"]
+__all__ = [
+    "BORDER",
+    "Reducer",
+    "border_block",
+    "pedestal_block",
+    "prepare",
+    "reduce_block",
+    "reduce_frames",
+    "subtract_intra_train_dark",
+]
+
+BORDER = 2
+"""Pixels along the border of a region whose light says whether the region cuts its beam."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +43,9 @@ class Reducer:
     poly : (3,) f4 or None;  table : (512,) f4
     saturation : ADU
     cell : (65536,) i8, row of `dark` for a memory cell number, -1 for none
-    dark : (cell, beam) f8, ADU;  read_variance, shot_factor : (beam,) f8, photons^2 and 1
+    dark, border_dark : (cell, beam) f8, ADU, of the beam and of the pixels at its border;  read_variance, shot_factor : (beam,) f8, photons^2 and 1
     gain : ADU per photon
+    unlit : pixels beside the beams that tell the pedestal, or None
     """
 
     weight: np.ndarray
@@ -43,9 +57,11 @@ class Reducer:
     saturation: int
     cell: np.ndarray
     dark: np.ndarray
+    border_dark: np.ndarray
     read_variance: np.ndarray
     shot_factor: np.ndarray
     gain: float
+    unlit: Unlit | None = None
 
     @property
     def n_beams(self) -> int:
@@ -54,8 +70,16 @@ class Reducer:
 
     @property
     def rows(self) -> slice:
-        """Module rows that hold all beams: more need not be read."""
-        return slice(self.origin[0] + int(self.corners[:, 0].min()), self.origin[0] + int(self.corners[:, 1].max()))
+        """Module rows that hold all beams and the unlit pixels: more need not be read."""
+        first, last = int(self.corners[:, 0].min()), int(self.corners[:, 1].max())
+        if self.unlit is not None:
+            first, last = min(first, self.unlit.rows[0]), max(last, self.unlit.rows[1])
+        return slice(self.origin[0] + first, self.origin[0] + last)
+
+    def row(self, cell_id: np.ndarray) -> np.ndarray:
+        """(n,) i8, row of `dark` for memory cells; -1 for one that the dark run lacks."""
+        found: np.ndarray = self.cell[np.minimum(np.asarray(cell_id).astype(np.int64), 65535)]
+        return found
 
 
 def prepare(calibration: xr.Dataset) -> Reducer:
@@ -79,9 +103,11 @@ def prepare(calibration: xr.Dataset) -> Reducer:
         saturation=int(calibration["saturation"]),
         cell=lookup,
         dark=calibration["dark_adu"].values,
+        border_dark=calibration["border_dark"].values,
         read_variance=calibration["read_variance"].values,
         shot_factor=calibration["shot_factor"].values,
         gain=float(calibration["gain"]),
+        unlit=prepare_unlit(calibration),
     )
 
 
@@ -131,17 +157,54 @@ def reduce_block(
         beam_sums(*fixed, kernel.poly, kernel.saturation, sums, n_saturated)
     else:
         beam_sums_table(*fixed, kernel.table, kernel.saturation, sums, n_saturated)
-    row = kernel.cell[np.minimum(cells.astype(np.int64), 65535)]
+    row = kernel.row(cells)
     photons = (sums - np.where(row[:, None] >= 0, kernel.dark[row], np.nan)) / kernel.gain
     variance = kernel.shot_factor * np.maximum(photons, 0.0) + kernel.read_variance
     return photons, np.sqrt(variance), n_saturated
+
+
+def pedestal_block(raw: np.ndarray, cell_id: np.ndarray, kernel: Reducer, *, y0: int = 0, x0: int = 0) -> np.ndarray:
+    """Photons (n, beam) f8 that the pedestal adds to each beam, from the unlit pixels of the same frames.
+
+    Parameters are those of `reduce_block`, which must have taken the frames, for a calibration with unlit pixels. NaN where
+    fewer than half of the unlit pixels of a chip are near their dark level, or the dark run lacks the memory cell.
+
+    Raises
+    ------
+    DataError
+        There are no unlit pixels in the calibration, or they lie outside the frames.
+    """
+    unlit = kernel.unlit
+    if unlit is None:
+        raise DataError("the calibration has no unlit pixels: the pedestal is not known; set detector.pedestal: none")
+    shift = (kernel.origin[0] - y0, kernel.origin[1] - x0)
+    (top, bottom), (left, right) = unlit.rows, unlit.columns
+    inside = top + shift[0] >= 0 and bottom + shift[0] <= raw.shape[1] and left + shift[1] >= 0
+    if not (inside and right + shift[1] <= raw.shape[2]):
+        raise DataError(
+            f"unlit pixels lie outside the frames (rows from {y0}, columns from {x0}, shape {raw.shape[1:]}): keep more of them"
+        )
+    shifts: np.ndarray = unlit.shifts(raw, kernel.row(cell_id), shift) @ unlit.weight
+    return shifts
+
+
+def border_block(raw: np.ndarray, cell_id: np.ndarray, kernel: Reducer, *, y0: int = 0, x0: int = 0) -> np.ndarray:
+    """Photons (n, beam) f8 in the pixels within `BORDER` of the border of each region.
+
+    Parameters are those of `reduce_block`, which must have taken the frames. NaN where the dark run lacks the memory cell.
+    """
+    shift = (kernel.origin[0] - y0, kernel.origin[1] - x0)
+    sums = border_sums(raw, kernel.weight, kernel.corners, shift, kernel.table, BORDER)
+    row = kernel.row(cell_id)
+    photons: np.ndarray = (sums - np.where(row[:, None] >= 0, kernel.border_dark[row], np.nan)) / kernel.gain
+    return photons
 
 
 def reduce_frames(frames: xr.DataArray, calibration: "xr.Dataset | Reducer") -> xr.Dataset:
     """Photons per pulse and beam of the frames of a run, on whatever dask scheduler computes them.
 
     The numbers are those of the pipeline's own pass over the frames (`pipeline.stages.reduce`), bit for bit, which reads
-    into memory that it uses again instead.
+    into memory that it uses again instead; before a pedestal is taken off, which needs all frames of a run.
 
     Parameters
     ----------

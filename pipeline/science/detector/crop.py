@@ -34,6 +34,10 @@ class Crop:
 
 
 def crop_to_beams(beams: xr.Dataset) -> Crop:
-    """Return the smallest rectangle that holds all beams."""
+    """Return the smallest rectangle that holds all beams and, in a calibration, the unlit pixels that it uses."""
     y0, y1, x0, x1 = (beams[n].values for n in ("y0", "y1", "x0", "x1"))
+    if "unlit" in beams:
+        rows, columns = np.nonzero(beams["unlit"].values >= 0)
+        y, x = beams["y"].values[rows], beams["x"].values[columns]
+        y0, y1, x0, x1 = np.append(y0, y), np.append(y1, y + 1), np.append(x0, x), np.append(x1, x + 1)
     return Crop(slice(int(y0.min()), int(y1.max())), slice(int(x0.min()), int(x1.max())))

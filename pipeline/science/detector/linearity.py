@@ -15,6 +15,7 @@ regressors (an instrumental-variables fit) does not bias the table.
 import numpy as np
 import xarray as xr
 from scipy import optimize
+from scipy.stats import chi2
 
 from pipeline.science.detector.flat_sample import N_ADU, Sample, flat_sample
 from schemas.datasets.calibration import LINEARITY
@@ -26,6 +27,10 @@ _CLASSES = 5  # brightness classes per beam
 _BLOCKS = 20  # of the jackknife
 _THIRDS = 3
 _SIGNIFICANCE = 9.0  # chi2 per parameter that a non-linearity must bring to be believed
+_CHANCE, _MISFIT = (
+    1e-6,
+    1e-3,
+)  # probability of chi2, and deviation of a group of pixels, beyond which the model is wrong
 
 
 def linear_table(coefficients: np.ndarray) -> np.ndarray:
@@ -69,7 +74,9 @@ def calibrate_linearity(
     Returns
     -------
     `linear_adu` and `linear_adu_stderr` (adu) f8 ADU, `coefficient` and `coefficient_stderr` (power), `covariance` (power, power2); attrs `applied`
-    (0 or 1), `reason`, `level` (ADU), `chi2`, `dof`, `n_frames`. Errors are from a jackknife over trains and from the finite
+    (0 or 1), `described` (0: the response is not one that a polynomial describes), `reason`, `level` (ADU), `chi2`, `dof`,
+    `misfit` (rms over groups of pixels by which their share of the light still changes with intensity, beyond noise),
+    `n_frames`. Errors are from a jackknife over trains and from the finite
     dark run. Where no
     power is significant the table is the identity, with the error it could have had.
     """
@@ -87,7 +94,13 @@ def calibrate_linearity(
         scale = max(fits[n].chi2 / fits[n].dof, 1.0)
         if (fits[best].chi2 - fits[n].chi2) / scale > _SIGNIFICANCE * (n - best):
             best = n
-    figures = {"chi2": fits[best].chi2, "dof": fits[best].dof, "n_frames": int(used.sum())}
+    figures = {
+        "chi2": fits[best].chi2,
+        "dof": fits[best].dof,
+        "misfit": fits[best].misfit,
+        "described": int(fits[best].misfit < _MISFIT or chi2.sf(fits[best].chi2, fits[best].dof) > _CHANCE),
+        "n_frames": int(used.sum()),
+    }
     if best == 0:
         reason = "no significant change of beam ratios with intensity"
         return _linearity_dataset(np.zeros(0), np.zeros((0, 0)), level, reason, figures)
@@ -103,10 +116,10 @@ def calibrate_linearity(
 
 
 class _Fit:
-    """Coefficients and chi2 of one order."""
+    """Coefficients, chi2 and misfit of one order."""
 
-    def __init__(self, c: np.ndarray, chi2: float, dof: int) -> None:
-        self.c, self.chi2, self.dof = c, chi2, dof
+    def __init__(self, c: np.ndarray, chi2: float, dof: int, misfit: float) -> None:
+        self.c, self.chi2, self.dof, self.misfit = c, chi2, dof, misfit
 
 
 class _Proportions:
@@ -148,19 +161,25 @@ class _Proportions:
         keep = np.arange(_BLOCKS) != leave_out
         data = np.stack([self._projected(third, keep, offset) for third in range(_THIRDS)])
 
-        def residual(c: np.ndarray) -> np.ndarray:
+        def deviation(c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             linear = data[..., 0] + data[..., 1 : n + 1] @ c
             group, total = linear[..., :-1], linear[..., -1:]
             share = (group * total).sum(axis=1, keepdims=True) / (total * total).sum(axis=1, keepdims=True)
-            residuals: np.ndarray = ((group - share * total) / self.sigma[:, None]).ravel()
+            return group - share * total, group
+
+        def residual(c: np.ndarray) -> np.ndarray:
+            residuals: np.ndarray = (deviation(c)[0] / self.sigma[:, None]).ravel()
             return residuals
 
-        start = residual(np.zeros(n))
-        dof = _THIRDS * 3 * self.n_groups - n
-        if n == 0:
-            return _Fit(np.zeros(0), float(start @ start), dof)
-        solved = optimize.least_squares(residual, np.zeros(n), x_scale=0.05, method="lm")
-        return _Fit(solved.x, float(2 * solved.cost), dof)
+        c = np.zeros(n)
+        if n:
+            c = optimize.least_squares(residual, c, x_scale=0.05, method="lm").x
+        left, group = deviation(c)
+        # one of the four instruments is used up by the share
+        excess = float(np.sum(left**2) - 3 * np.sum(self.sigma**2))
+        misfit = np.sqrt(max(excess, 0.0) / float(np.sum(group**2)))
+        best = residual(c)
+        return _Fit(c, float(best @ best), _THIRDS * 3 * self.n_groups - n, misfit)
 
     def _projected(self, third: int, keep: np.ndarray, offset: np.ndarray | None) -> np.ndarray:
         """(instrument, group + 1, 1 + powers): sums in the orthonormal basis of the intensity powers, total last."""

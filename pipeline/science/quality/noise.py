@@ -16,7 +16,7 @@ from pipeline.science.spectra.reference import EARLY
 from pipeline.science.sums.accumulate import accumulate, mean_coordinate
 from pipeline.science.sums.contrast import ratio as ratio_of
 
-__all__ = ["BLUR", "SETTLED", "Early", "profile_of_burst", "run_quality"]
+__all__ = ["BLUR", "SETTLED", "Early", "profile_of_burst", "run_quality", "without_photons"]
 
 SETTLED = 0.5
 """Delay [ps] from which the signal changes too slowly for the arrival of pulses to matter."""
@@ -138,6 +138,16 @@ _FIGURES = (
     "build_up",
     "build_up_stderr",
 )
+
+
+def without_photons(dataset: xr.Dataset) -> xr.Dataset:
+    """Return spectra, delay scans or quality without what needs the number of photons (NaN instead), which is not known.
+
+    Differences and their errors, which are those of the data, stay: a unit cancels in a ratio.
+    """
+    names = ("photons_pumped", "photons_unpumped", "delta_xas_stderr_shot", "noise_ratio", "noise_ratio_reference")
+    found = [n for n in map(str, dataset.data_vars) if n in names or n.startswith("stderr_ratio")]
+    return dataset.assign({n: xr.full_like(dataset[n], np.nan) for n in found})
 
 
 def _groups(cell: np.ndarray, used: np.ndarray) -> np.ndarray:

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.science.detector.assemble import build_calibration
-from pipeline.science.detector.beam_photons import prepare, reduce_block, reduce_frames, subtract_intra_train_dark
+from pipeline.science.detector.beam_photons import (
+    border_block,
+    prepare,
+    reduce_block,
+    reduce_frames,
+    subtract_intra_train_dark,
+)
 from pipeline.science.detector.linearity import linear_table
 
 
@@ -55,6 +61,24 @@ def test_the_kernel_agrees_with_plain_numpy(calibration, dark):
         hot = ((raw[(slice(None), *box)] >= 255) & good[box]).sum(axis=(1, 2))
         np.testing.assert_array_equal(n_saturated[:, b], hot)
     assert (sigma > 0).all()
+
+
+def test_the_light_at_the_border_is_that_of_the_pixels_there(calibration, truth):
+    """Nothing at the border in dark frames, and the light of the outer two rows and columns in others."""
+    kernel = prepare(calibration)
+    cell = np.arange(160) % truth.n_cells
+    dark = border_block(truth.read_out(np.zeros((160, *truth.shape)), cell), cell, kernel)
+    light = np.zeros(truth.shape)
+    x0, x1, y0, y1 = truth.regions[1]
+    light[y0:y1, x0:x1] = 20.0
+    light[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2] = 60.0
+    lit = border_block(truth.read_out(np.broadcast_to(light, (160, *truth.shape)), cell), cell, kernel)
+    n = (y1 - y0) * (x1 - x0) - (y1 - y0 - 4) * (x1 - x0 - 4)
+    noise = np.sqrt(n / 160)
+    np.testing.assert_allclose(dark.mean(axis=0), 0.0, atol=8 * noise)
+    assert lit[:, 1].mean() == pytest.approx(20.0 * n, rel=0.08)
+    np.testing.assert_allclose(lit[:, [0, 2]].mean(axis=0), 0.0, atol=8 * noise)
+    assert np.isnan(border_block(np.zeros((1, *truth.shape), np.uint16), np.array([700]), kernel)).all()
 
 
 @settings(max_examples=40, deadline=None)

@@ -49,6 +49,57 @@ def test_the_gain_is_unbiased_and_its_error_honest(curved):
     assert 0.4 < np.sqrt((pulls**2).mean()) < 1.9
 
 
+def compressing(truth, knee=110.0):
+    """Return the detector with a response of slope ½ above the knee."""
+
+    class Compressing(truth):
+        def linear(self, adu):
+            return np.where(adu < knee, adu, knee + 2 * (adu - knee))
+
+    return Compressing
+
+
+@pytest.fixture(scope="module")
+def bent(detector_truth):
+    truth = compressing(detector_truth)(seed=3)
+    return truth, truth.dark(30), truth.flat(60)[0]
+
+
+def test_a_response_that_no_polynomial_describes_gives_no_gain(bent, curved):
+    truth, dark, frames = bent
+    found = calibrate_linearity(frames, dark, truth.beams)
+    assert found.attrs["described"] == 0
+    assert found.attrs["chi2"] > 20 * found.attrs["dof"]
+    # the photon-transfer curve gives a gain with a small error, which is wrong
+    fooled = fit_gain(frames, dark, truth.beams, table=found["linear_adu"].values)
+    assert float(fooled["gain"]) < 0.5 * truth.gain
+    assert float(fooled["gain_stderr"]) < 0.05 * truth.gain
+    calibration = build_calibration(dark, truth.beams, frames)
+    assert calibration.attrs["response_described"] == 0
+    assert calibration.attrs["photons_relative"] == 1
+    assert calibration.attrs["gain_source"].startswith("no gain")
+    assert np.isnan(calibration["gain_stderr"])
+    assert float(calibration["linearity_chi2"]) == pytest.approx(found.attrs["chi2"] / found.attrs["dof"], rel=0.01)
+    assert float(calibration["linearity_misfit"]) > 0.01
+    # in its unit photon noise is what the ratios scatter by, non-linearity included, in the half that was held out too
+    assert 0.8 < float(calibration["noise_over_shot"]) < 1.25
+    given = build_calibration(dark, truth.beams, frames, gain=truth.gain)
+    assert float(given["gain"]) == truth.gain
+    assert given.attrs["response_described"] == 0
+    assert given.attrs["photons_relative"] == 0
+    for truth, dark, frames in curved[:3]:
+        described = calibrate_linearity(frames, dark, truth.beams)
+        assert described.attrs["described"] == 1
+        assert described.attrs["misfit"] < 1e-3
+
+
+def test_a_knee_that_few_pixels_reach_is_seen(detector_truth):
+    """The weaker the light, the less it matters; a gain that is off by a fifth is refused all the same."""
+    truth = compressing(detector_truth)(photons=(30.0, 35.0, 25.0), seed=4)
+    calibration = build_calibration(truth.dark(30), truth.beams, truth.flat(60)[0])
+    assert calibration.attrs["photons_relative"] == 1
+
+
 def test_the_whole_calibration_gives_the_gain_to_two_per_cent(curved):
     truth, dark, frames = curved[0]
     calibration = build_calibration(dark, truth.beams, frames)

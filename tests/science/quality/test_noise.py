@@ -8,7 +8,7 @@ from scipy.stats import kstest
 from pipeline.science.labels.roles import assign_roles
 from pipeline.science.labels.selection import REASONS, count_reasons, select_pulses
 from pipeline.science.quality.agreement import compare_runs
-from pipeline.science.quality.noise import run_quality
+from pipeline.science.quality.noise import run_quality, without_photons
 from pipeline.science.spectra.scans import quality_cells
 from tests.science.pulse_truth import make_pulses
 from tests.science.spectra.test_difference import STEPS, true_delta
@@ -122,3 +122,11 @@ def test_a_sweep_beside_a_step_scan_is_not_a_difference():
     for figures in found.values():
         assert abs(figures["offset"]) < 4.5 * figures["offset_stderr"]
         assert abs(figures["normalisation"]) < 4.5 * figures["normalisation_stderr"] + 2e-4
+
+
+def test_without_the_number_of_photons_differences_stay():
+    names = ("photons_pumped", "delta_xas_stderr_shot", "noise_ratio", "stderr_ratio_mean", "delta_xas", "null_chi2")
+    before = xr.Dataset({n: ("energy", np.ones(2)) for n in names})
+    after = without_photons(before)
+    assert [n for n in names if np.isnan(after[n]).all()] == list(names[:4])
+    assert (after[["delta_xas", "null_chi2"]] == 1).all()

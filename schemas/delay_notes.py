@@ -1,23 +1,10 @@
-"""The part of the catalogue of notes that is about the axis of delays, and what an entry of the catalogue is."""
+"""Notes about the axis of delays, see `schemas.catalogue`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from schemas.notes import Entry
 
-from schemas.notes import Severity
-
-__all__ = ["ABOUT_DELAY", "Entry"]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One kind of note."""
-
-    severity: Severity
-    text: str
-    """What is printed; a format string whose fields are the values given to `note`."""
-    meaning: str
-    """What it means and what to do, one or two sentences."""
+__all__ = ["ABOUT_DELAY"]
 
 
 ABOUT_DELAY = {
