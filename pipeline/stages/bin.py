@@ -256,7 +256,7 @@ def _quality(
                 train_noise=options["train_noise"],
             ),
             **intensity_test(
-                run,
+                seen,
                 cell,
                 along="delay" if kind == "delay_scan" else "energy",
                 train_noise=options["train_noise"],

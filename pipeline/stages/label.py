@@ -14,6 +14,7 @@ import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.job import Job
+from pipeline.science.detector.pedestal import subtract_pump_light
 from pipeline.science.labels.condition import OFF, ON
 from pipeline.science.labels.join import joined, run_group
 from pipeline.science.labels.monitors import monitor_notes, session_mean
@@ -139,7 +140,11 @@ def _labels(run: xr.Dataset, t0: float) -> xr.Dataset:
 def labelled_runs(job: Job) -> dict[int, xr.Dataset]:
     """Return the pulses of every run with all their labels, see `joined`."""
     labels = LABEL.result(job)
-    return {n: joined(pulses_of(job, n), labels[run_group(n)]) for n in job.reduced_runs}
+    return {n: _without_pump_light(joined(pulses_of(job, n), labels[run_group(n)])) for n in job.reduced_runs}
+
+
+def _without_pump_light(run: xr.Dataset) -> xr.Dataset:
+    return subtract_pump_light(run, run["condition"] == ON) if (run["condition"] == OFF).any() else run
 
 
 def roles_of(job: Job) -> list[str]:

@@ -9,8 +9,9 @@ import numpy as np
 import xarray as xr
 from scipy.stats import chi2, rankdata
 
-from pipeline.science.spectra.difference import Along, TrainNoise, estimate_ratio
+from pipeline.science.spectra.difference import Along, TrainNoise, estimate
 from pipeline.science.sums.accumulate import accumulate, mean_coordinate
+from pipeline.science.sums.contrast import ratio
 
 __all__ = ["border_change", "intensity_test"]
 
@@ -54,7 +55,7 @@ def intensity_test(
     for number in (0, 2):
         sums = accumulate(pulses, np.where(third == number, cell, -1), n_cells, along=along).isel(cell=filled)
         axis_here = axis.isel(cell=filled)
-        one = estimate_ratio(sums, "pumped", "unpumped", along=along, axis=axis_here, train_noise=train_noise)
+        one = estimate(sums, ratio("pumped", "unpumped"), along=along, axis=axis_here, train_noise=train_noise)
         value.append(one[0].values)
         variance.append(one[1].values)
     # delta_xas is a constant less the ratio
