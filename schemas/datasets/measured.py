@@ -202,7 +202,17 @@ SPECTRA = DatasetSpec(
     "spectra",
     "Spectra of the pumped and the unpumped sample and their difference.",
     {"fluence": FLUENCE, "delay": DELAY, "energy": ENERGY},
-    _difference(("fluence", "delay", "energy")),
+    {
+        **_difference(("fluence", "delay", "energy")),
+        "film_ratio": Variable(
+            ("fluence", "delay"),
+            "1",
+            "thickness of the pumped film over that of the unpumped one; delta_xas is that of the pumped film",
+            required=False,
+            stderr=True,
+            since=2,
+        ),
+    },
 )
 
 DELAY_SCAN = DatasetSpec(

@@ -135,19 +135,21 @@ def compared(
     """
     prepared = [outside.prepared(run) for run in runs]
     if not any(has_both_conditions(run) for run in runs):
-        return _with_errors(function(prepared, constant=outside.constant, **options), runs, outside)
+        return _with_films(
+            _with_errors(function(prepared, constant=outside.constant, **options), runs, outside), runs, outside
+        )
     inside = function(runs, in_run=True, **options)
     own = _rows(inside)
     inside = inside.drop_vars("n_pulses_off").assign(
         reference=xr.where(own, REFERENCES[0], ""), delta_xas_stderr_systematic=xr.zeros_like(inside["delta_xas"])
     )
     if bool(own.all()):
-        return _ordered(inside)
+        return _with_films(_ordered(inside), runs, outside)
     other = _with_errors(function(prepared, constant=outside.constant, **options), runs, outside)
     merged = {
         str(n): xr.where(own, v, other[n], keep_attrs=True) if v.ndim else other[n] for n, v in inside.data_vars.items()
     }
-    return _ordered(inside.assign(merged))
+    return _with_films(_ordered(inside.assign(merged)), runs, outside)
 
 
 def _ordered(result: xr.Dataset) -> xr.Dataset:
@@ -190,6 +192,14 @@ def _with_errors(result: xr.Dataset, runs: Sequence[xr.Dataset], outside: Outsid
         c = outside.model.at(energy.values, time.values)[0] if energy.size < 4096 else 0.0
         result["photons_pumped"] = result["photons_pumped"] * np.exp(-xr.DataArray(c, dims=dims if np.ndim(c) else ()))
     return result.assign(delta_xas_stderr_systematic=(dims, systematic))
+
+
+def _with_films(result: xr.Dataset, runs: Sequence[xr.Dataset], outside: Outside) -> xr.Dataset:
+    """Return spectra with the thickness of the pumped film over that of the other one, where anything tells it."""
+    if outside.model is None or "scan" in result.dims or not result["delta_xas"].size:
+        return result
+    ratio, stderr = outside.model.film_ratio(_times(result, runs).values)
+    return result.assign(film_ratio=(_row_dims(result), ratio), film_ratio_stderr=(_row_dims(result), stderr))
 
 
 def _times(result: xr.Dataset, runs: Sequence[xr.Dataset]) -> xr.DataArray:

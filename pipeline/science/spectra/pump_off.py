@@ -167,6 +167,16 @@ class PumpOff(NamedTuple):
         apart = sum(w * (f[0] - value) ** 2 for w, f in zip(self.weights, found, strict=True))
         return np.asarray(value), np.sqrt(noise), np.sqrt(unknown + apart)
 
+    def film_ratio(self, time: Array) -> tuple[Array, Array]:
+        """Return the thickness of the pumped film over that of the other at times [h], and its standard error.
+
+        It is what c has in proportion to the optical density, whose lines and edges a splitting ratio does not have.
+        """
+        found = [process.film_ratio(np.ravel(time).astype(np.float64)) for process in self.processes]
+        value = sum(w * f[0] for w, f in zip(self.weights, found, strict=True))
+        variance = sum(w * (f[1] ** 2 + (f[0] - value) ** 2) for w, f in zip(self.weights, found, strict=True))
+        return np.reshape(value, np.shape(time)), np.sqrt(np.reshape(variance, np.shape(time)))
+
 
 class _Process(NamedTuple):
     """One Gaussian process. Numbers over (point): what was measured."""
@@ -200,6 +210,22 @@ class _Process(NamedTuple):
         spread = spread + np.einsum("ij,jk,ik->i", weight, covariance, weight)
         statistical = np.sqrt(weight**2 @ noise)
         return value.reshape(shape), statistical.reshape(shape), np.sqrt(np.maximum(spread, 0)).reshape(shape)
+
+    def film_ratio(self, time: Array) -> tuple[Array, Array]:
+        """Return what `PumpOff.film_ratio` does."""
+        own = self.points["energy"].values, self.points["hours"].values
+        solved = cho_factor(self._covariance(own, own) + np.diag(self.points["c_stderr"].values ** 2 + 1e-14))
+        u, start, films = self.usual, float(own[1][0]), self._films(own[0])
+        worn, first = self._worn(time) - self._worn(start), self._worn(own[1]) - self._worn(start)
+        cross = u.films**2 * (films - self._films(float(own[0][0])))[None, :]
+        cross = cross + u.wear**2 * _trend(worn, first, WANDERS[1]) * films[None, :]
+        prior = u.films**2 + u.wear**2 * np.diag(_trend(worn, worn, WANDERS[1]))
+        ones, c = np.ones(len(films)), self.points["c"].values
+        of_ones = cho_solve(solved, ones)
+        mean = float(of_ones @ c / (of_ones @ ones))
+        weight = cho_solve(solved, cross.T).T
+        variance = prior - np.einsum("ij,ij->i", weight, cross) + (weight @ ones) ** 2 / (of_ones @ ones)
+        return 1.0 + weight @ (c - mean), np.sqrt(np.maximum(variance, 0.0))
 
     def likelihood(self) -> float:
         """Return the logarithm of the restricted likelihood of what was measured."""
