@@ -7,7 +7,6 @@ or a pointer would lead out of the output folder.
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -18,15 +17,13 @@ import xarray as xr
 from pydantic import ValidationError
 
 from pipeline.errors import ProductError
-from pipeline.storage import store
-from pipeline.storage import versions as publish
+from pipeline.results.lookup import power_of
+from pipeline.storage import store, versions
 from schemas.catalogue import note
 from schemas.notes import Note, by_severity, read_notes
 from schemas.products import Summary, product_faults
 
 __all__ = ["Catalogue", "Product"]
-
-_VERSION = re.compile(r"v\d{4,}")
 
 
 @dataclass(frozen=True)
@@ -65,12 +62,14 @@ class Product:
         return {str(name): value for name, value in self.tree.attrs.items()}
 
     @property
+    def tag(self) -> str:
+        """What is added to the labels of its curves where it is the second of two products."""
+        return f", {self.version}"
+
+    @property
     def power(self) -> int:
-        """The power of the kinetic form in the config; 2, as printed, where it does not say."""
-        try:
-            return int(json.loads(self.attrs["config"])["kinetics"]["power"])
-        except (KeyError, TypeError, ValueError):
-            return 2
+        """The power of the kinetic form that was fitted."""
+        return power_of(self.tree.attrs)
 
     @property
     def warnings(self) -> list[Note]:
@@ -107,19 +106,17 @@ class Catalogue:
         folder = self.out / "products" / dataset
         if Path(dataset).name != dataset or not folder.is_dir():
             return []
-        found = [p.name for p in folder.iterdir() if _VERSION.fullmatch(p.name) and p.is_dir() and _inside(p, self.out)]
-        return sorted(found, key=lambda name: int(name[1:]), reverse=True)
+        names = [p.name for p in folder.iterdir() if p.is_dir() and _inside(p, self.out)]
+        return sorted(filter(versions.number_of, names), key=versions.number_of, reverse=True)
 
     def latest(self, dataset: str) -> str | None:
         """Return the version that `latest.json` points at, or the newest one where it points at none."""
-        versions = self.versions(dataset)
+        there = self.versions(dataset)
         try:
-            found = publish.latest(self.out / "products" / dataset)
+            found = versions.latest(self.out / "products" / dataset)
         except ProductError:
             found = None
-        if found is not None and found.name in versions:
-            return found.name
-        return versions[0] if versions else None
+        return found.name if found is not None and found.name in there else next(iter(there), None)
 
     def open(self, dataset: str, version: str) -> Product:
         """Open a version, or return it if it is open already.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from pipeline.plots.kinetics_figure import draw_kinetics
 from pipeline.plots.quality_figures import draw_beams, draw_burst, draw_quality
 from pipeline.plots.spectra_figures import draw_absorption, draw_differences, draw_map
 from pipeline.plots.style import house_style
+from pipeline.results.lookup import power_of
 
 __all__ = ["draw_beams", "draw_product"]
 
@@ -38,7 +38,7 @@ def draw_product(tree: xr.DataTree, summary: Mapping[str, Any], folder: Path) ->
             "mixture": lambda to: draw_mixture(mixture, spectra, to),
         }
     if scan.sizes["scan"]:
-        power = _power(tree.attrs)
+        power = power_of(tree.attrs)
         drawings["kinetics"] = lambda to: draw_kinetics(scan, groups["kinetics"], summary, power, to)
     components = groups.get("components", xr.Dataset())
     if has_components(components):
@@ -49,7 +49,3 @@ def draw_product(tree: xr.DataTree, summary: Mapping[str, Any], folder: Path) ->
                 draw(folder / f"{name}.png")
             except Exception as error:  # a picture must not cost the numbers
                 log.warning("figure %s cannot be drawn: %s", name, error)
-
-
-def _power(attrs: Mapping[Any, Any]) -> int:
-    return int(json.loads(attrs["config"])["kinetics"]["power"])

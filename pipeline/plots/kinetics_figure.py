@@ -23,10 +23,10 @@ from pipeline.plots.style import (
     zero_line,
 )
 from pipeline.results.lookup import Interval, fitted_trace, intervals
+from pipeline.results.wording import TAU_SYMBOLS, plus_minus
 
 __all__ = ["draw_kinetics"]
 
-_TAU = {"tau1": "τ₁", "tau2": "τ₂", "tau3": "τ₃"}
 _COLUMNS = 4
 
 
@@ -97,26 +97,17 @@ def _draw_intervals(axes: Axes, found: Sequence[Interval], colours: Mapping[floa
         if one.value is not None:
             axes.plot(one.value, row, "o", color="black", ms=4)
         axes.annotate(
-            _words(one),
+            one.instead_of_value if one.value is None else f"{plus_minus(one.value, one.stderr)} ps",
             (1.01, row),
             xycoords=("axes fraction", "data"),
             va="center",
             fontsize=7.5,
             annotation_clip=False,
         )
-    axes.set_yticks(range(len(found)), [f"{_TAU[one.name]}, {one.fluence:g} mJ/cm²" for one in found])
+    axes.set_yticks(range(len(found)), [f"{TAU_SYMBOLS[one.name]}, {one.fluence:g} mJ/cm²" for one in found])
     axes.set(xscale="log", xlim=(low, high), ylim=(len(found) - 0.4, -0.6), xlabel="ps (bars: 68 %, lines: 95 %)")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="y", left=False, right=False)
     axes.set_title("times of the fit")
-
-
-def _words(one: Interval) -> str:
-    if one.value is None:
-        return one.instead_of_value
-    if not one.stderr:
-        return f"{one.value:.3g} ps"
-    digits = max(0, int(np.ceil(1 - np.log10(one.stderr)))) if one.stderr < 10 else 0
-    return f"{one.value:.{digits}f} ± {one.stderr:.{digits}f} ps"

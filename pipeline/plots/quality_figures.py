@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from pipeline.plots.style import COLOURS, band, house_style, new_figure, panel_letters, points, save, zero_line
+from pipeline.results.lookup import QUALITY_PANELS
 
 __all__ = ["draw_beams", "draw_burst", "draw_quality"]
 
@@ -50,12 +51,7 @@ def draw_quality(quality: xr.Dataset, path: Path) -> None:
     n = quality.sizes["run"]
     figure, panels = new_figure(2, rows=2, width=max(7.0, 1.5 + 0.6 * n), height=5.0)
     x = np.arange(n)
-    for axes, name, label, ideal, scale in (
-        (panels[0], "noise_ratio", "noise / photon noise", 1.0, 1.0),
-        (panels[1], "null_chi2", "odd − even trains, χ²/dof", 1.0, 1.0),
-        (panels[2], "null_chi2_early", "before time zero, χ²/dof", 1.0, 1.0),
-        (panels[3], "drift", "drift along the burst (mOD)", 0.0, 1e3),
-    ):
+    for axes, (name, label, ideal, scale) in zip(panels, QUALITY_PANELS, strict=True):
         if name not in quality:
             axes.set_axis_off()
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +11,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pipeline.results.wording import TAU_SYMBOLS
 from pipeline.science.kinetics.model import kinetic_trace
 
 __all__ = [
+    "QUALITY_PANELS",
     "SAME_ENERGY",
     "Floats",
     "Interval",
@@ -23,13 +26,28 @@ __all__ = [
     "intervals",
     "measured_near",
     "nearest",
+    "power_of",
 ]
 
 Floats = NDArray[np.float64]
 
 SAME_ENERGY = 0.11
 """Energies [eV] that are one energy of a trace: half a usual bin."""
-_TAUS = ("tau1", "tau2", "tau3")
+QUALITY_PANELS = (
+    ("noise_ratio", "noise / photon noise", 1.0, 1.0),
+    ("null_chi2", "odd − even trains, χ²/dof", 1.0, 1.0),
+    ("null_chi2_early", "before time zero, χ²/dof", 1.0, 1.0),
+    ("drift", "drift along the burst (mOD)", 0.0, 1e3),
+)
+"""Variables of `/quality` that are drawn run by run: name, title, ideal value, scale."""
+
+
+def power_of(attrs: Mapping[Any, Any]) -> int:
+    """Return the power of the kinetic form in a product's config; 2, as published, where it does not say."""
+    try:
+        return int(json.loads(attrs["config"])["kinetics"]["power"])
+    except (KeyError, TypeError, ValueError):
+        return 2
 
 
 def fluences_of(*groups: xr.Dataset) -> list[float]:
@@ -117,7 +135,7 @@ def _model(fit: xr.Dataset, t: Floats, power: int) -> Floats | None:
     value: dict[str, Any] = {
         str(n): float(v) for n, v in zip(fit["parameter"].values, fit["value"].values, strict=True)
     }
-    taus = [value[n] for n in ("tau1", "tau2", "tau3") if np.isfinite(value.get(n, np.nan))]
+    taus = [value[n] for n in TAU_SYMBOLS if np.isfinite(value.get(n, np.nan))]
     amplitudes = fit["amplitude"].values[: len(taus)]
     if not taus or not np.isfinite([*amplitudes, value["t_d"], value["irf_sigma"]]).all():
         return None
@@ -150,7 +168,7 @@ class Interval:
 def intervals(kinetics: Sequence[Mapping[str, Any]]) -> list[Interval]:
     """Return what the summary's `kinetics` says about the times, τ1 first, per fluence that was fitted."""
     found = []
-    for name in _TAUS:
+    for name in TAU_SYMBOLS:
         for fit in kinetics:
             p = fit["parameters"].get(name)
             if p is None or (p["value"] is None and fit["redchi"] is None):

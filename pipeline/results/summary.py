@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import chi2
 
+from pipeline.results.wording import finite_or_none, plus_minus
 from pipeline.science.kinetics.intervals import describes
 from pipeline.science.quality.noise import BLUR, SETTLED
 from pipeline.science.spectra.reference import EARLY
@@ -62,12 +63,12 @@ def summarise(
             {
                 "fluence": f,
                 "alpha": _estimate(mixture.sel(fluence=f), "alpha", "1"),
-                "model_stderr": _number(mixture["alpha_model_stderr"].sel(fluence=f)),
+                "model_stderr": finite_or_none(mixture["alpha_model_stderr"].sel(fluence=f)),
             }
             for f in mixture["fluence"].values.tolist()
         ],
         "slope": _estimate(mixture, "slope", "cm^2/mJ"),
-        "slope_model_stderr": _number(mixture["slope_model_stderr"]),
+        "slope_model_stderr": finite_or_none(mixture["slope_model_stderr"]),
         "intercept": _estimate(mixture, "intercept", "1"),
         "peaks": _peaks(tree["peaks"].to_dataset()),
         "runs": runs,
@@ -75,13 +76,8 @@ def summarise(
     }
 
 
-def _number(value: Any) -> float | None:
-    number = float(value)
-    return number if np.isfinite(number) else None
-
-
 def _estimate(dataset: xr.Dataset, name: str, unit: str) -> dict[str, Any]:
-    return {"value": _number(dataset[name]), "stderr": _number(dataset[f"{name}_stderr"]), "unit": unit}
+    return {"value": finite_or_none(dataset[name]), "stderr": finite_or_none(dataset[f"{name}_stderr"]), "unit": unit}
 
 
 def _kinetics(kinetics: xr.Dataset) -> list[dict[str, Any]]:
@@ -92,12 +88,12 @@ def _kinetics(kinetics: xr.Dataset) -> list[dict[str, Any]]:
         for name in map(str, fit["parameter"].values):
             one = fit.sel(parameter=name)
             parameters[name] = {
-                "value": _number(one["value"]),
-                "stderr": _number(one["stderr"]),
-                "ci68": [_number(v) for v in one["ci68"].values],
-                "ci95": [_number(v) for v in one["ci95"].values],
+                "value": finite_or_none(one["value"]),
+                "stderr": finite_or_none(one["stderr"]),
+                "ci68": [finite_or_none(v) for v in one["ci68"].values],
+                "ci95": [finite_or_none(v) for v in one["ci95"].values],
                 "identifiable": bool(one["identifiable"]),
-                **{n: _number(one[n]) for n in ("value_without_prior", "bootstrap_stderr") if n in one},
+                **{n: finite_or_none(one[n]) for n in ("value_without_prior", "bootstrap_stderr") if n in one},
                 **{n: str(one[n].values) for n in ("verdict", "verdict_code")},
             }
         described = _described(fit)
@@ -105,7 +101,7 @@ def _kinetics(kinetics: xr.Dataset) -> list[dict[str, Any]]:
             {
                 "fluence": fluence,
                 "parameters": parameters,
-                "redchi": _number(fit["redchi"]),
+                "redchi": finite_or_none(fit["redchi"]),
                 "describes_data": described,
             }
         )
@@ -148,8 +144,8 @@ def _run(row: xr.Dataset, config: Config, audit: Sequence[str]) -> dict[str, Any
         "frames_expected": int(row["frames_expected"]),
         "frames_read": int(row["frames_read"]),
         "pulses_used": int(row["pulses_used"]),
-        "noise_ratio": _number(row["noise_ratio"]),
-        "null_chi2": _number(row["null_chi2"]),
+        "noise_ratio": finite_or_none(row["noise_ratio"]),
+        "null_chi2": finite_or_none(row["null_chi2"]),
         "audit": list(audit),
     }
 
@@ -285,7 +281,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
                 continue
             low, high = ("open" if v is None else f"{v:.3g}" for v in p["ci68"])
             if p["identifiable"]:
-                lines.append(f"  {name:9s} {_pm(p['value'], p['stderr'])} ps   68 %: {low} … {high}")
+                lines.append(f"  {name:9s} {plus_minus(p['value'], p['stderr'])} ps   68 %: {low} … {high}")
             else:
                 lines.append(
                     f"  {name:9s} not determined   68 %: {low} … {high} ps"
@@ -295,20 +291,20 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         lines.append("excited fraction")
         for row in summary.get("alpha", []):
             a = row["alpha"]
-            shown = "–" if a["value"] is None else f"{_pm(100 * a['value'], 100 * (a['stderr'] or 0))} %"
+            shown = "–" if a["value"] is None else f"{plus_minus(100 * a['value'], 100 * (a['stderr'] or 0))} %"
             model = row.get("model_stderr")
             other = "" if model is None else f"   other models: ± {100 * model:.2g} %"
             lines.append(f"  {row['fluence']:6g} mJ/cm²  α = {shown}{other}")
         s = summary.get("slope") or {"value": None}
         if s["value"] is not None:
-            lines.append(f"  slope {_pm(100 * s['value'], 100 * (s['stderr'] or 0))} % per mJ/cm²")
+            lines.append(f"  slope {plus_minus(100 * s['value'], 100 * (s['stderr'] or 0))} % per mJ/cm²")
     if summary.get("peaks"):
         lines.append("peaks of the difference")
         for row in summary.get("peaks", []):
             p, a = row["position"], row["amplitude"]
             lines.append(
-                f"  {row['peak']} {row['fluence']:6g} mJ/cm² {row['delay']:7.2f} ps  {_pm(p['value'], p['stderr'])} eV"
-                f"   {_pm(1e3 * a['value'], 1e3 * (a['stderr'] or 0))} mOD"
+                f"  {row['peak']} {row['fluence']:6g} mJ/cm² {row['delay']:7.2f} ps  {plus_minus(p['value'], p['stderr'])} eV"
+                f"   {plus_minus(1e3 * a['value'], 1e3 * (a['stderr'] or 0))} mOD"
             )
     lines.append("runs")
     for run in summary.get("runs", []):
@@ -320,10 +316,3 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         lines += [f"       ! {text}" for text in run["audit"]]
     lines += [f"{WORDS[said.severity]} {said.text}" for said in read_notes(summary.get("warnings", []))]
     return "\n".join(lines)
-
-
-def _pm(value: float, stderr: float | None) -> str:
-    if not stderr:
-        return f"{value:.4g}"
-    digits = max(0, int(np.ceil(1 - np.log10(stderr)))) if stderr < 10 else 0
-    return f"{value:.{digits}f} ± {stderr:.{digits}f}"

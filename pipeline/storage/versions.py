@@ -28,12 +28,11 @@ from pipeline.storage.hashes import tree_hash, write_json
 from pipeline.storage.places import Place, Remote, place
 from schemas.products import SCHEMA_VERSION, Pointer, Summary, product_faults, schema_version, summary_faults
 
-__all__ = ["age", "check", "datasets", "latest", "publish", "read_summary", "resolve", "versions"]
+__all__ = ["age", "check", "datasets", "latest", "number_of", "publish", "read_summary", "resolve", "versions"]
 
-_VERSION = re.compile(r"v(\d{4,})")
 _LISTED = 8
 """Maximum number of versions listed in a message, newest first."""
-PATIENCE = 50
+ATTEMPTS = 50
 """Attempts to make a number one's own; publishers that meet step back for a random time, so two are few."""
 
 
@@ -207,9 +206,13 @@ def _is_finished(version: Place) -> bool:
     return (version / "summary.json").is_file()
 
 
+def number_of(name: str) -> int:
+    """Return the number in a version's name, such as `v0001`; 0 if it is none."""
+    return int(name[1:]) if re.fullmatch(r"v\d{4,}", name) else 0
+
+
 def _number(version: Place) -> int:
-    found = _VERSION.fullmatch(version.name)
-    return int(found[1]) if found else 0
+    return number_of(version.name)
 
 
 def _next(folder: Place) -> str:
@@ -238,7 +241,7 @@ def _claim(folder: Remote) -> tuple[Remote, Remote]:
     puts a mark of its own under the number, then lists: the number is its own if nothing else is there. Of two that
     meet, the one that lists later sees both marks, so never do both go on; both may step back, and try again later.
     """
-    for attempt in range(PATIENCE):
+    for attempt in range(ATTEMPTS):
         version = folder / _next(folder)
         mark = version / f"{leftovers.CLAIM}{secrets.token_hex(8)}"
         mark.write_text(json.dumps(owners.me()))
@@ -247,7 +250,7 @@ def _claim(folder: Remote) -> tuple[Remote, Remote]:
         mark.remove()
         time.sleep(secrets.randbelow(1000) * 2e-5 * min(attempt + 1, 20))
     raise ProductError(
-        f"{folder}: {PATIENCE} attempts to take a version number failed; others publish there; try again"
+        f"{folder}: {ATTEMPTS} attempts to take a version number failed; others publish there; try again"
     )
 
 
