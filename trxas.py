@@ -92,10 +92,10 @@ def open(where: str | Path) -> Product:
     ProductError
         If there is no product, or more than one dataset.
     """
-    from pipeline.storage import store, versions
+    from pipeline.storage import versions
 
     version = versions.resolve(str(where))
-    return Product(store.open_tree(version / "product.zarr"), versions.read_summary(version), str(version))
+    return Product(versions.open_product(version), versions.read_summary(version), str(version))
 
 
 def process(
@@ -175,9 +175,10 @@ def frames(out: str | Path, run: int) -> xr.DataArray:
     ProductError
         If no frames of the run are stored there.
     """
+    from pipeline.storage import layout
     from pipeline.storage.lazy_cube import lazy_cube
 
-    return lazy_cube(Path(out) / "runs" / f"r{run:04d}" / "frames.zarr")
+    return lazy_cube(layout.run_stores(Path(out), run) / layout.FRAMES)
 
 
 def raw_frames(

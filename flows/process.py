@@ -58,7 +58,7 @@ def process(
     """
     try:
         job = load_job(Path(config), out, changes, work=work)
-        with named_flow_run("process", job.config.dataset), claimed(job.out, "process", wait=settings.PATIENCE):
+        with named_flow_run("process", job.config.dataset), claimed(job.out, "process", wait=settings.CLAIM_TIMEOUT):
             return _process(job, restart, waiting or {})
     except TrxasError as error:
         return failed(error)
@@ -85,7 +85,7 @@ def reprocess(
         job = load_job(Path(config), out, changes, work=work)
         with (
             named_flow_run(f"reprocess-{stage}", job.config.dataset),
-            claimed(job.out, "reprocess", wait=settings.PATIENCE),
+            claimed(job.out, "reprocess", wait=settings.CLAIM_TIMEOUT),
         ):
             return _process(job, stage, {})
     except TrxasError as error:

@@ -28,7 +28,7 @@ __all__ = ["lasting", "retry_while_unreachable", "running", "start", "transport_
 
 log = logging.getLogger("trxas")
 
-PATIENCE = 120.0
+STARTUP_TIMEOUT = 120.0
 """Start-up timeout of the temporary server on a loaded machine [s]."""
 
 PAUSES = [5.0, 10.0, 20.0, 40.0, 80.0, 160.0]
@@ -90,7 +90,9 @@ def running() -> Iterator[None]:
         own, name = {}, f"the Prefect server at {url}"
     else:
         start()
-        _check(_url, PATIENCE, TrxasError("Prefect's temporary server does not start; `trxas doctor` may tell why"))
+        _check(
+            _url, STARTUP_TIMEOUT, TrxasError("Prefect's temporary server does not start; `trxas doctor` may tell why")
+        )
         own, name = _temporary(), "Prefect's temporary server"
     from prefect.settings import temporary_settings
 

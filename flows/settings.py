@@ -3,7 +3,7 @@
 import logging
 import os
 
-__all__ = ["DEFAULTS", "PATIENCE", "QUIET", "apply", "tell_prefect", "timeout"]
+__all__ = ["CLAIM_TIMEOUT", "DEFAULTS", "QUIET", "apply", "tell_prefect", "timeout"]
 
 DEFAULTS = {
     "DO_NOT_TRACK": "1",
@@ -22,7 +22,7 @@ QUIET = "CRITICAL"
 """Level of what Prefect prints on the terminal, where our own lines say what is wrong; its API gets everything."""
 
 HOUR = 3600.0
-PATIENCE = 24 * HOUR
+CLAIM_TIMEOUT = 24 * HOUR
 """Seconds to wait for another process that works in the same output folder."""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.compute.workers import threads_of
 from pipeline.errors import ConfigError, DataError
 from pipeline.euxfel.run_files import raw_folder, run_folder
+from pipeline.storage import layout
 from pipeline.storage.places import Place, Remote, place
 from schemas.config import Config
 from schemas.config.detector import Beams
@@ -18,7 +19,7 @@ from schemas.config.runs import DelayScanRun, EnergyScanRun
 from schemas.instrument import Instrument, load_instrument
 from schemas.reading import load_config, override
 
-__all__ = ["Job", "load_job", "out_folder", "products_of", "read_config"]
+__all__ = ["Job", "load_job", "out_folder", "read_config"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Job:
 
     def run_dir(self, run: int) -> Path:
         """Return the folder of a run's stores."""
-        return self.out / "runs" / f"r{run:04d}"
+        return layout.run_stores(self.out, run)
 
     @property
     def calibrations(self) -> Path:
@@ -51,12 +52,12 @@ class Job:
     @property
     def stage_dir(self) -> Path:
         """Folder of the dataset's intermediate results."""
-        return self.out / "stages" / self.config.dataset
+        return layout.dataset_stores(self.out, self.config.dataset)
 
     @property
     def product_dir(self) -> Place:
         """Folder of the dataset's versions."""
-        return products_of(self.target or self.out, self.config.dataset)
+        return layout.products(self.target or self.out, self.config.dataset)
 
     @property
     def reduced_runs(self) -> list[int]:
@@ -152,11 +153,6 @@ def out_folder(config: Path, out: Path | str | None = None) -> Place:
     """Return the output folder or URL of a config: by default `out` next to the config file."""
     where = config.resolve().parent / "out" if out is None else place(out)
     return where.resolve() if isinstance(where, Path) else where
-
-
-def products_of(out: Place, dataset: str) -> Place:
-    """Return the folder of a dataset's versions."""
-    return out / "products" / dataset
 
 
 def load_job(

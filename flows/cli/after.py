@@ -46,11 +46,11 @@ def show(
         else:
             print(comparison_text(compared, **({"most": None} if everything else {})))
         return
-    from pipeline.storage import versions as publish
+    from pipeline.storage import versions
 
-    version = publish.resolve(product)
+    version = versions.resolve(product)
     if as_json:
-        print(json.dumps(publish.read_summary(version), indent=1, ensure_ascii=False))
+        print(json.dumps(versions.read_summary(version), indent=1, ensure_ascii=False))
     else:
         print_summary(str(version))
 
@@ -58,13 +58,13 @@ def show(
 def validate(product: ProductName, *, common: Common = COMMON) -> None:
     """Check a product against its schema; exit 1 and one line per fault."""
     common.start()
-    from pipeline.storage import versions as publish
+    from pipeline.storage import versions
 
-    version = publish.resolve(product)
-    faults = publish.check(version)
+    version = versions.resolve(product)
+    faults = versions.check(version)
     if faults:
         raise ProductError("\n".join(faults))
-    print(f"{version}: valid{publish.age(version)}")
+    print(f"{version}: valid{versions.age(version)}")
 
 
 def export(
@@ -85,10 +85,9 @@ def export(
     """
     common.start()
     from pipeline.results.export import export as write
-    from pipeline.storage import store
-    from pipeline.storage import versions as publish
+    from pipeline.storage import versions
 
-    tree = store.open_tree(publish.resolve(product) / "product.zarr")
+    tree = versions.open_product(versions.resolve(product))
     for path in write(tree, format_name, out or Path("export")):
         print(path)
 
@@ -125,13 +124,13 @@ def dashboard(out: Path, *, port: int = 8080, host: str = "127.0.0.1", common: C
 def print_summary(where: str) -> None:
     """Print the summary of a product, and where it and its figures are."""
     from pipeline.results.summary import summary_text
-    from pipeline.storage import versions as publish
+    from pipeline.storage import versions
 
-    version = publish.resolve(where)
+    version = versions.resolve(where)
     try:
-        print(summary_text(publish.read_summary(version)))
+        print(summary_text(versions.read_summary(version)))
     except (KeyError, TypeError, AttributeError) as error:
         raise ProductError(
             f"{version}: summary.json lacks {error}; `trxas validate` lists every fault, processing again writes it anew"
         ) from None
-    print(f"product  {version / 'product.zarr'}{publish.age(version)}\nfigures  {version / 'figures'}")
+    print(f"product  {version / 'product.zarr'}{versions.age(version)}\nfigures  {version / 'figures'}")

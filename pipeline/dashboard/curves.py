@@ -15,7 +15,16 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.dashboard.data import Product
-from pipeline.results.lookup import SAME_ENERGY, Floats, delays_of, fitted_trace, fluences_of, measured_near, nearest
+from pipeline.results.lookup import (
+    SAME_ENERGY,
+    Floats,
+    delays_of,
+    edges,
+    fitted_trace,
+    fluences_of,
+    measured_near,
+    nearest,
+)
 
 __all__ = [
     "Kind",
@@ -60,14 +69,6 @@ def symlog(delay: ArrayLike) -> Floats:
     far = np.sign(t) * (LINEAR + np.log10(np.maximum(np.abs(t), 1.0)))
     result: Floats = np.where(np.abs(t) <= 1.0, LINEAR * t, far)
     return result
-
-
-def edges(centres: Floats) -> Floats:
-    """Return borders half-way between centres that rise; a single one gets a width of one."""
-    if len(centres) < 2:
-        return np.concatenate([centres - 0.5, centres + 0.5])
-    middle = (centres[1:] + centres[:-1]) / 2
-    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
 
 
 def map_cells(spectra: xr.Dataset, fluence: float, *, even: bool = False) -> dict[str, Floats]:

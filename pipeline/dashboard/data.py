@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import ProductError
 from pipeline.results.lookup import power_of
-from pipeline.storage import store, versions
+from pipeline.storage import layout, versions
 from schemas.catalogue import note
 from schemas.notes import Note, by_severity, read_notes
 from schemas.products import Summary, product_faults
@@ -97,13 +97,13 @@ class Catalogue:
 
     def datasets(self) -> list[str]:
         """Return the names of all datasets with at least one version."""
-        root = self.out / "products"
+        root = layout.products(self.out)
         names = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
         return [name for name in names if self.versions(name)]
 
     def versions(self, dataset: str) -> list[str]:
         """Return the versions of a dataset, newest first."""
-        folder = self.out / "products" / dataset
+        folder = layout.products(self.out, dataset)
         if Path(dataset).name != dataset or not folder.is_dir():
             return []
         names = [p.name for p in folder.iterdir() if p.is_dir() and _inside(p, self.out)]
@@ -113,7 +113,7 @@ class Catalogue:
         """Return the version that `latest.json` points at, or the newest one where it points at none."""
         there = self.versions(dataset)
         try:
-            found = versions.latest(self.out / "products" / dataset)
+            found = versions.latest(layout.products(self.out, dataset))
         except ProductError:
             found = None
         return found.name if found is not None and found.name in there else next(iter(there), None)
@@ -150,12 +150,12 @@ class Catalogue:
     def _folder(self, dataset: str, version: str) -> Path:
         if version not in self.versions(dataset):
             raise ProductError(f"there is no version {version} of {dataset} in {self.out}")
-        return self.out / "products" / dataset / version
+        return layout.products(self.out, dataset) / version
 
     def _read(self, dataset: str, version: str) -> Product:
         folder = self._folder(dataset, version)
         summary = self.summary(dataset, version)
-        tree = store.open_tree(folder / "product.zarr")
+        tree = versions.open_product(folder)
         return Product(dataset, version, folder, tree, summary, tuple(product_faults(tree)))
 
 

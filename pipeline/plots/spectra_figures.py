@@ -23,7 +23,7 @@ from pipeline.plots.style import (
     save,
     zero_line,
 )
-from pipeline.results.lookup import Floats, delays_of, fluences_of
+from pipeline.results.lookup import Floats, best_fluence, delays_of, edges, fluences_of
 
 __all__ = ["draw_absorption", "draw_differences", "draw_map"]
 
@@ -33,7 +33,7 @@ _MAPPED = 3
 
 def draw_absorption(spectra: xr.Dataset, path: Path) -> None:
     """Ground and excited XAS, and below them their difference, where the difference is strongest and where it ends."""
-    fluence = _best(spectra)
+    fluence = best_fluence(spectra)
     delays = _telling(spectra, fluence)
     figure, (above, below) = new_figure(1, rows=2, width=4.6, height=5.0, sharex=True, height_ratios=[2, 1.2])
     energy = spectra["energy"].values
@@ -108,7 +108,7 @@ def draw_map(spectra: xr.Dataset, path: Path) -> bool:
         delays = np.array(delays_of(spectra, fluence))
         values = 1e3 * spectra["delta_xas"].sel(fluence=fluence, delay=delays).values
         bound = float(np.nanpercentile(np.abs(values), 99.7)) or 1.0
-        x, y = _borders(spectra["energy"].values), _delay_borders(delays)
+        x, y = edges(spectra["energy"].values), _delay_borders(delays)
         drawn = axes.pcolormesh(x, y, values, cmap="RdBu_r", vmin=-bound, vmax=bound, rasterized=True)
         axes.plot(np.full(len(delays), x[-1]), delays, "<", ms=3.5, color="black", clip_on=False)
         figure.colorbar(drawn, ax=axes, label=DELTA, pad=0.02)
@@ -122,25 +122,14 @@ def draw_map(spectra: xr.Dataset, path: Path) -> bool:
     return True
 
 
-def _borders(centres: Floats) -> Floats:
-    middle = (centres[1:] + centres[:-1]) / 2
-    result: Floats = np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
-    return result
-
-
 def _delay_borders(delays: Floats) -> Floats:
     """Borders half-way on the axis that is drawn, so that every row has its delay in its middle."""
     scaled = np.where(
         np.abs(delays) <= 1, delays, np.sign(delays) * (1 + np.log10(np.maximum(np.abs(delays), 1)) / 1.5)
     )
-    b = _borders(scaled)
+    b = edges(scaled)
     result: Floats = np.where(np.abs(b) <= 1, b, np.sign(b) * 10 ** (1.5 * (np.abs(b) - 1)))
     return result
-
-
-def _best(spectra: xr.Dataset) -> float:
-    """The highest fluence of those with the most delays."""
-    return max(fluences_of(spectra), key=lambda f: (len(delays_of(spectra, f)), f))
 
 
 def _telling(spectra: xr.Dataset, fluence: float) -> list[float]:

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline.results.wording import finite_or_none
-from pipeline.storage import store, versions
+from pipeline.storage import layout, versions
 from pipeline.storage.places import Place, place
 from schemas.notes import OLDER, WORDS, Note, as_plain, read_notes
 
@@ -46,7 +46,7 @@ def compare_versions(old: str, new: str) -> dict[str, Any]:
         If one of them is not there.
     """
     places = {"old": _beside(old, new), "new": _beside(new, old)}
-    compared = compare(*(store.open_tree(version / "product.zarr").load() for version in places.values()))
+    compared = compare(*(versions.open_product(version).load() for version in places.values()))
     for side, version in places.items():
         compared[side] = {"where": str(version), **compared[side]}
     summaries: list[Any] = [versions.read_summary(version) for version in places.values()]
@@ -79,7 +79,7 @@ def other_settings(former: Place | None, version: Place) -> str:
 
 def _config(version: Place) -> dict[str, Any]:
     try:
-        head = json.loads((version / "product.zarr" / "zarr.json").read_text(encoding="utf-8"))
+        head = json.loads((version / layout.PRODUCT / "zarr.json").read_text(encoding="utf-8"))
         return dict(json.loads(head["attributes"]["config"]))
     except (OSError, ValueError, KeyError, TypeError):
         return {}

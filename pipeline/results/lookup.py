@@ -19,8 +19,10 @@ __all__ = [
     "SAME_ENERGY",
     "Floats",
     "Interval",
+    "best_fluence",
     "default_pick",
     "delays_of",
+    "edges",
     "fitted_trace",
     "fluences_of",
     "intervals",
@@ -67,6 +69,19 @@ def delays_of(spectra: xr.Dataset, fluence: float | None = None) -> list[float]:
     return [float(t) for t in spectra["delay"].values[there.any("fluence").values]]
 
 
+def best_fluence(spectra: xr.Dataset) -> float:
+    """Return the highest fluence of those with the most delays."""
+    return max(fluences_of(spectra), key=lambda f: (len(delays_of(spectra, f)), f))
+
+
+def edges(centres: Floats) -> Floats:
+    """Return borders half-way between centres that rise; a single one gets a width of one."""
+    if len(centres) < 2:
+        return np.concatenate([centres - 0.5, centres + 0.5])
+    middle = (centres[1:] + centres[:-1]) / 2
+    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
+
+
 def default_pick(spectra: xr.Dataset, scan: xr.Dataset) -> tuple[float | None, float | None, float | None]:
     """Return fluence, delay and energy to begin with: peak A where it is strongest.
 
@@ -76,7 +91,7 @@ def default_pick(spectra: xr.Dataset, scan: xr.Dataset) -> tuple[float | None, f
     if not spectra.sizes["energy"] or not delays_of(spectra):
         fluence = max(scan["fluence"].values.tolist(), default=None)
         return fluence, None, (float(scan["energy"][0]) if scan.sizes["scan"] else None)
-    fluence = max(fluences_of(spectra), key=lambda f: (len(delays_of(spectra, f)), f))
+    fluence = best_fluence(spectra)
     change = spectra["delta_xas"].sel(fluence=fluence)
     strongest = np.nan_to_num(change.values, nan=-np.inf)
     d, e = np.unravel_index(int(np.argmax(strongest)), strongest.shape)

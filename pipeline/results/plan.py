@@ -16,7 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError, ProductError
-from pipeline.job import out_folder, products_of, read_config
+from pipeline.job import out_folder, read_config
 from pipeline.results.wording import finite_or_none
 from pipeline.science.kinetics.design import (
     Response,
@@ -29,7 +29,7 @@ from pipeline.science.kinetics.design import (
     tau_information,
 )
 from pipeline.science.kinetics.traces import collect_traces
-from pipeline.storage import store, versions
+from pipeline.storage import layout, versions
 from schemas.config import Config
 from schemas.config.beamtime import Plan
 from schemas.config.fit_options import Measured
@@ -65,16 +65,15 @@ def make_plan(
     """
     if not str(where).endswith((".yaml", ".yml")):
         found = versions.resolve(where)
-        return plan_of_product(store.open_tree(found / "product.zarr"), f"product {found}")
+        return plan_of_product(versions.open_product(found), f"product {found}")
     config = read_config(Path(where), assignments)
     if from_config:
         return plan_of_config(config) | {"note": "a product, if there is one, was not looked at"}
     note = "there is no product of this config yet"
-    version = versions.latest(products_of(out_folder(Path(where), out), config.dataset))
+    version = versions.latest(layout.products(out_folder(Path(where), out), config.dataset))
     if version is not None:
         try:
-            tree = store.open_tree(version / "product.zarr")
-            return plan_of_product(tree, f"product {version}", settings=config.plan)
+            return plan_of_product(versions.open_product(version), f"product {version}", settings=config.plan)
         except ProductError as error:
             note = f"the product {version.name} does not serve: {error}"
     return plan_of_config(config) | {"note": note}

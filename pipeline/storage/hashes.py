@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-__all__ = ["FileHashes", "Identity", "code_version", "digest", "environment", "tree_hash"]
+__all__ = ["FileHashes", "Identity", "code_version", "digest", "environment", "tree_hash", "write_json"]
 
 PACKAGES = ("numpy", "scipy", "numba", "xarray", "zarr", "dask", "lmfit", "extra-data", "prefect")
 
@@ -51,7 +51,7 @@ class FileHashes:
 
     def __init__(self, cache: Path):
         self._cache = cache
-        self._known: dict[str, list[Any]] = json.loads(cache.read_text()) if cache.is_file() else {}
+        self._known = _stored(cache)
 
     def of(self, path: Path) -> dict[str, Any]:
         """Return name, size and SHA-256 of a file; reads it only if it changed since the last time."""
@@ -62,15 +62,13 @@ class FileHashes:
             with path.open("rb") as stream:
                 known = [*stamp, hashlib.file_digest(stream, "sha256").hexdigest()]
             self._known[str(path)] = known
-            # saved immediately, so that a killed run does not hash a file twice
-            self.save()
+            # saved at once, with what others have saved meanwhile, so that a killed run does not hash a file twice
+            write_json(self._cache, {**_stored(self._cache), **self._known})
         return {"name": path.name, "size": stat.st_size, "sha256": known[3]}
 
-    def save(self) -> None:
-        """Keep what is known, together with what others have saved meanwhile."""
-        self._cache.parent.mkdir(parents=True, exist_ok=True)
-        stored = json.loads(self._cache.read_text()) if self._cache.is_file() else {}
-        write_json(self._cache, {**stored, **self._known})
+
+def _stored(cache: Path) -> dict[str, list[Any]]:
+    return json.loads(cache.read_text()) if cache.is_file() else {}
 
 
 _TURNS = threading.Semaphore(max(1, min(4, len(os.sched_getaffinity(0)) // 4)))

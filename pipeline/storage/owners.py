@@ -47,12 +47,7 @@ def label() -> str:
 def is_label_of_dead(text: str, age: float) -> bool:
     """Return whether the process that gave this `label()` is dead, or nothing is known of it for long.
 
-    Parameters
-    ----------
-    text
-        The label, with anything behind it.
-    age
-        Seconds since what it names was changed.
+    Anything may stand behind the label; `age` is the time since what it names was changed [s].
     """
     host, *numbers = text.split("-")[:3]
     if host != _short(boot_of()) or len(numbers) < 2 or not all(n.isdigit() for n in numbers):

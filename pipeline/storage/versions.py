@@ -23,12 +23,23 @@ import xarray as xr
 from pydantic import ValidationError
 
 from pipeline.errors import ProductError
-from pipeline.storage import leftovers, owners, store
+from pipeline.storage import layout, leftovers, owners, store
 from pipeline.storage.hashes import tree_hash, write_json
 from pipeline.storage.places import Place, Remote, place
 from schemas.products import SCHEMA_VERSION, Pointer, Summary, product_faults, schema_version, summary_faults
 
-__all__ = ["age", "check", "datasets", "latest", "number_of", "publish", "read_summary", "resolve", "versions"]
+__all__ = [
+    "age",
+    "check",
+    "datasets",
+    "latest",
+    "number_of",
+    "open_product",
+    "publish",
+    "read_summary",
+    "resolve",
+    "versions",
+]
 
 _LISTED = 8
 """Maximum number of versions listed in a message, newest first."""
@@ -49,7 +60,7 @@ def versions(folder: P) -> list[P]:
 
 def datasets(out: P) -> list[P]:
     """Return the folders of the datasets of which an output folder or URL holds a product."""
-    root = out / "products"
+    root = layout.products(out)
     if isinstance(root, Path) and not root.is_dir():
         return []
     return cast(list[P], sorted((p for p in root.iterdir() if latest(p) is not None), key=lambda p: p.name))
@@ -82,9 +93,9 @@ def resolve(where: Place | str) -> Place:
         If there is no product, or an output folder holds several datasets.
     """
     path = place(where)
-    if path.name == "product.zarr" and path.is_dir():
+    if path.name == layout.PRODUCT and path.is_dir():
         return path.parent
-    if (path / "product.zarr").is_dir():
+    if (path / layout.PRODUCT).is_dir():
         return path
     if path.name == "latest.json":
         path = path.parent
@@ -105,6 +116,11 @@ def resolve(where: Place | str) -> Place:
     raise ProductError(f"{path}: no product there; run `trxas process` first")
 
 
+def open_product(version: Place) -> xr.DataTree:
+    """Open the arrays of a version lazily; raises ProductError if they are missing or damaged."""
+    return store.open_tree(version / layout.PRODUCT)
+
+
 def read_summary(version: Place) -> dict[str, object]:
     """Return the summary of a version as it is written; raises ProductError if it is missing or damaged."""
     try:
@@ -118,7 +134,7 @@ def read_summary(version: Place) -> dict[str, object]:
 
 def check(version: Place) -> list[str]:
     """Return one line per fault of a published version: its groups and its summary."""
-    faults = product_faults(store.open_tree(version / "product.zarr"))
+    faults = product_faults(open_product(version))
     try:
         text = (version / "summary.json").read_text(encoding="utf-8")
     except OSError:
@@ -128,7 +144,7 @@ def check(version: Place) -> list[str]:
 
 def age(version: Place) -> str:
     """Return a remark on a version of another schema than this program's; empty where it is the same."""
-    said = schema_version(store.open_tree(version / "product.zarr"))
+    said = schema_version(open_product(version))
     if said == SCHEMA_VERSION:
         return ""
     return f" (schema version {'not given' if said is None else said}; this program writes {SCHEMA_VERSION})"
@@ -180,8 +196,8 @@ def publish(
     try:
         tree = tree.copy()
         tree.attrs = {**tree.attrs, **stamp}
-        store.write_tree(partial / "product.zarr", tree, whole_arrays=True)
-        faults = product_faults(store.open_tree(partial / "product.zarr"))
+        store.write_tree(partial / layout.PRODUCT, tree, whole_arrays=True)
+        faults = product_faults(open_product(partial))
         if faults:
             raise ProductError(f"the product is not valid and was not published: {'; '.join(faults[:5])}")
         (partial / "figures").mkdir()

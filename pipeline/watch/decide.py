@@ -18,7 +18,7 @@ from schemas.catalogue import note
 from schemas.config import Config
 from schemas.notes import Note
 
-__all__ = ["Look", "Memory", "Processed", "Seen", "look"]
+__all__ = ["Look", "Memory", "LastProcessing", "Seen", "look"]
 
 SCANS = {"energy_scan": "energy_scans", "delay_scan": "delay_scans"}
 NOT_COMPLETE = "it is not complete yet"
@@ -41,7 +41,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Processed:
+class LastProcessing:
     """Outcome of the last processing."""
 
     key: str = ""
@@ -56,7 +56,7 @@ class Memory:
 
     runs: Mapping[int, Seen] = field(default_factory=dict)
     told: Sequence[str] = ()
-    processed: Processed = Processed()
+    processed: LastProcessing = LastProcessing()
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def _hold(
     base: list[int],
     scans: list[int],
     complete: set[int],
-    processed: Processed,
+    processed: LastProcessing,
     folder: Mapping[int, Files],
 ) -> str | None:
     absent = [n for n in base if n not in complete]

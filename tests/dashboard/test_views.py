@@ -43,7 +43,7 @@ def test_the_delay_axis_keeps_the_order_and_is_linear_around_zero(a, b):
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=20, unique_by=lambda v: round(v, 3)))
 def test_every_centre_lies_between_its_borders(values):
     centres = np.sort(np.array(values))
-    borders = curves.edges(centres)
+    borders = lookup.edges(centres)
     assert len(borders) == len(centres) + 1
     assert (borders[:-1] < centres).all()
     assert (centres < borders[1:]).all()
