@@ -214,17 +214,12 @@ def raw_frames(
     ConfigError
         If there is no such profile, or `sources` are wrong.
     """
-    from pipeline.errors import ConfigError
     from pipeline.euxfel.lazy_frames import lazy_frames
     from pipeline.euxfel.reader import open_run
-    from schemas.instrument import load_instrument
-    from schemas.reading import parse_sources
+    from pipeline.job import instrument_of
 
-    try:
-        profile = load_instrument(instrument).with_sources(parse_sources(sources or {}))
-    except (OSError, ValueError) as error:
-        raise ConfigError(str(error)) from None
-    return lazy_frames(open_run(Path(run_folder), profile), rows=rows, columns=columns)
+    run = open_run(Path(run_folder), instrument_of(instrument, sources or {}))
+    return lazy_frames(run, rows=rows, columns=columns)
 
 
 def pulses(out: str | Path, run: int, dataset: str | None = None) -> xr.Dataset:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from flows import compat
 from pipeline.errors import ConfigError, TrxasError, causes
 
 if TYPE_CHECKING:
@@ -78,21 +79,18 @@ def running() -> Iterator[None]:
     TrxasError
         If the temporary server does not start, or a server goes away for longer than Prefect retries.
     """
+    own: dict[Any, Any] = {}
     if url := _configured():
         if _process is not None and url != _url:
             # started before Prefect was imported, which is when a profile or the project can name a server
             _process.kill()
-        _check(
-            url,
-            10,
-            ConfigError(f"PREFECT_API_URL: no Prefect server answers at {url}; start it, or unset PREFECT_API_URL"),
-        )
-        own, name = {}, f"the Prefect server at {url}"
+        if not _answers(url, 10):
+            raise ConfigError(
+                f"PREFECT_API_URL: no Prefect server answers at {url}; start it, or unset PREFECT_API_URL"
+            )
+        name = f"the Prefect server at {url}"
     else:
         start()
-        _check(
-            _url, STARTUP_TIMEOUT, TrxasError("Prefect's temporary server does not start; `trxas doctor` may tell why")
-        )
         own, name = _temporary(), "Prefect's temporary server"
     from prefect.settings import temporary_settings
 
@@ -101,9 +99,14 @@ def running() -> Iterator[None]:
 
 
 def _temporary() -> dict[Any, Any]:
-    """Return the Prefect settings for the private temporary server."""
+    """Return the Prefect settings for the temporary server, once it answers."""
     from prefect import settings
 
+    if not _answers(_url, STARTUP_TIMEOUT):
+        if _process is None or _process.wait(STARTUP_TIMEOUT) != compat.NOT_SERVED:
+            raise TrxasError("Prefect's temporary server does not start; `trxas doctor` may tell why")
+        log.warning("this Prefect serves no temporary API to trxas (flows/compat.py); it starts one of its own, later")
+        return {settings.PREFECT_SERVER_EPHEMERAL_ENABLED: True}
     return {
         settings.PREFECT_API_URL: _url,
         # its logs cannot be read by anyone
@@ -117,16 +120,15 @@ def _temporary() -> dict[Any, Any]:
     }
 
 
-def _check(url: str, patience: float, fault: TrxasError) -> None:
-    """Raise the given error unless the server answers within `patience` seconds."""
+def _answers(url: str, timeout: float) -> bool:
+    """Return whether a server answers in time [s]; a refusal is an answer too, as it may want a password."""
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=patience):  # noqa: S310 (own address, or the user's own)
-            return
+        with urllib.request.urlopen(f"{url}/health", timeout=timeout):  # noqa: S310 (own address, or the user's own)
+            return True
     except urllib.error.HTTPError:
-        # an HTTP error is an answer too: the server may require a password
-        return
-    except OSError as error:
-        raise fault from error
+        return True
+    except OSError:
+        return False
 
 
 @contextmanager

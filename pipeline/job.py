@@ -17,9 +17,9 @@ from schemas.config import Config
 from schemas.config.detector import Beams
 from schemas.config.runs import DelayScanRun, EnergyScanRun
 from schemas.instrument import Instrument, load_instrument
-from schemas.reading import load_config, override
+from schemas.reading import load_config, override, parse_sources
 
-__all__ = ["Job", "load_job", "out_folder", "read_config"]
+__all__ = ["Job", "instrument_of", "load_job", "out_folder", "read_config"]
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,20 @@ def read_config(path: Path, assignments: Iterable[str] = ()) -> Config:
         raise ConfigError(str(error)) from None
 
 
+def instrument_of(name: str, sources: Mapping[Any, Any], folder: Path | None = None) -> Instrument:
+    """Return an instrument profile by its name, or from a file that may be named relative to a folder.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such profile, or it or a source is wrong.
+    """
+    try:
+        return load_instrument(name, folder).with_sources(parse_sources(sources))
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(error)) from None
+
+
 def out_folder(config: Path, out: Path | str | None = None) -> Place:
     """Return the output folder or URL of a config: by default `out` next to the config file."""
     where = config.resolve().parent / "out" if out is None else place(out)
@@ -185,12 +199,7 @@ def load_job(
     """
     path = Path(config)
     loaded = read_config(path, assignments)
-    try:
-        instrument = load_instrument(loaded.instrument, path.parent).with_sources(loaded.sources)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    instrument = instrument_of(loaded.instrument, loaded.sources, path.parent)
     base = path.resolve().parent
     _check_files(loaded, base)
     stores, target = _places(path, out, work)

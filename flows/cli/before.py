@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from flows.cli.options import COMMON, Changes, Common, Json, Out, Profile
 from pipeline.errors import ConfigError, TrxasError
-
-if TYPE_CHECKING:
-    from schemas.instrument import Instrument
 
 __all__ = ["demo", "doctor", "init", "inspect", "plan", "simulate"]
 
@@ -65,8 +62,9 @@ def inspect(
     """
     common.start()
     from pipeline.euxfel.survey import inspect_run, inspect_text
+    from pipeline.job import instrument_of
 
-    report = inspect_run(raw_run, _instrument(instrument))
+    report = inspect_run(raw_run, instrument_of(instrument, {}))
     print(json.dumps(report, indent=1) if as_json else inspect_text(report))
 
 
@@ -138,12 +136,3 @@ def doctor(*, common: Common = COMMON) -> None:
     print(report)
     if faults:
         raise TrxasError("\n".join(faults))
-
-
-def _instrument(name: str) -> Instrument:
-    from schemas.instrument import load_instrument
-
-    try:
-        return load_instrument(name).with_sources({})
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
