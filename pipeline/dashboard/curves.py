@@ -24,20 +24,10 @@ from pipeline.results.lookup import (
     fluences_of,
     measured_near,
     nearest,
+    with_error,
 )
 
-__all__ = [
-    "Kind",
-    "LINEAR",
-    "Series",
-    "absorption",
-    "difference",
-    "edges",
-    "map_cells",
-    "symlog",
-    "trace",
-    "with_error",
-]
+__all__ = ["Kind", "LINEAR", "Series", "absorption", "difference", "map_cells", "symlog", "trace"]
 
 Kind = Literal["band", "points", "line", "dashed", "open"]
 
@@ -93,11 +83,6 @@ def map_cells(spectra: xr.Dataset, fluence: float, *, even: bool = False) -> dic
         "error": 1e3 * one["delta_xas_stderr"].values.ravel(),
         "pulses": one["n_pulses"].values.ravel().astype(float),
     }
-
-
-def with_error(dataset: xr.Dataset, name: str, scale: float = 1.0) -> tuple[Floats, Floats]:
-    """Return the values of a variable and their standard errors."""
-    return scale * dataset[name].values, scale * dataset[f"{name}_stderr"].values
 
 
 def difference(spectra: xr.Dataset, fluences: Sequence[float], delay: float, *, tag: str = "") -> list[Series]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from pipeline.dashboard.curves import Kind, Series, symlog, with_error
-from pipeline.results.lookup import SAME_ENERGY, Floats, fluences_of
+from pipeline.dashboard.curves import Kind, Series, symlog
+from pipeline.results.lookup import SAME_ENERGY, Floats, fluences_of, with_error
 
 __all__ = ["alpha", "components", "mixture_fit", "per_run", "peak_values", "residuals", "scan_energies"]
 

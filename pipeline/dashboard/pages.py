@@ -12,7 +12,7 @@ from pipeline.dashboard import curves, texts, views
 from pipeline.dashboard import fit_curves as fitted
 from pipeline.dashboard.data import Product
 from pipeline.results import lookup
-from pipeline.results.wording import plus_minus
+from pipeline.results.wording import percent
 
 __all__ = ["kinetics_page", "peaks_page", "pictures_page", "provenance_page", "quality_page"]
 
@@ -100,7 +100,7 @@ def _mixture_plots(product: Product, other: Product | None, style: views.Style) 
     points = fitted.alpha(mixture) + ([] if other is None else fitted.alpha(other.group("mixture"), tag=other.tag))
     title = "excited fraction α"
     if slope["value"] is not None:
-        title += f": {plus_minus(100 * slope['value'], 100 * (slope['stderr'] or 0))} % per mJ/cm²"
+        title += f": {percent(slope)} per mJ/cm²"
     strongest = max(
         (float(f) for f in mixture["fluence"].values if float(mixture["alpha"].sel(fluence=f)) > 0), default=None
     )

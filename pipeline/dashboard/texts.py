@@ -13,7 +13,7 @@ import yaml
 
 from pipeline.results.lookup import Interval, measured_near
 from pipeline.results.summary import CHANCE, NOISY
-from pipeline.results.wording import TAU_SYMBOLS, ends, plus_minus
+from pipeline.results.wording import TAU_SYMBOLS, ends, percent, plus_minus
 from schemas.notes import SEVERITIES, WORDS, Note, read_notes
 
 __all__ = [
@@ -124,10 +124,8 @@ def fractions(summary: Mapping[str, Any]) -> str:
     for row in summary["alpha"]:
         value, model = row["alpha"]["value"], row.get("model_stderr")
         if value is not None:
-            number = plus_minus(100 * value, 100 * (row["alpha"]["stderr"] or 0))
-            rows.append(
-                _row(f"{row['fluence']:g}", f"<b>{number} %</b>", "–" if model is None else f"{100 * model:.2g} %")
-            )
+            other = "–" if model is None else f"{100 * model:.2g} %"
+            rows.append(_row(f"{row['fluence']:g}", f"<b>{percent(row['alpha'])}</b>", other))
     if not rows:
         return note("no mixture fit in this product")
     return _table(("mJ/cm²", "excited fraction α", "model error (other DOS)"), rows)

@@ -11,17 +11,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from pipeline.plots.style import (
-    DELAY,
-    DELTA,
-    delay_axis,
-    fluence_colours,
-    new_figure,
-    panel_letters,
-    points,
-    save,
-    zero_line,
-)
+from pipeline.plots import style
 from pipeline.results.lookup import Interval, fitted_trace, intervals
 from pipeline.results.wording import TAU_SYMBOLS, plus_minus
 
@@ -37,22 +27,22 @@ def draw_kinetics(scan: xr.Dataset, kinetics: xr.Dataset, summary: Mapping[str, 
     n = len(chosen)
     tall = 0.9 + 0.24 * len(found) if found else 0.0
     mosaic: Any = [[f"a{i}" for i in range(n)], [f"r{i}" for i in range(n)]] + ([["t"] * n] if found else [])
-    figure, _ = new_figure(1, width=max(4.8, 0.5 + 3.4 * n), height=4.3 + tall)
+    figure, _ = style.new_figure(1, width=max(4.8, 0.5 + 3.4 * n), height=4.3 + tall)
     figure.clear()
     ratios = [2.8, 1.2] + ([tall] if found else [])
     panels: dict[str, Axes] = figure.subplot_mosaic(mosaic, height_ratios=ratios)
-    colours = fluence_colours(kinetics["fluence"].values)
+    colours = style.fluence_colours(kinetics["fluence"].values)
     for k, i in enumerate(chosen):
         above, below = panels[f"a{k}"], panels[f"r{k}"]
         _draw_scan(above, below, scan.isel(scan=i), kinetics, power, colours)
-        below.set_xlabel(DELAY)
+        below.set_xlabel(style.DELAY)
         if k == 0:
-            above.set_ylabel(DELTA)
+            above.set_ylabel(style.DELTA)
             below.set_ylabel("residual / σ")
     if found:
         _draw_intervals(panels["t"], found, colours)
-    panel_letters([panels[f"a{k}"] for k in range(n)] + ([panels["t"]] if found else []))
-    save(figure, path)
+    style.panel_letters([panels[f"a{k}"] for k in range(n)] + ([panels["t"]] if found else []))
+    style.save(figure, path)
 
 
 def _chosen(scan: xr.Dataset) -> list[int]:
@@ -66,10 +56,10 @@ def _draw_scan(
 ) -> None:
     fluence, energy, t = float(one["fluence"]), float(one["energy"]), one["delay"].values
     sigma = one["delta_xas_stderr"].values
-    points(above, t, 1e3 * one["delta_xas"].values, 1e3 * sigma, "0.35", "data", fmt=".")
+    style.points(above, t, 1e3 * one["delta_xas"].values, 1e3 * sigma, "0.35", "data", fmt=".")
     above.set_title(f"{energy:.2f} eV, {fluence:g} mJ/cm²")
-    zero_line(above)
-    zero_line(below)
+    style.zero_line(above)
+    style.zero_line(below)
     fit = fitted_trace(kinetics, fluence, energy, power=power)
     if fit is not None:
         stored = kinetics.sel(fluence=fluence).sel(energy=energy, method="nearest")
@@ -80,7 +70,7 @@ def _draw_scan(
         below.plot(t, residual, ".", color="0.35")
         above.legend(loc="best")
     for axes in (above, below):
-        delay_axis(axes)
+        style.delay_axis(axes)
     below.set_xlim(above.get_xlim())
     above.tick_params(labelbottom=False)
 

@@ -29,6 +29,7 @@ __all__ = [
     "measured_near",
     "nearest",
     "power_of",
+    "with_error",
 ]
 
 Floats = NDArray[np.float64]
@@ -113,6 +114,11 @@ def measured_near(spectra: xr.Dataset, fluence: float, delay: float) -> float | 
     """Return the delay [ps] of a fluence's spectrum that counts as the wanted one, within 3 % or 0.02 ps, or None."""
     here = nearest(delays_of(spectra, fluence), delay)
     return here if here is not None and abs(here - delay) <= max(0.02, 0.03 * abs(delay)) else None
+
+
+def with_error(dataset: xr.Dataset, name: str, scale: float = 1.0) -> tuple[Floats, Floats]:
+    """Return the values of a variable and their standard errors."""
+    return scale * dataset[name].values, scale * dataset[f"{name}_stderr"].values
 
 
 def fitted_trace(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-__all__ = ["TAU_SYMBOLS", "ends", "finite_or_none", "plus_minus"]
+__all__ = ["TAU_SYMBOLS", "ends", "finite_or_none", "percent", "plus_minus"]
 
 TAU_SYMBOLS = {"tau1": "τ₁", "tau2": "τ₂", "tau3": "τ₃"}
 """Symbols of the fitted times."""
@@ -26,6 +27,12 @@ def plus_minus(value: float | None, stderr: float | None) -> str:
         return f"{value:.4g}"
     digits = max(0, int(np.ceil(1 - np.log10(stderr)))) if stderr < 10 else 0
     return f"{value:.{digits}f} ± {stderr:.{digits}f}"
+
+
+def percent(estimate: Mapping[str, Any]) -> str:
+    """Return an estimate in per cent; empty where there is none."""
+    value = estimate["value"]
+    return "" if value is None else f"{plus_minus(100 * value, 100 * (estimate['stderr'] or 0))} %"
 
 
 def ends(interval: tuple[float | None, float | None]) -> str:

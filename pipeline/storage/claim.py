@@ -40,16 +40,9 @@ _guard = threading.Lock()
 
 @contextmanager
 def claimed(folder: Path, what: str, *, wait: float | None = None) -> Iterator[None]:
-    """Hold the claim on a folder; re-entrant within a process.
+    """Hold the claim on a folder, to which no other process may write meanwhile; re-entrant within a process.
 
-    Parameters
-    ----------
-    folder
-        Folder to claim; no other process may write to it meanwhile.
-    what
-        Description of the work, shown to other processes.
-    wait
-        Time to wait for another owner [s]; None: do not wait.
+    Other processes are shown `what` is done; another owner is waited for up to `wait` seconds.
 
     Raises
     ------

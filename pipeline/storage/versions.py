@@ -159,12 +159,10 @@ def publish(
     attachments: Mapping[str, str | bytes] | None = None,
     work: Path | None = None,
 ) -> Place:
-    """Validate a product and publish it as the next version.
+    """Validate a product, publish it as the next version of a dataset's folder or URL, and return the version.
 
     Parameters
     ----------
-    folder
-        The dataset's folder, on the file system or behind a URL.
     tree
         The groups, with all root attributes but `created` and `product_hash`.
     summary
@@ -172,14 +170,9 @@ def publish(
     draw
         Draws the figures of a tree into a folder.
     attachments
-        Path inside the version -> content, of files that stand beside the arrays and have no part in the product's hash.
+        Content by path in the version, of files beside the arrays that the product's hash does not cover.
     work
-        Local folder in which the version is made ready; the dataset's own unless that is behind a URL.
-
-    Returns
-    -------
-    Path or Remote
-        The version.
+        Local folder in which the version is prepared; needed for a URL.
 
     Raises
     ------
@@ -293,13 +286,8 @@ def _point(folder: Place, version: Place) -> None:
     """
     while True:
         summary = read_summary(version)
-        pointer = Pointer.model_validate(
-            {
-                "version": version.name,
-                "path": version.name,
-                **{k: summary[k] for k in ("product_hash", "created", "schema_version")},
-            }
-        )
+        known = {k: summary[k] for k in ("product_hash", "created", "schema_version")}
+        pointer = Pointer.model_validate({"version": version.name, "path": version.name, **known})
         if isinstance(folder, Path):
             write_json(folder / "latest.json", pointer.model_dump())
         else:

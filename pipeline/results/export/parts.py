@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-__all__ = ["measured", "provenance", "sample_of"]
+__all__ = ["by_dims", "measured", "provenance", "sample_of"]
+
+
+def by_dims(name: str, dataset: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:
+    """Yield the variables of every set of dims, those of the most dims first under the name of the group itself."""
+    for k, dims in enumerate(sorted({v.dims for v in dataset.data_vars.values()}, key=lambda d: (-len(d), d))):
+        chosen = dataset[[n for n, v in dataset.data_vars.items() if v.dims == dims]]
+        yield name if k == 0 else f"{name}_{'_'.join(map(str, dims)) or 'scalars'}", chosen
 
 
 def provenance(tree: xr.DataTree) -> dict[str, str]:
