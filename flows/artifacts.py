@@ -1,6 +1,6 @@
 """What a flow run shows in Prefect: progress of the heavy stages, the summary, quality by run, the figures.
 
-Nothing is made where the server is temporary: nobody can look at it.
+A temporary server gets no artifacts: nobody can look at them.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ _requests = ThreadPoolExecutor(1, thread_name_prefix="progress")
 
 @contextmanager
 def progress_artifact(dataset: str, what: str, text: str) -> Iterator[progress.Tell]:
-    """Yield what reports progress both to the terminal and to an artifact, made when there is something to report.
+    """Yield a callback that reports progress to the terminal and to an artifact, which the first report creates.
 
-    A thread of its own makes the requests: the work neither waits for them nor ends when they fail.
+    A separate thread makes the requests: the work neither waits for them nor fails with them.
     """
     if not server.lasting():
         yield progress.tell
@@ -90,7 +90,7 @@ def show_product(version: Place, *, figures: bool = True) -> None:
 
 
 def _picture(figure: Place) -> str:
-    """Return a figure as a data URL in few colours, a third of its size: Prefect's database holds each twice."""
+    """Return a figure as a data URL in few colours, at a third of its size: Prefect's database stores each twice."""
     small = io.BytesIO()
     with Image.open(io.BytesIO(figure.read_bytes())) as image:
         image.convert("RGB").quantize(COLOURS, method=Image.Quantize.FASTOCTREE).save(small, "PNG")
@@ -104,5 +104,5 @@ def _cell(value: object) -> object:
 
 
 def _key(name: str) -> str:
-    """Return a name as Prefect wants keys: lower case, digits, dashes."""
+    """Return a name as a key for Prefect: lower case, digits, dashes."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -28,7 +28,7 @@ FILE = Path(__file__).with_name("prefect.yaml")
 def deploy(
     config: Path, out: str | None, work: str | None = None, *, interval: float | None, cron: str | None, pool: str
 ) -> str:
-    """Make or renew the deployments of a dataset, and the work pool; returns what to do next, as text.
+    """Create or update the deployments of a dataset and the work pool; returns what to do next, as text.
 
     Raises
     ------

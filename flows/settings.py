@@ -1,4 +1,4 @@
-"""Prefect without telemetry and without a network; imported before prefect, changes nothing that the user has set."""
+"""Settings for Prefect without telemetry and network; imported before prefect, and leaves what the user has set."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ DEFAULTS = {
 }
 
 QUIET = "CRITICAL"
-"""Level of what Prefect prints on the terminal, where our own lines say what is wrong; its API gets everything."""
+"""Level of what Prefect prints on the terminal, where our own lines say what is wrong; its API gets all messages."""
 
 HOUR = 3600.0
 CLAIM_TIMEOUT = 24 * HOUR

@@ -70,8 +70,8 @@ def keep_watching(
     """Look at the raw folder of a dataset at regular intervals, and process new runs.
 
     The flow runs only when there is something to process or report. With `once` there is one look, runs that were just
-    written are given time to settle, and errors are raised. Otherwise an error is told, and the next look comes all the
-    same: a config may be edited while it is watched.
+    written are given time to settle, and errors are raised. Otherwise an error is printed, and watching goes on: a config
+    may be edited while it is watched.
 
     Raises
     ------
@@ -109,10 +109,10 @@ def _look(
     for note in seen.notes:
         tell(note.text)
     with server.running():
-        return _said_by(watch(config, out, changes, work, return_state=True))
+        return _message_of(watch(config, out, changes, work, return_state=True))
 
 
-def _said_by(state: State[Any]) -> str:
+def _message_of(state: State[Any]) -> str:
     """Return the message of a final state, or raise its error."""
     if state.is_completed():
         return str(state.message or state.name)

@@ -28,11 +28,11 @@ def show(
     Parameters
     ----------
     other
-        A second one: what changed from the first to this.
+        A second product: show what changed from the first to this one.
     against
-        The same the other way round: what changed from this one to PRODUCT. A bare name (v0001) is a version beside PRODUCT.
+        An earlier product: show what changed from it to PRODUCT. A bare name (v0001) is a version beside PRODUCT.
     everything
-        Of two versions: every change, not the largest ones only.
+        Show every change between two versions, not only the largest.
     """
     common.start()
     if other is not None and against is not None:
@@ -93,14 +93,14 @@ def export(
 
 
 def dashboard(out: Path, *, port: int = 8080, host: str = "127.0.0.1", common: Common = COMMON) -> None:
-    """Serve the products of an output folder to a browser: linked views, quality, provenance; follows new versions.
+    """Serve the products of an output folder to a browser: linked figures, quality, provenance; follows new versions.
 
     Parameters
     ----------
     out
         Output folder.
     port
-        Port to listen on; 0 takes a free one.
+        Port to listen on; 0 picks a free one.
     host
         Address to listen on. Anybody who can reach it can read the products.
     """

@@ -15,7 +15,7 @@ __all__ = ["demo", "doctor", "init", "inspect", "plan", "simulate"]
 
 
 def demo(*, out: Path = Path("demo"), common: Common = COMMON) -> None:
-    """Simulate the seed experiment small, process it, and print the summary beside the simulated truth.
+    """Simulate a small version of the published experiment, process it, and print the summary beside the simulated truth.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def simulate(scenario: str, *, out: Path, seed: int | None = None, common: Commo
     out
         Folder for raw/, config.yaml and truth.json.
     seed
-        Other random numbers than the scenario's own.
+        Seed of the random numbers; the scenario's own unless given.
     """
     common.start()
     from flows.demo import run_simulation
@@ -78,7 +78,7 @@ def init(
 ) -> None:
     """Inspect every run of a folder, classify it, and write a config to edit.
 
-    Energy and stage that the profile knows under other names are sought among what moved.
+    Where the profile's sources are missing, energy and delay stage are looked for among the sources that moved.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def plan(
     out: Out = None,
     common: Common = COMMON,
 ) -> None:
-    """Tell which errors on the times to expect, how many shots a target takes, and which delays would be better.
+    """Predict the errors of the time constants, the shots needed for a target error, and better delays.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def plan(
 
 
 def doctor(*, common: Common = COMMON) -> None:
-    """Show versions, settings, disk and memory, and what would stop a run here."""
+    """Show versions, settings, disk and memory, and what would prevent a run on this machine."""
     common.start()
     from flows.doctor import examine
 

@@ -1,4 +1,4 @@
-"""One browser session: what is chosen, the pages of it, and new versions while a flow is publishing."""
+"""One browser session: the choices, their pages, and new versions while a flow is publishing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Dark(pn.theme.DarkTheme):
 
 
 def make_page(catalogue: Catalogue) -> pn.Template:
-    """Return the page of a new session; choices in the address (dataset, version, theme) are taken over."""
+    """Return the page of a new session; choices in the address (dataset, version, theme) are respected."""
     asked = {name: values[0].decode(errors="replace") for name, values in (pn.state.session_args or {}).items()}
     style = views.DARK if asked.get("theme") == "dark" else views.LIGHT
     session = Session(catalogue, style, dataset=asked.get("dataset"), version=asked.get("version"))
@@ -119,7 +119,7 @@ class Session:
             self._explore = None
             self._offer(self.dataset.value, None)
         elif event.obj is self.version:
-            # who goes back to an older version does not want to be taken away from it
+            # a user who goes back to an older version wants to stay there
             self.follow.value = self.version.value == self.catalogue.latest(self.dataset.value)
             self._offer(self.dataset.value, self.version.value)
         self._say("")

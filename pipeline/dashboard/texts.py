@@ -1,4 +1,4 @@
-"""Everything that is words on the dashboard, as HTML; whatever comes from a product is escaped."""
+"""The texts of the dashboard as HTML; whatever comes from a product is escaped."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def note(text: str) -> str:
 
 
 def failure(what: str, error: object) -> str:
-    """Return the panel that stands where something cannot be shown."""
+    """Return the panel in place of something that cannot be shown."""
     return f"<div class='failure' role='alert'><b>{escape(what)}</b><br>{escape(str(error))}</div>"
 
 
 def empty(out: str) -> str:
-    """Return the page of an output folder without products; it goes away by itself."""
+    """Return the page of an output folder that holds no product yet."""
     return (
         f"<div class='empty'><h2>No products yet</h2><p>Nothing has been published in <code>{escape(out)}</code>.</p>"
         f"<p><code>trxas process CONFIG --out {escape(out)}</code></p>"

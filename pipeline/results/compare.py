@@ -1,7 +1,7 @@
 """What changed between two versions of a product: config, code, inputs, numbers, arrays and warnings.
 
-A change is told in units of the larger of the two standard errors. Versions usually share their data, so the errors of
-both are one and the same scatter: 1 means that the choice made as much as the noise does, whatever the correlation.
+Changes are given in units of the larger of the two standard errors. Versions usually share their data, so both errors
+describe the same scatter: 1 means that the choice matters as much as the noise.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from schemas.notes import OLDER, WORDS, Note, as_plain, read_notes
 __all__ = ["compare", "compare_versions", "comparison_text", "other_settings"]
 
 MOST = 15
-"""Changes that a person reads before losing the thread."""
+"""Most changes that are shown unless all are asked for."""
 SAME_PLACE = 0.1
 """Points of two grids that differ by less than this part of a step are the same point."""
 ABOUT = ("dataset", "created", "code_version", "code_hash", "schema_version", "product_hash", "calibration")

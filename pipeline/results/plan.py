@@ -75,7 +75,7 @@ def make_plan(
         try:
             return plan_of_product(versions.open_product(version), f"product {version}", settings=config.plan)
         except ProductError as error:
-            note = f"the product {version.name} does not serve: {error}"
+            note = f"the product {version.name} cannot be used: {error}"
     return plan_of_config(config) | {"note": note}
 
 
@@ -165,7 +165,7 @@ def plan_of_config(config: Config) -> dict[str, Any]:
 
 
 def _basis(plan: Plan) -> str:
-    """Tell which numbers of a plan are the person's and which are those of the published experiment."""
+    """Say which numbers of a plan are the user's own and which are those of the published experiment."""
     own = ("delays", "trains", "pulses_per_train", "photons", "noise_ratio", "signal", "taus", "amplitudes")
     given = [n for n in own if getattr(plan, n) != getattr(Plan(), n)]
     if not given:
@@ -258,7 +258,7 @@ def plan_text(plan: Mapping[str, Any]) -> str:
     lines += [
         "",
         "Errors are the smallest that the data allow (Cramér-Rao, amplitudes free); a fit reaches them below about 50 %.",
-        "Better delays hold for these times: keep some shots before time zero and between them, to see what the model does not hold.",
+        "Better delays are best for these times only: keep some shots before time zero and between them, to test the model.",
     ]
     return "\n".join(lines)
 

@@ -72,19 +72,19 @@ def _stored(cache: Path) -> dict[str, list[Any]]:
 
 
 _TURNS = threading.Semaphore(max(1, min(4, len(os.sched_getaffinity(0)) // 4)))
-"""Runs that are hashed at a time; the first to ask is the first to have its turn."""
+"""Limits the runs hashed at a time; first come, first served."""
 
 
 class Identity:
-    """What a run is, by the content of its files: worked out in the background, settled when somebody needs it.
+    """Identity of a run by the content of its files, computed in the background and waited for when it is needed.
 
-    So a run is hashed while the one before it is reduced, and is then read from the memory of the system, not from disk.
+    A run is hashed while the one before it is reduced, and is then read from the page cache instead of the disk.
     """
 
     def __init__(self, work: Callable[[], str]):
         self._work = work
         self._found: str | None = None
-        # a daemon: who stops early does not wait for the files of all other runs
+        # a daemon: a process that stops early does not wait until all other runs are hashed
         self._thread = threading.Thread(target=self._try, name="hash", daemon=True)
         self._thread.start()
 
@@ -94,7 +94,7 @@ class Identity:
             self._found = self._work()
 
     def result(self) -> str:
-        """Return the identity; raises what prevents it."""
+        """Return the identity, or raise the error that prevents it."""
         self._thread.join()
         if self._found is None:
             self._found = self._work()

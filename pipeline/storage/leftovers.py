@@ -41,8 +41,8 @@ def sweep(aside: Place) -> None:
 def sweep_versions(unfinished: Iterable[Remote]) -> None:
     """Remove the objects of versions that the dead did not finish.
 
-    Their numbers stay taken, by the mark and by a note: of two that tidy up at once the slower one must not find a version
-    of somebody else there.
+    Their numbers stay taken, by the mark and by a note: of two processes that clean up at once, the slower must not find
+    somebody else's version there.
     """
     for version in unfinished:
         found = {p.name: p for p in version.iterdir()}

@@ -1,7 +1,7 @@
 """Ownership of files and folders: which process created them and whether it is alive; leftovers of dead ones may be removed.
 
-A process is known by its host since boot, its number and its starting time, so that another one with the same number is
-not taken for it. Of a process on another host nothing can be known but how old its last sign is.
+A process is identified by its host since boot, its pid and its start time, so that a later one with the same pid is not
+mistaken for it. Of a process on another host only the age of its last sign of life is known.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def label() -> str:
 
 
 def is_label_of_dead(text: str, age: float) -> bool:
-    """Return whether the process that gave this `label()` is dead, or nothing is known of it for long.
+    """Return whether the process that gave this `label()` is dead, or has given no sign of life for long.
 
     Anything may stand behind the label; `age` is the time since what it names was changed [s].
     """

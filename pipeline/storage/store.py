@@ -85,7 +85,7 @@ def _encoding(dataset: xr.Dataset) -> dict[str, dict[str, object]]:
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """Yield a folder to fill, which then takes the place of another; whenever it is killed, a whole one is there."""
+    """Yield a folder to fill, which then replaces another; a complete one is there even if the process is killed."""
     partial, old = (path.with_name(f".{path.name}.{end}") for end in ("partial", "old"))
     shutil.rmtree(partial, ignore_errors=True)
     path.parent.mkdir(parents=True, exist_ok=True)

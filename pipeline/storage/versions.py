@@ -1,10 +1,10 @@
 """Versions of a product: written to a temporary folder, validated, renamed into place, then marked as latest. A version never changes.
 
 Readers resolve `latest.json` once and open the version's folder; nobody sees half a product. On a file system a version
-appears by a rename. An object store has none: there a publisher first makes a number its own (`_claim`), puts the objects
+appears by a rename. An object store has none: there a publisher first takes a number (`_claim`), puts the objects
 under it, `summary.json` last, and only then the pointer, which is one object and one request.
 
-What killed publishers left half done is removed by the next ones, once it is certain that its owner is dead.
+What a killed publisher left behind is removed by the next one, once its owner is known to be dead.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
 _LISTED = 8
 """Maximum number of versions listed in a message, newest first."""
 ATTEMPTS = 50
-"""Attempts to make a number one's own; publishers that meet step back for a random time, so two are few."""
+"""Attempts to take a number; publishers that collide back off for a random time, so a few are enough."""
 
 
 P = TypeVar("P", bound=Place)
@@ -244,11 +244,11 @@ def _rename(folder: Path, partial: Path, content: dict[str, object]) -> Path:
 
 
 def _claim(folder: Remote) -> tuple[Remote, Remote]:
-    """Make the next number one's own; returns the version and the object that marks it as taken.
+    """Take the next number; returns the version and the object that marks it as taken.
 
     Conditional writes are not known to every object store, but listings that show every finished write are. So a publisher
     puts a mark of its own under the number, then lists: the number is its own if nothing else is there. Of two that
-    meet, the one that lists later sees both marks, so never do both go on; both may step back, and try again later.
+    collide, the one that lists later sees both marks, so at most one goes on; both may back off and try again.
     """
     for attempt in range(ATTEMPTS):
         version = folder / _next(folder)
@@ -264,13 +264,13 @@ def _claim(folder: Remote) -> tuple[Remote, Remote]:
 
 
 def _upload(folder: Remote, partial: Path, content: dict[str, object]) -> Remote:
-    """Put a finished folder under a number of its own; its summary comes last and makes it a version."""
+    """Upload a finished folder under a number of its own; the summary comes last and makes it a version."""
     leftovers.sweep_versions(p for p in folder.iterdir() if _number(p) and not _is_finished(p))
     version, mark = _claim(folder)
     _write_summary(partial, content, version.name)
     files = {p.relative_to(partial).as_posix(): p for p in sorted(partial.rglob("*")) if p.is_file()}
     last = files.pop("summary.json")
-    # where this ends half way the mark stays: the number is not taken again, and without summary it is no version
+    # if this stops half way, the mark stays: the number is not taken again, and without summary it is no version
     version.upload(files)
     if leftovers.given_up(version):
         raise ProductError(f"{version}: took so long that others gave it up; process again")
