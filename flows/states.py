@@ -12,9 +12,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from pipeline.errors import BusyError, ClusterError, TrxasError, is_transient, timed_out
+from pipeline.errors import ClusterError, TrxasError, is_transient, timed_out
 
-__all__ = ["named_flow_run", "completed", "failed", "lasts", "nothing_new", "outcome", "forward_state", "skipped"]
+__all__ = ["completed", "failed", "lasts", "named_flow_run"]
 
 
 @contextmanager
@@ -31,30 +31,12 @@ def named_flow_run(verb: str, dataset: str) -> Iterator[None]:
 def completed(version: str, left_out: Mapping[int, str], remark: str = "") -> Any:
     """Return the final state of a flow that published; its message names the runs that were left out."""
     lost = [f"run {run} is left out: {reason}" for run, reason in left_out.items()]
-    parts = [Path(version).name, *lost, *([remark] if remark else [])]
-    return Completed(message="; ".join(parts), data=version)
+    return Completed(message="; ".join(filter(None, [Path(version).name, *lost, remark])), data=version)
 
 
 def failed(error: TrxasError) -> Any:
     """Return the failed state of a flow, with a one-line message."""
     return Failed(message=str(error), data=error)
-
-
-def nothing_new(text: str) -> Any:
-    """Return the final state of a look that found nothing to process."""
-    return Completed(name="Unchanged", message=text, data=None)
-
-
-def skipped(error: BusyError) -> Any:
-    """Return the final state of a look that was skipped because another process is working on the dataset."""
-    return Completed(name="Skipped", message=str(error), data=None)
-
-
-def outcome(state: State[Any]) -> tuple[str | None, str | None]:
-    """Return the version that a flow published, or the message that says why it did not."""
-    if state.is_completed():
-        return state.result(), None
-    return None, state.message or "failed"
 
 
 def lasts(state: State[Any]) -> bool:
@@ -64,9 +46,3 @@ def lasts(state: State[Any]) -> bool:
     error = state.result(raise_on_failure=False)
     machine = isinstance(error, ClusterError) or is_transient(error) or timed_out(error)
     return isinstance(error, TrxasError) and not machine
-
-
-def forward_state(state: State[Any]) -> Any:
-    """Return the final state of a flow that ends in the same state as its subflow."""
-    result = state.result(raise_on_failure=False)
-    return State(type=state.type, message=state.message, data=result)

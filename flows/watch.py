@@ -12,10 +12,11 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from flows import server, tasks
 from flows.process import Change, process
-from flows.states import failed, forward_state, lasts, named_flow_run, nothing_new, outcome, skipped
+from flows.states import failed, lasts, named_flow_run
 from pipeline.errors import BusyError, TrxasError
 from pipeline.job import load_job
 from pipeline.storage.claim import claimed
@@ -31,7 +32,7 @@ def watch(
     out: str | None = None,
     changes: list[Change] = [],  # noqa: B006
     work: str | None = None,
-) -> str | None:
+) -> Any:
     """Look once at the raw folder of a dataset; process complete runs where something is new, and publish.
 
     Args:
@@ -45,14 +46,16 @@ def watch(
         with named_flow_run("watch", job.config.dataset), claimed(job.out, "watch"):
             seen = tasks.task_look(job, time.time())
             if not seen.news:
-                return nothing_new(seen.text)
+                return Completed(name="Unchanged", message=seen.text)
             done = process(config, out, [*changes, *seen.changes], waiting=seen.waiting, work=work, return_state=True)
-            version, error = outcome(done)
+            result = done.result(raise_on_failure=False)
             if lasts(done):
-                tasks.task_remember(job, seen, version, error)
-            return forward_state(done)
+                outcome = (result, None) if done.is_completed() else (None, done.message or "failed")
+                tasks.task_remember(job, seen, *outcome)
+            # the flow ends as its subflow does
+            return State(type=done.type, message=done.message, data=result)
     except BusyError as error:
-        return skipped(error)
+        return Completed(name="Skipped", message=str(error))
     except TrxasError as error:
         return failed(error)
 
@@ -109,7 +112,8 @@ def _look(
     for note in seen.notes:
         tell(note.text)
     with server.running():
-        return _message_of(watch(config, out, changes, work, return_state=True))
+        state: Any = watch(config, out, changes, work, return_state=True)
+        return _message_of(state)
 
 
 def _message_of(state: State[Any]) -> str:
