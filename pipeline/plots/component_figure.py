@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
 from pipeline.plots import style
+from pipeline.results.lookup import with_error
 
 __all__ = ["draw_components", "has_components"]
 
@@ -51,13 +53,10 @@ def _draw_cube(one: xr.Dataset, panels: list[Axes]) -> None:
     values.margins(x=0.1)
     values.legend()
     for k in range(n):
-        row, label = one.isel(component=k), f"component {k + 1}"
-        spectra.plot(
-            *_finite(row["energy"].values, 1e3 * row["spectra_left"].values), color=style.COLOURS[k], label=label
-        )
-        courses.plot(
-            *_finite(row["delay"].values, row["delays_right"].values), "o-", ms=4, color=style.COLOURS[k], label=label
-        )
+        row = one.isel(component=k)
+        look: Any = {"color": style.COLOURS[k], "label": f"component {k + 1}"}
+        spectra.plot(*_finite(row["energy"].values, 1e3 * row["spectra_left"].values), **look)
+        courses.plot(*_finite(row["delay"].values, row["delays_right"].values), "o-", ms=4, **look)
     style.zero_line(spectra)
     spectra.set(xlabel=style.ENERGY, ylabel="spectrum (mOD)")
     style.zero_line(courses)
@@ -68,21 +67,10 @@ def _draw_cube(one: xr.Dataset, panels: list[Axes]) -> None:
 
 
 def _draw_das(one: xr.Dataset, axes: Axes) -> None:
-    energy = one["energy"].values
     for k, name in enumerate(map(str, one["decay"].values)):
-        row = one.sel(decay=name)
-        good = np.isfinite(row["das"].values)
-        if not good.any():
-            continue
-        label = "stays" if name == "0" else f"decays with {name}"
-        style.band(
-            axes,
-            energy[good],
-            1e3 * row["das"].values[good],
-            1e3 * row["das_stderr"].values[good],
-            style.COLOURS[k],
-            label,
-        )
+        row, label = one.sel(decay=name), "stays" if name == "0" else f"decays with {name}"
+        if row["das"].notnull().any():
+            style.band(axes, one["energy"].values, *with_error(row, "das", 1e3), style.COLOURS[k], label)
     style.zero_line(axes)
     axes.set(title=f"{float(one['fluence']):g} mJ/cm²", xlabel=style.ENERGY, ylabel="amplitude after the rise (mOD)")
     axes.legend(fontsize=7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -111,9 +112,8 @@ def _draw_alpha(axes: Axes, mixture: xr.Dataset, colours: dict[float, str]) -> N
     fluence, alpha, error = (mixture[n].values for n in ("fluence", "alpha", "alpha_stderr"))
     model = mixture["alpha_model_stderr"].values if "alpha_model_stderr" in mixture else np.full(alpha.shape, np.nan)
     if np.isfinite(model).any():
-        axes.errorbar(
-            fluence, 100 * alpha, 100 * model, fmt="none", ecolor="0.7", elinewidth=4, alpha=0.7, label="model error"
-        )
+        look: dict[str, Any] = {"fmt": "none", "ecolor": "0.7", "elinewidth": 4, "alpha": 0.7}
+        axes.errorbar(fluence, 100 * alpha, 100 * model, label="model error", **look)
     if np.isfinite(mixture["slope"]):
         _draw_line(axes, mixture)
     for f, y, e in zip(fluence.tolist(), alpha, error, strict=True):

@@ -86,14 +86,9 @@ def _draw_intervals(axes: Axes, found: Sequence[Interval], colours: Mapping[floa
             axes.plot([left, right], [row, row], color=colour, lw=width, alpha=alpha, solid_capstyle="butt")
         if one.value is not None:
             axes.plot(one.value, row, "o", color="black", ms=4)
-        axes.annotate(
-            one.instead_of_value if one.value is None else f"{plus_minus(one.value, one.stderr)} ps",
-            (1.01, row),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=7.5,
-            annotation_clip=False,
-        )
+        words = one.instead_of_value if one.value is None else f"{plus_minus(one.value, one.stderr)} ps"
+        beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center", "annotation_clip": False}
+        axes.annotate(words, (1.01, row), fontsize=7.5, **beside)
     axes.set_yticks(range(len(found)), [f"{TAU_SYMBOLS[one.name]}, {one.fluence:g} mJ/cm²" for one in found])
     axes.set(xscale="log", xlim=(low, high), ylim=(len(found) - 0.4, -0.6), xlabel="ps (bars: 68 %, lines: 95 %)")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

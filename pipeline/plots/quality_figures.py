@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -21,26 +22,14 @@ def draw_beams(image: xr.DataArray, beams: xr.Dataset, roles: list[str], path: P
         values = image.values
         rows, columns = values.shape
         figure, (axes,) = style.new_figure(1, width=9, height=max(1.6, 0.85 + 7.5 * rows / columns))
-        drawn = axes.imshow(
-            values,
-            vmin=0,
-            vmax=float(np.percentile(values, 99.5)),
-            cmap="viridis",
-            interpolation="nearest",
-            aspect="equal",
-        )
+        top = float(np.percentile(values, 99.5))
+        drawn = axes.imshow(values, vmin=0, vmax=top, cmap="viridis", interpolation="nearest", aspect="equal")
         figure.colorbar(drawn, ax=axes, label="mean signal (ADU)", pad=0.02)
         for i in range(beams.sizes["beam"]):
             x0, x1, y0, y1 = (int(beams[n][i]) for n in ("x0", "x1", "y0", "y1"))
             axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, color="white", lw=1.2))
-            axes.annotate(
-                f"beam {i}",
-                ((x0 + x1) / 2, -0.5),
-                xytext=(0, 3),
-                textcoords="offset points",
-                ha="center",
-                annotation_clip=False,
-            )
+            above: Any = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center", "annotation_clip": False}
+            axes.annotate(f"beam {i}", ((x0 + x1) / 2, -0.5), **above)
         axes.set(xlabel="column (pixel)", ylabel="row (pixel)")
         axes.tick_params(direction="out", top=False, right=False)
         style.save(figure, path)
