@@ -27,6 +27,7 @@ from prefect.artifacts import (
 
 from flows import progress, server
 from pipeline.results.summary import summary_text
+from pipeline.stages.base import Progress
 from pipeline.storage import versions as publish
 from pipeline.storage.places import Place
 
@@ -42,13 +43,13 @@ _requests = ThreadPoolExecutor(1, thread_name_prefix="progress")
 
 
 @contextmanager
-def progress_artifact(dataset: str, what: str, text: str) -> Iterator[progress.Tell]:
+def progress_artifact(dataset: str, what: str, text: str) -> Iterator[Progress]:
     """Yield a callback that reports progress to the terminal and to an artifact, which the first report creates.
 
     A separate thread makes the requests: the work neither waits for them nor fails with them.
     """
-    if not server.lasting():
-        yield progress.tell
+    if not server.is_persistent():
+        yield progress.report
         return
     key, last = _key(f"{dataset}-{what}"), time.monotonic()
     made: list[Any] = []
@@ -64,7 +65,7 @@ def progress_artifact(dataset: str, what: str, text: str) -> Iterator[progress.T
 
     def tell(label: str, done: int, total: int) -> None:
         nonlocal last
-        progress.tell(label, done, total)
+        progress.report(label, done, total)
         if done >= total or time.monotonic() - last >= EVERY:
             last = time.monotonic()
             # the context says to which task the artifact belongs
@@ -75,7 +76,7 @@ def progress_artifact(dataset: str, what: str, text: str) -> Iterator[progress.T
 
 def show_product(version: Place, *, figures: bool = True) -> None:
     """Publish a version's summary, its quality by run and (where they are new) its figures as artifacts of the flow run."""
-    if not server.lasting():
+    if not server.is_persistent():
         return
     summary: Any = publish.read_summary(version)
     dataset = _key(summary["dataset"])

@@ -21,7 +21,7 @@ def run_simulation(name: str, out: Path, seed: int | None, *, progress: bool) ->
     workers = len(os.sched_getaffinity(0))
     with bars.shown(progress):
         bars.timed(lambda *_, **__: "simulate", simulate_scenario)(
-            scenario, out, seed=seed, workers=workers, progress=lambda done, total: bars.tell("simulate", done, total)
+            scenario, out, seed=seed, workers=workers, progress=lambda done, total: bars.report("simulate", done, total)
         )
     return out
 

@@ -38,7 +38,7 @@ def deploy(
     job = load_job(config, out, work=work)
     if interval is not None and cron is not None:
         raise ConfigError("--interval and --cron: give one of them")
-    if not server.lasting():
+    if not server.is_persistent():
         raise ConfigError(
             "PREFECT_API_URL: deployments need a Prefect server: run `prefect server start`, then set it to "
             "http://127.0.0.1:4200/api here and for the worker"

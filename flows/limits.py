@@ -37,7 +37,7 @@ def one_at_a_time() -> Iterator[None]:
 
     A temporary server is not shared and needs no limit. An existing limit keeps the size that it was given in Prefect.
     """
-    if not server.lasting():
+    if not server.is_persistent():
         yield
         return
     name = limit_name()

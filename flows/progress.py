@@ -13,10 +13,7 @@ from typing import ParamSpec, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["Tell", "percent", "shown", "tell", "timed"]
-
-Tell = Callable[[str, int, int], None]
-"""Called with a label, the amount done and the total."""
+__all__ = ["percent", "report", "shown", "timed"]
 
 EVERY = 30.0
 """Interval between log lines about the same work [s]: often enough to show that it is alive, and still readable."""
@@ -50,7 +47,7 @@ def shown(enabled: bool) -> Iterator[None]:
         _bars, _lines = None, False
 
 
-def tell(text: str, done: int, total: int) -> None:
+def report(text: str, done: int, total: int) -> None:
     """Report the progress of a piece of work."""
     if _bars is not None:
         if text not in _tasks:

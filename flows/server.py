@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from httpx import TransportError
     from prefect.tasks import Task
 
-__all__ = ["lasting", "retry_while_unreachable", "running", "start", "transport_error_in"]
+__all__ = ["is_persistent", "retry_while_unreachable", "running", "start", "transport_error_in"]
 
 log = logging.getLogger("trxas")
 
@@ -57,7 +57,7 @@ def start() -> None:
         )
 
 
-def lasting() -> bool:
+def is_persistent() -> bool:
     """Return whether a persistent Prefect server is configured by environment, profile or project."""
     return _configured() not in ("", _url)
 
@@ -160,7 +160,7 @@ def retry_while_unreachable(task: Task[..., Any], *args: Any, **kwargs: Any) -> 
     Prefect asks for that permission (limits on the task's tags) once, and outside the task's own retries. A temporary
     server that was killed does not come back.
     """
-    for pause in PAUSES if lasting() else []:
+    for pause in PAUSES if is_persistent() else []:
         try:
             return task(*args, **kwargs)
         except Exception as error:

@@ -14,7 +14,7 @@ from prefect.states import Completed, Failed
 
 from pipeline.errors import ClusterError, TrxasError, is_transient, timed_out
 
-__all__ = ["completed", "failed", "lasts", "named_flow_run"]
+__all__ = ["completed", "failed", "is_permanent", "named_flow_run"]
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def failed(error: TrxasError) -> Any:
     return Failed(message=str(error), data=error)
 
 
-def lasts(state: State[Any]) -> bool:
+def is_permanent(state: State[Any]) -> bool:
     """Return whether a flow would end the same way if it ran again at once: not where disk, network or machine failed."""
     if state.is_completed():
         return True

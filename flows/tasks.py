@@ -29,7 +29,7 @@ __all__ = ["TASKS", "as_task", "task_look", "task_remember", "task_show"]
 settings.tell_prefect()
 
 
-def _passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+def _may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     return is_transient(state.result(raise_on_failure=False))
 
 
@@ -39,7 +39,7 @@ _OPTIONS: dict[str, Any] = {
     "retries": 4,
     "retry_delay_seconds": exponential_backoff(backoff_factor=5),
     "retry_jitter_factor": 0.3,
-    "retry_condition_fn": _passing,
+    "retry_condition_fn": _may_pass,
     "timeout_seconds": settings.timeout(),
 }
 

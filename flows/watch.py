@@ -16,7 +16,7 @@ from prefect.states import Completed
 
 from flows import server, tasks
 from flows.process import Change, process
-from flows.states import failed, lasts, named_flow_run
+from flows.states import failed, is_permanent, named_flow_run
 from pipeline.errors import BusyError, TrxasError
 from pipeline.job import load_job
 from pipeline.storage.claim import claimed
@@ -49,7 +49,7 @@ def watch(
                 return Completed(name="Unchanged", message=seen.text)
             done = process(config, out, [*changes, *seen.changes], waiting=seen.waiting, work=work, return_state=True)
             result = done.result(raise_on_failure=False)
-            if lasts(done):
+            if is_permanent(done):
                 outcome = (result, None) if done.is_completed() else (None, done.message or "failed")
                 tasks.task_remember(job, seen, *outcome)
             # the flow ends as its subflow does

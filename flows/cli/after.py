@@ -64,7 +64,7 @@ def validate(product: ProductName, *, common: Common = COMMON) -> None:
     faults = versions.check(version)
     if faults:
         raise ProductError("\n".join(faults))
-    print(f"{version}: valid{versions.age(version)}")
+    print(f"{version}: valid{versions.schema_remark(version)}")
 
 
 def export(
@@ -133,4 +133,4 @@ def print_summary(where: str) -> None:
         raise ProductError(
             f"{version}: summary.json lacks {error}; `trxas validate` lists every fault, processing again writes it anew"
         ) from None
-    print(f"product  {version / 'product.zarr'}{versions.age(version)}\nfigures  {version / 'figures'}")
+    print(f"product  {version / 'product.zarr'}{versions.schema_remark(version)}\nfigures  {version / 'figures'}")

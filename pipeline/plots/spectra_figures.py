@@ -21,7 +21,7 @@ _MAPPED = 3
 def draw_absorption(spectra: xr.Dataset, path: Path) -> None:
     """Ground and excited XAS, and below them their difference, where the difference is strongest and where it ends."""
     fluence = best_fluence(spectra)
-    delays = _telling(spectra, fluence)
+    delays = _delays_shown(spectra, fluence)
     figure, (above, below) = style.new_figure(1, rows=2, width=4.6, height=5.0, sharex=True, height_ratios=[2, 1.2])
     energy = spectra["energy"].values
     one = spectra.sel(fluence=fluence, delay=delays[0])
@@ -119,7 +119,7 @@ def _delay_borders(delays: Floats) -> Floats:
     return result
 
 
-def _telling(spectra: xr.Dataset, fluence: float) -> list[float]:
+def _delays_shown(spectra: xr.Dataset, fluence: float) -> list[float]:
     """The delay where the difference is strongest, and the last one."""
     delays = delays_of(spectra, fluence)
     change = spectra["delta_xas"].sel(fluence=fluence, delay=delays)

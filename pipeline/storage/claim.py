@@ -119,7 +119,7 @@ def _highest(folder: Path) -> tuple[int, dict[str, Any] | None]:
 def _make(folder: Path, number: int, what: str) -> Path | None:
     """Create a claim; return None if another process was faster."""
     path, draft = folder / _name(number), folder / f".{_name(number)}.{os.getpid()}.{socket.gethostname()}"
-    draft.write_text(json.dumps(owners.me() | {"what": what, "ended": False}), encoding="utf-8")
+    draft.write_text(json.dumps(owners.this_process() | {"what": what, "ended": False}), encoding="utf-8")
     try:
         path.hardlink_to(draft)
     except FileExistsError:
@@ -138,7 +138,7 @@ def _make(folder: Path, number: int, what: str) -> Path | None:
 
 
 def _alive(path: Path, owner: dict[str, Any]) -> bool:
-    known = owners.lives(owner)
+    known = owners.is_alive(owner)
     if known is not None:
         return known
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.storage import owners
 from pipeline.storage.places import Place, Remote
 
-__all__ = ["CLAIM", "given_up", "new_partial", "sweep", "sweep_versions"]
+__all__ = ["CLAIM", "was_abandoned", "new_partial", "sweep", "sweep_versions"]
 
 CLAIM = "claim-"
 """Name of the object that marks a version number as taken; it holds the owner."""
@@ -55,7 +55,7 @@ def sweep_versions(unfinished: Iterable[Remote]) -> None:
                 left.remove()
 
 
-def given_up(version: Remote) -> bool:
+def was_abandoned(version: Remote) -> bool:
     """Return whether other processes considered the owner of a version dead."""
     return (version / _ABANDONED).is_file()
 
@@ -63,7 +63,7 @@ def given_up(version: Remote) -> bool:
 def _is_of_dead(mark: Remote) -> bool:
     try:
         owner = json.loads(mark.read_text())
-        known = owners.lives(owner)
+        known = owners.is_alive(owner)
         age = datetime.now(UTC) - datetime.fromisoformat(owner["since"])
     except (OSError, ValueError, KeyError, TypeError):
         # removed meanwhile, or not ours

@@ -14,20 +14,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["boot_of", "is_label_of_dead", "label", "lives", "me"]
+__all__ = ["boot_of", "is_alive", "is_label_of_dead", "label", "this_process"]
 
 FORGOTTEN = 24 * 3600.0
 """Age after which leftovers of a process on another host count as abandoned [s]; publishing takes minutes."""
 
 
-def me() -> dict[str, Any]:
+def this_process() -> dict[str, Any]:
     """Return what identifies this process, and the time."""
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return {"pid": os.getpid(), "started": _started(os.getpid()), "host": boot_of(), "since": since}
 
 
-def lives(owner: dict[str, Any]) -> bool | None:
-    """Return whether the process described by a `me()` record is alive; None if it is on another host."""
+def is_alive(owner: dict[str, Any]) -> bool | None:
+    """Return whether the process described by a `this_process()` record is alive; None if it is on another host."""
     if owner["host"] == boot_of():
         if owner["started"] is not None:
             return _started(owner["pid"]) == owner["started"]
@@ -40,7 +40,7 @@ def lives(owner: dict[str, Any]) -> bool | None:
 
 def label() -> str:
     """Return a part of a file name that identifies this process as the owner."""
-    mine = me()
+    mine = this_process()
     return f"{_short(mine['host'])}-{mine['pid']}-{mine['started'] or 0}"
 
 
@@ -53,7 +53,7 @@ def is_label_of_dead(text: str, age: float) -> bool:
     if host != _short(boot_of()) or len(numbers) < 2 or not all(n.isdigit() for n in numbers):
         return age > FORGOTTEN
     pid, started = numbers
-    return not lives({"host": boot_of(), "pid": int(pid), "started": started if started != "0" else None})
+    return not is_alive({"host": boot_of(), "pid": int(pid), "started": started if started != "0" else None})
 
 
 def boot_of() -> str:

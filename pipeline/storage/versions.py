@@ -29,7 +29,7 @@ from pipeline.storage.places import Place, Remote, place
 from schemas.products import SCHEMA_VERSION, Pointer, Summary, product_faults, schema_version, summary_faults
 
 __all__ = [
-    "age",
+    "schema_remark",
     "check",
     "datasets",
     "latest",
@@ -142,7 +142,7 @@ def check(version: Place) -> list[str]:
     return [*faults, *(f"summary.json: {line}" for line in summary_faults(text))]
 
 
-def age(version: Place) -> str:
+def schema_remark(version: Place) -> str:
     """Return a remark on a version of another schema than this program's; empty where it is the same."""
     said = schema_version(open_product(version))
     if said == SCHEMA_VERSION:
@@ -253,7 +253,7 @@ def _claim(folder: Remote) -> tuple[Remote, Remote]:
     for attempt in range(ATTEMPTS):
         version = folder / _next(folder)
         mark = version / f"{leftovers.CLAIM}{secrets.token_hex(8)}"
-        mark.write_text(json.dumps(owners.me()))
+        mark.write_text(json.dumps(owners.this_process()))
         if [p.name for p in version.iterdir()] == [mark.name]:
             return version, mark
         mark.remove()
@@ -272,7 +272,7 @@ def _upload(folder: Remote, partial: Path, content: dict[str, object]) -> Remote
     last = files.pop("summary.json")
     # if this stops half way, the mark stays: the number is not taken again, and without summary it is no version
     version.upload(files)
-    if leftovers.given_up(version):
+    if leftovers.was_abandoned(version):
         raise ProductError(f"{version}: took so long that others gave it up; process again")
     version.upload({last.name: last})
     mark.remove()

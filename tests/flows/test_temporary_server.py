@@ -53,7 +53,7 @@ def test_a_killed_server_ends_the_flow_with_one_line(temporary):
 
     @flow(name="loses-its-server")
     def loses():
-        assert not server.lasting()
+        assert not server.is_persistent()
         server.retry_while_unreachable(step)
         server.retry_while_unreachable(step)
 
@@ -105,7 +105,7 @@ def test_without_an_application_to_serve_prefect_starts_its_own_server(temporary
     python.chmod(0o755)
     monkeypatch.setattr(server.sys, "executable", str(python))
     with server.running():
-        assert not server.lasting()
+        assert not server.is_persistent()
         assert get_current_settings().api.url is None
         assert get_current_settings().server.ephemeral.enabled
     assert "this Prefect serves no temporary API to trxas" in caplog.text
