@@ -62,14 +62,8 @@ def _jobs_of(settings: Compute) -> int:
 class Workers:
     """The workers described by `compute` in the config; a cluster starts on first use and is closed with the context.
 
-    Parameters
-    ----------
-    settings
-        The config's `compute`.
-    logs
-        Folder for the output of SLURM jobs, unless the config sets one.
-    client
-        A dask client to use instead of `compute.cluster`; it is not closed.
+    SLURM jobs write their output to the folder `logs` unless the config names one. A dask client that is given is used
+    instead of `compute.cluster`, and is not closed.
     """
 
     def __init__(self, settings: Compute, logs: Path | str | None = None, *, client: Client | None = None):

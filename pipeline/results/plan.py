@@ -47,16 +47,8 @@ def make_plan(
 ) -> dict[str, Any]:
     """Return the plan for a config (its product if it was processed and fitted, else its `plan` section) or a product.
 
-    Parameters
-    ----------
-    where
-        A config (.yaml, .yml), or a product as `versions.resolve` takes it.
-    assignments
-        key=value changes of the config.
-    out
-        Output folder of the config's products, or a URL; `out` beside it unless given.
-    from_config
-        Use the `plan` section even if there is a product.
+    `where` is a config (.yaml, .yml) with `key=value` changes and the folder or URL of its products, or a product as
+    `versions.resolve` takes it. With `from_config` the `plan` section is used even if there is a product.
 
     Raises
     ------

@@ -73,18 +73,10 @@ def _chunk_file(path: Path, array: zarr.Array, number: int) -> Path:
 
 
 def write_chunk(path: Path, number: int, block: np.ndarray, aside: Path | None = None) -> int:
-    """Write one chunk; returns its size on disk [bytes].
+    """Write a chunk, by its position along the trains; returns its size on disk [bytes].
 
-    Parameters
-    ----------
-    path
-        The cube.
-    number
-        Position of the chunk along the trains.
-    block
-        Exactly one chunk, (trains, pulse, y, x) uint16, C-contiguous; padded with zeros beyond the end of the run.
-    aside
-        Folder on the same file system where the chunk is written before it is renamed into place; by default next to it.
+    The block is (trains, pulse, y, x) uint16, C-contiguous, padded with zeros beyond the end of the run. It is written next
+    to its place, or in the folder `aside` on the same file system, and then renamed.
 
     Raises
     ------

@@ -43,16 +43,9 @@ def quiet() -> Iterator[None]:
 
 
 def write_tree(path: Path, tree: xr.DataTree, *, whole_arrays: bool = False) -> None:
-    """Write a tree of datasets atomically, with consolidated metadata.
+    """Write a tree of datasets atomically, with consolidated metadata; an existing one is replaced.
 
-    Parameters
-    ----------
-    path
-        Folder to write; an existing one is replaced.
-    tree
-        The datasets.
-    whole_arrays
-        Chunk by `few_chunks`, for arrays that are read in slices along any dim; else zarr decides.
+    With `whole_arrays` it is chunked by `few_chunks`, for arrays that are read in slices along any dim; else zarr decides.
     """
     with replaced(path) as partial:
         tree = tree.map_over_datasets(plain)
