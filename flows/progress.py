@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -18,7 +17,6 @@ __all__ = ["percent", "report", "shown", "timed"]
 EVERY = 30.0
 """Interval between log lines about the same work [s]: often enough to show that it is alive, and still readable."""
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 _bars: Progress | None = None
@@ -60,23 +58,13 @@ def report(text: str, done: int, total: int) -> None:
             _write(f"{text}: {percent(done, total):.0f} %")
 
 
-def timed(name: Callable[P, str], work: Callable[P, T]) -> Callable[P, T]:
-    """Return a function that also writes a line with its name, which `name` makes of its arguments, and its time.
-
-    A function that returns False had nothing to do.
-    """
-
-    @wraps(work)
-    def told(*args: P.args, **kwargs: P.kwargs) -> T:
-        began = time.monotonic()
-        result = work(*args, **kwargs)
-        if _lines:
-            _write(
-                f"{name(*args, **kwargs)}: {'is current' if result is False else f'{time.monotonic() - began:.1f} s'}"
-            )
-        return result
-
-    return told
+def timed(label: str, work: Callable[[], T]) -> T:
+    """Do a piece of work and write a line with its label and time; work that returns False had nothing to do."""
+    began = time.monotonic()
+    result = work()
+    if _lines:
+        _write(f"{label}: {'is current' if result is False else f'{time.monotonic() - began:.1f} s'}")
+    return result
 
 
 def percent(done: int, total: int) -> float:

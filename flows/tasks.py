@@ -54,9 +54,13 @@ def _task_of(stage: Stage) -> Task[..., Any]:
         with artifacts.progress_artifact(name, what, stage.title.format(run=run)) as report:
             return stage.run(replace(context, progress=report), run)
 
-    told = work if stage is INVENTORY else timed(lambda context, run: stage.title.format(run=run), work)
+    def shown(context: Context, run: int | None) -> bool:
+        return timed(stage.title.format(run=run), lambda: work(context, run))
+
     run_name = f"{stage.name}-r{{run:04d}}" if stage.per_run else stage.name
-    return task(name=stage.name, task_run_name=run_name, tags=[stage.name], **_OPTIONS)(told)
+    return task(name=stage.name, task_run_name=run_name, tags=[stage.name], **_OPTIONS)(
+        work if stage is INVENTORY else shown
+    )
 
 
 TASKS = {stage.name: _task_of(stage) for stage in STAGES}

@@ -7,9 +7,8 @@ or a pointer would lead out of the output folder.
 from __future__ import annotations
 
 import json
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +56,6 @@ class Product:
         return self._groups[name]
 
     @property
-    def attrs(self) -> dict[str, Any]:
-        """Provenance: config, inputs, code version and more."""
-        return {str(name): value for name, value in self.tree.attrs.items()}
-
-    @property
     def tag(self) -> str:
         """What is added to the labels of its curves where it is the second of two products."""
         return f", {self.version}"
@@ -91,9 +85,7 @@ class Catalogue:
 
     def __init__(self, out: Path, *, keep: int = 8) -> None:
         self.out = out
-        self._keep = keep
-        self._opened: OrderedDict[tuple[str, str], Product] = OrderedDict()
-        self._lock = threading.Lock()
+        self.open = lru_cache(keep)(self._open)
 
     def datasets(self) -> list[str]:
         """Return the names of all datasets with at least one version."""
@@ -118,23 +110,6 @@ class Catalogue:
             found = None
         return found.name if found is not None and found.name in there else next(iter(there), None)
 
-    def open(self, dataset: str, version: str) -> Product:
-        """Open a version, or return it if it is open already.
-
-        Raises
-        ------
-        ProductError
-            If there is no such version, or its summary or its store is damaged.
-        """
-        key = (dataset, version)
-        with self._lock:
-            if key not in self._opened:
-                self._opened[key] = self._read(dataset, version)
-                while len(self._opened) > self._keep:
-                    self._opened.popitem(last=False)
-            self._opened.move_to_end(key)
-            return self._opened[key]
-
     def summary(self, dataset: str, version: str) -> dict[str, Any]:
         """Return the summary of a version without opening its store; raises ProductError if it is damaged."""
         folder = self._folder(dataset, version)
@@ -152,9 +127,9 @@ class Catalogue:
             raise ProductError(f"there is no version {version} of {dataset} in {self.out}")
         return layout.products(self.out, dataset) / version
 
-    def _read(self, dataset: str, version: str) -> Product:
-        folder = self._folder(dataset, version)
-        summary = self.summary(dataset, version)
+    def _open(self, dataset: str, version: str) -> Product:
+        """Open a version; raises ProductError if there is none, or its summary or its store is damaged."""
+        folder, summary = self._folder(dataset, version), self.summary(dataset, version)
         tree = versions.open_product(folder)
         return Product(dataset, version, folder, tree, summary, tuple(product_faults(tree)))
 

@@ -130,7 +130,7 @@ def quality_page(product: Product, style: views.Style) -> Page:
 
 def provenance_page(product: Product) -> Page:
     """Return where the numbers come from, and the config that made them."""
-    attrs = product.attrs
+    attrs: Any = product.tree.attrs
     left = f"<h3>Provenance</h3>{texts.provenance(attrs, str(product.folder))}<h3>Raw files</h3>{texts.inputs(attrs)}"
     right = f"<h3>Config</h3>{texts.configuration(attrs)}"
     return _row([_html(left), _html(right)])
