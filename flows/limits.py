@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import socket
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
 
 from flows import server, settings
+from flows.states import slug
 
 __all__ = ["limit_name", "one_at_a_time"]
 
@@ -28,7 +28,7 @@ LEASE = 120.0
 
 def limit_name() -> str:
     """Return the name of this machine's limit, as Prefect's UI shows it."""
-    return "trxas-heavy-" + re.sub(r"[^a-z0-9]+", "-", socket.gethostname().lower()).strip("-")
+    return f"trxas-heavy-{slug(socket.gethostname())}"
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,12 @@ from prefect.states import Completed, Failed
 
 from pipeline.errors import ClusterError, TrxasError, is_transient, timed_out
 
-__all__ = ["completed", "failed", "is_permanent", "named_flow_run"]
+__all__ = ["completed", "failed", "is_permanent", "named_flow_run", "slug"]
+
+
+def slug(name: str) -> str:
+    """Return a name as Prefect wants its keys: lower case, digits, dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from pipeline.dashboard.curves import Kind, Series, symlog
-from pipeline.results.lookup import SAME_ENERGY, Floats, fluences_of, with_error
+from pipeline.results.lookup import SAME_ENERGY, Floats, fluences_of, residual_of, with_error
 
 __all__ = ["alpha", "components", "mixture_fit", "per_run", "peak_values", "residuals", "scan_energies"]
 
@@ -25,10 +25,8 @@ def residuals(scan: xr.Dataset, kinetics: xr.Dataset, fluences: Sequence[float],
         fluence, here = float(scan["fluence"][i]), float(scan["energy"][i])
         if abs(here - energy) > SAME_ENERGY or fluence not in kinetics["fluence"].values:
             continue
-        fit, t = kinetics.sel(fluence=fluence).sel(energy=here, method="nearest"), scan["delay"].values
-        left = fit["residual"].reindex(delay=t, method="nearest", tolerance=1e-6).values
-        y = left / scan["delta_xas_stderr"][i].values
-        found.append(Series(symlog(t), y, None, f"{fluence:g} mJ/cm²", fluences.index(fluence), "points"))
+        x, y = symlog(scan["delay"].values), residual_of(kinetics, scan.isel(scan=i))
+        found.append(Series(x, y, None, f"{fluence:g} mJ/cm²", fluences.index(fluence), "points"))
     return found
 
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from pipeline.plots import style
-from pipeline.results.lookup import Interval, fitted_trace, intervals
+from pipeline.results.lookup import Interval, fitted_trace, intervals, residual_of, with_error
 from pipeline.results.wording import TAU_SYMBOLS, plus_minus
 
 __all__ = ["draw_kinetics"]
@@ -55,19 +55,16 @@ def _draw_scan(
     above: Axes, below: Axes, one: xr.Dataset, kinetics: xr.Dataset, power: int, colours: Mapping[float, str]
 ) -> None:
     fluence, energy, t = float(one["fluence"]), float(one["energy"]), one["delay"].values
-    sigma = one["delta_xas_stderr"].values
-    style.points(above, t, 1e3 * one["delta_xas"].values, 1e3 * sigma, "0.35", "data", fmt=".")
+    style.points(above, t, *with_error(one, "delta_xas", 1e3), "0.35", "data", fmt=".")
     above.set_title(f"{energy:.2f} eV, {fluence:g} mJ/cm²")
     style.zero_line(above)
     style.zero_line(below)
     fit = fitted_trace(kinetics, fluence, energy, power=power)
     if fit is not None:
-        stored = kinetics.sel(fluence=fluence).sel(energy=energy, method="nearest")
-        label = f"fit, χ²/dof {float(stored['redchi']):.2f}"
+        label = f"fit, χ²/dof {float(kinetics['redchi'].sel(fluence=fluence)):.2f}"
         above.plot(fit[0], 1e3 * fit[1], color=colours.get(fluence, "black"), lw=1.4, label=label)
-        residual = stored["residual"].reindex(delay=t, method="nearest", tolerance=1e-6).values / sigma
         below.axhspan(-1, 1, color="0.92", lw=0, zorder=0)
-        below.plot(t, residual, ".", color="0.35")
+        below.plot(t, residual_of(kinetics, one), ".", color="0.35")
         above.legend(loc="best")
     for axes in (above, below):
         style.delay_axis(axes)

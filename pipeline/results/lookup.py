@@ -29,6 +29,7 @@ __all__ = [
     "measured_near",
     "nearest",
     "power_of",
+    "residual_of",
     "with_error",
 ]
 
@@ -143,6 +144,13 @@ def fitted_trace(
     if curve is None or np.abs(sign * curve[: len(t)] - stored).max() > 1e-3 * np.abs(stored).max():
         return t, stored
     return fine, sign * curve[len(t) :]
+
+
+def residual_of(kinetics: xr.Dataset, scan: xr.Dataset) -> Floats:
+    """Return (data − fit) / σ of a delay scan at its delays; NaN where nothing was fitted."""
+    fit = kinetics["residual"].sel(fluence=float(scan["fluence"])).sel(energy=float(scan["energy"]), method="nearest")
+    left = fit.reindex(delay=scan["delay"].values, method="nearest", tolerance=1e-6).values
+    return left / scan["delta_xas_stderr"].values
 
 
 def _fine(t: Floats) -> Floats:
