@@ -203,8 +203,8 @@ def intervals(kinetics: Sequence[Mapping[str, Any]]) -> list[Interval]:
             if p is None or (p["value"] is None and fit["redchi"] is None):
                 continue
             known = bool(p["identifiable"]) and p["value"] is not None
-            ends68, ends95 = (p["ci68"][0], p["ci68"][1]), (p["ci95"][0], p["ci95"][1])
             value, stderr = (p["value"], p["stderr"]) if known else (None, None)
             fits = fit.get("describes_data") is not False
-            found.append(Interval(name, fit["fluence"], value, stderr, ends68, ends95, known, fits, p["verdict"]))
+            ends: Any = (tuple(p[n]) for n in ("ci68", "ci95"))
+            found.append(Interval(name, fit["fluence"], value, stderr, *ends, known, fits, p["verdict"]))
     return found

@@ -29,21 +29,20 @@ def digest(content: Any) -> str:
 
 def code_version() -> str:
     """Return the version of the installed distribution."""
-    try:
-        return importlib.metadata.version("trxas")
-    except importlib.metadata.PackageNotFoundError:
-        return "0+unknown"
+    return _installed("trxas") or "0+unknown"
 
 
 def environment() -> dict[str, str]:
     """Return the versions of Python and of the packages that shape the numbers."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {name: version for name in PACKAGES if (version := _installed(name)) is not None}
+    return {"python": platform.python_version(), **found}
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 class FileHashes:
