@@ -205,6 +205,6 @@ def intervals(kinetics: Sequence[Mapping[str, Any]]) -> list[Interval]:
             known = bool(p["identifiable"]) and p["value"] is not None
             value, stderr = (p["value"], p["stderr"]) if known else (None, None)
             fits = fit.get("describes_data") is not False
-            ends: Any = (tuple(p[n]) for n in ("ci68", "ci95"))
-            found.append(Interval(name, fit["fluence"], value, stderr, *ends, known, fits, p["verdict"]))
+            ci68, ci95 = tuple(p["ci68"]), tuple(p["ci95"])
+            found.append(Interval(name, fit["fluence"], value, stderr, ci68, ci95, known, fits, p["verdict"]))
     return found
