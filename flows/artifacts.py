@@ -22,7 +22,7 @@ from flows import progress, server
 from flows.states import slug
 from pipeline.results.summary import summary_text
 from pipeline.stages.base import Progress
-from pipeline.storage import versions as publish
+from pipeline.storage import versions
 from pipeline.storage.places import Place
 
 __all__ = ["progress_artifact", "show_product"]
@@ -71,7 +71,7 @@ def show_product(version: Place, *, figures: bool = True) -> None:
     """Publish a version's summary, its quality by run and (where they are new) its figures as artifacts of the flow run."""
     if not server.is_persistent():
         return
-    summary: Any = publish.read_summary(version)
+    summary: Any = versions.read_summary(version)
     dataset = slug(summary["dataset"])
     text = f"**{version}**\n\n```\n{summary_text(summary)}\n```"
     artifacts.create_markdown_artifact(

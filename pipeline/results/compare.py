@@ -187,11 +187,12 @@ def _headlines(tree: xr.DataTree) -> Iterator[tuple[str, Number]]:
         if group not in tree.children or not {variable, error} <= set(tree[group].data_vars):
             continue
         dataset = tree[group].to_dataset()
-        values, errors = dataset[variable], dataset[error].values
-        for index in zip(*np.nonzero(np.isfinite(np.atleast_1d(values.values))), strict=True):
-            at = {str(d): _label(dataset[d].values[i]) for d, i in zip(values.dims, index, strict=False)}
-            number = np.atleast_1d(values.values)[index], np.atleast_1d(errors)[index]
-            yield label.format(**at), (float(number[0]), float(number[1]), str(values.attrs.get("units", "1")))
+        values, errors = dataset[variable], dataset[error]
+        for index in np.ndindex(values.shape):
+            if np.isfinite(values.values[index]):
+                at = {str(d): _label(dataset[d].values[i]) for d, i in zip(values.dims, index, strict=True)}
+                number = float(values.values[index]), float(errors.values[index])
+                yield label.format(**at), (*number, str(values.attrs.get("units", "1")))
 
 
 def _label(value: Any) -> str:
