@@ -82,7 +82,7 @@ def keep_watching(
         With `once`, or if the config is wrong at the start.
     """
     load_job(Path(config), out, changes, work=work)
-    said = ""
+    printed = ""
     while True:
         try:
             text = _look(config, out, changes, work, once=once, tell=tell)
@@ -90,9 +90,9 @@ def keep_watching(
             if once:
                 raise
             text = str(error)
-        if text and text != said:
+        if text and text != printed:
             tell(text)
-        said = text or said
+        printed = text or printed
         if once:
             return
         time.sleep(interval)

@@ -237,8 +237,8 @@ def _started(settings: Compute, logs: Path | str | None) -> Any:
     completed = subprocess.run([sbatch, "--test-only"], input=cluster.job_script(), capture_output=True, text=True)  # noqa: S603
     if completed.returncode:
         cluster.close()
-        said = completed.stderr.splitlines()
-        errors = [line for line in said if "error" in line] or said or ["refused"]
+        printed = completed.stderr.splitlines()
+        errors = [line for line in printed if "error" in line] or printed or ["refused"]
         raise ConfigError(f"compute.slurm: {errors[-1].strip()}")
     jobs = _jobs_of(settings)
     cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs, interval="10s")

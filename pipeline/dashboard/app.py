@@ -33,9 +33,9 @@ class _Dark(pn.theme.DarkTheme):
 
 def make_page(catalogue: Catalogue) -> pn.Template:
     """Return the page of a new session; choices in the address (dataset, version, theme) are respected."""
-    asked = {name: values[0].decode(errors="replace") for name, values in (pn.state.session_args or {}).items()}
-    style = views.DARK if asked.get("theme") == "dark" else views.LIGHT
-    session = Session(catalogue, style, dataset=asked.get("dataset"), version=asked.get("version"))
+    query = {name: values[0].decode(errors="replace") for name, values in (pn.state.session_args or {}).items()}
+    style = views.DARK if query.get("theme") == "dark" else views.LIGHT
+    session = Session(catalogue, style, dataset=query.get("dataset"), version=query.get("version"))
     theme = _Dark if style is views.DARK else pn.theme.DefaultTheme
     page = pn.Template(TEMPLATE, theme=theme)
     colours = {"background": style.background, "text": style.text, "line": style.grid}

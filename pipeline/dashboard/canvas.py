@@ -34,7 +34,7 @@ bk: Any = bokeh.models
 
 @dataclass(frozen=True)
 class Style:
-    """Colours of a page; the series are told apart by colour-blind people too."""
+    """Colours of a page; colour-blind people can tell the series apart too."""
 
     name: str
     background: str

@@ -123,9 +123,9 @@ def quality_page(product: Product, style: views.Style) -> Page:
         if name in quality:
             series = fitted.per_run(quality, name, scale=scale)
             plots.append(views.run_plot(series, style, quality["run"].values.tolist(), title=title, ideal=ideal))
-    said = f"<h3>Warnings</h3>{texts.warning_list(found)}" if found else "<p>✓ no warnings</p>"
+    warnings = f"<h3>Warnings</h3>{texts.warning_list(found)}" if found else "<p>✓ no warnings</p>"
     table = _html(texts.runs(product.summary, quality))
-    return pn.Column(_row(map(_shown, plots)), table, _html(said), sizing_mode="stretch_width")
+    return pn.Column(_row(map(_shown, plots)), table, _html(warnings), sizing_mode="stretch_width")
 
 
 def provenance_page(product: Product) -> Page:

@@ -1,4 +1,4 @@
-"""The web server of the dashboard: loopback unless told otherwise, no static files, nothing from elsewhere."""
+"""The web server of the dashboard: loopback by default, no static files, nothing from other hosts."""
 
 from __future__ import annotations
 

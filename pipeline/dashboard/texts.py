@@ -132,7 +132,7 @@ def fractions(summary: Mapping[str, Any]) -> str:
 
 
 def runs(summary: Mapping[str, Any], quality: xr.Dataset) -> str:
-    """Return the runs with their bookkeeping, quality and what the audit said about them."""
+    """Return the runs with their bookkeeping, quality and what the audit found."""
     head = ("run", "kind", "frames read", "pulses used", "left out", "noise / photon noise", "null χ²", "drift (mOD)")
     rows = []
     for run in summary["runs"]:
@@ -238,7 +238,7 @@ def _numbers(summary: Mapping[str, Any]) -> list[str]:
         for a in summary["alpha"]
         if a["alpha"]["value"] is not None
     ]
-    n = sum(said.severity != "info" for said in read_notes(summary["warnings"]))
+    n = sum(one.severity != "info" for one in read_notes(summary["warnings"]))
     return [
         escape(summary["created"][:19].replace("T", " ")),
         str(len(summary["runs"])),

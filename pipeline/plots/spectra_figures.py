@@ -65,7 +65,7 @@ def draw_differences(spectra: xr.Dataset, path: Path) -> None:
 
 
 def _stack(axes: Axes, energy: Floats, rows: list[tuple[str, Any, xr.Dataset]]) -> None:
-    """Draw spectra above each other, first one lowest, far enough apart to be told apart."""
+    """Draw spectra above each other, the first lowest, far enough apart to be distinguished."""
     values = [1e3 * one["delta_xas"].values for _, _, one in rows]
     reach = max(float(np.nanmax(np.abs(v), initial=0.0)) for v in values) or 1.0
     # neighbours look alike, so that half of the largest excursion is enough

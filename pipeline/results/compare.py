@@ -21,7 +21,7 @@ from schemas.notes import OLDER, WORDS, Note, as_plain, read_notes
 __all__ = ["compare", "compare_versions", "comparison_text", "other_settings"]
 
 MOST = 15
-"""Most changes that are shown unless all are asked for."""
+"""Number of changes shown unless all are wanted."""
 SAME_PLACE = 0.1
 """Points of two grids that differ by less than this part of a step are the same point."""
 ABOUT = ("dataset", "created", "code_version", "code_hash", "schema_version", "product_hash", "calibration")

@@ -147,7 +147,7 @@ _SIZES = {
 
 def _quality_notes(quality: xr.Dataset) -> list[Note]:
     """Return what a person must know before using the numbers, run by run."""
-    return [said for number in quality["run"].values.tolist() for said in _notes_of_run(quality.sel(run=number))]
+    return [one for number in quality["run"].values.tolist() for one in _notes_of_run(quality.sel(run=number))]
 
 
 def _notes_of_run(row: xr.Dataset) -> list[Note]:
@@ -264,7 +264,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             f"noise/photon noise {noise}"
         )
         lines += [f"       ! {text}" for text in run["audit"]]
-    lines += [f"{WORDS[said.severity]} {said.text}" for said in read_notes(summary.get("warnings", []))]
+    lines += [f"{WORDS[one.severity]} {one.text}" for one in read_notes(summary.get("warnings", []))]
     return "\n".join(lines)
 
 

@@ -42,7 +42,7 @@ _guard = threading.Lock()
 def claimed(folder: Path, what: str, *, wait: float | None = None) -> Iterator[None]:
     """Hold the claim on a folder, to which no other process may write meanwhile; re-entrant within a process.
 
-    Other processes are shown `what` is done; another owner is waited for up to `wait` seconds.
+    `what` describes the work to other processes; waits up to `wait` seconds for another owner.
 
     Raises
     ------

@@ -54,7 +54,7 @@ def write_tree(path: Path, tree: xr.DataTree, *, whole_arrays: bool = False) -> 
 
 
 def few_chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Return the chunks of an array that people read by trace, by spectrum and by map.
+    """Return the chunks of an array that is read by trace, by spectrum and by map.
 
     One chunk as long as it holds less than `READ_AT_ONCE`: a slice along any dim is then a single read. Larger arrays are cut
     along their first dims (fluence, scan) first, so that a map of delay against energy stays whole.

@@ -144,10 +144,10 @@ def check(version: Place) -> list[str]:
 
 def schema_remark(version: Place) -> str:
     """Return a remark on a version of another schema than this program's; empty where it is the same."""
-    said = schema_version(open_product(version))
-    if said == SCHEMA_VERSION:
+    written = schema_version(open_product(version))
+    if written == SCHEMA_VERSION:
         return ""
-    return f" (schema version {'not given' if said is None else said}; this program writes {SCHEMA_VERSION})"
+    return f" (schema version {'not given' if written is None else written}; this program writes {SCHEMA_VERSION})"
 
 
 def publish(

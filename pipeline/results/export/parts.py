@@ -29,9 +29,9 @@ def provenance(tree: xr.DataTree) -> dict[str, str]:
 
 def sample_of(tree: xr.DataTree) -> dict[str, Any]:
     """Return what the config says about the sample: name, formula, element, edge; None where it is silent."""
-    said = json.loads(tree.attrs.get("config", "{}")).get("sample") or {}
-    return {"name": said.get("name") or tree.attrs.get("dataset")} | {
-        k: said.get(k) for k in ("formula", "element", "edge")
+    sample = json.loads(tree.attrs.get("config", "{}")).get("sample") or {}
+    return {"name": sample.get("name") or tree.attrs.get("dataset")} | {
+        k: sample.get(k) for k in ("formula", "element", "edge")
     }
 
 
