@@ -168,7 +168,8 @@ def frames(out: str | Path, run: int) -> xr.DataArray:
     -------
     DataArray (train, pulse, y, x) uint16 [ADU], chunked by dask in whole chunks of the store: the part of the module that
     the config keeps (`frames.keep`). What was recorded beside the frames is in memory as coordinates: train_id, pulse_id,
-    cell_id, present, blank, energy [eV], delay_stage, trigger [ps], arrival [ps], intensity, dark_frame, y, x.
+    cell_id, present, blank, energy [eV], delay_stage, trigger [ps], arrival [ps], intensity, dark_frame, pulse_slot, y, x;
+    the laser's slots are with the `pulses`.
 
     Raises
     ------
@@ -256,6 +257,7 @@ def bin(
     energy: Sequence[float] | np.ndarray | None = None,
     delay: float | Sequence[float] | np.ndarray | None = None,
     flat_field: xr.Dataset | None = None,
+    pump_off_scans: Sequence[xr.Dataset] = (),
 ) -> xr.Dataset:
     """Bin pulses into spectra or delay scans.
 
@@ -271,12 +273,14 @@ def bin(
         Edges of the bins [ps], their width, or None: one bin per position of the stage.
     flat_field
         Pulses of the flat-field run, which fixes the constant of ΔXAS; without it the constant is taken from delays
-        before time zero, with a warning.
+        before time zero, with a warning. Pulses without pump in the same runs are the better reference and go first.
+    pump_off_scans
+        Pulses of energy scans with the pump off: the ratio of the sample beams against energy.
 
     Returns
     -------
     Spectra over (fluence, delay, energy) or delay scans over (scan, delay): od_unpumped, od_pumped, delta_xas [OD], each
-    with its standard error, photons and counts.
+    with its standard error, what the reference cannot know, photons and counts.
 
     Raises
     ------
@@ -288,23 +292,25 @@ def bin(
     import numpy as np
     import xarray as xr
 
-    from pipeline.science.spectra.reference import constant_of, noise_of_trains
+    from pipeline.science.spectra.compared import compared, outside_reference
+    from pipeline.science.spectra.reference import noise_of_trains
     from pipeline.science.spectra.scans import at_steps, delay_scans, spectra
     from schemas.datasets.measured import DELAY_SCAN, SPECTRA
 
     runs = [pulses] if isinstance(pulses, xr.Dataset) else list(pulses)
-    constant, notes = constant_of(flat_field, runs)
+    noise = {} if flat_field is None else noise_of_trains([flat_field])
+    flats = [] if flat_field is None else [flat_field]
+    outside, notes = outside_reference(flats, pump_off_scans, runs, train_noise=noise)
     options: dict[str, Any] = {
-        "constant": constant,
-        "train_noise": {} if flat_field is None else noise_of_trains([flat_field]),
+        "train_noise": noise,
         "delay_bins": delay.tolist() if isinstance(delay, np.ndarray) else delay,
     }
     for note in notes:
         warnings.warn(note.text, stacklevel=2)
     if along == "delay":
-        return DELAY_SCAN.describe(delay_scans(runs, **options))
+        return DELAY_SCAN.describe(compared(delay_scans, runs, outside, **options))
     bins = energy.tolist() if isinstance(energy, np.ndarray) else energy
-    return SPECTRA.describe(spectra(at_steps(runs), energy_bins=bins, **options))
+    return SPECTRA.describe(compared(spectra, at_steps(runs), outside, energy_bins=bins, **options))
 
 
 def fit_kinetics(

@@ -61,13 +61,23 @@ class Job:
 
     @property
     def reduced_runs(self) -> list[int]:
-        """Runs that are reduced to pulses: the flat field, then the scans in the config's order; failed ones left out."""
-        flat = self.config.runs.flat_field
+        """Runs that are reduced to pulses: those without pump, then the scans in the config's order; failed ones left out."""
         return [
-            *([flat] if flat is not None else []),
+            *self.flat_fields,
+            *self.pump_off_scans,
             *(s.run for s in self.energy_scans),
             *(s.run for s in self.delay_scans),
         ]
+
+    @property
+    def flat_fields(self) -> list[int]:
+        """Flat-field runs that did not fail; the first one calibrates the detector."""
+        return [n for n in self.config.runs.flat_fields if n not in self.failed]
+
+    @property
+    def pump_off_scans(self) -> list[int]:
+        """Energy scans with the pump off that did not fail."""
+        return [s.run for s in self.config.runs.pump_off_scans if s.run not in self.failed]
 
     @property
     def energy_scans(self) -> list[EnergyScanRun]:
@@ -85,10 +95,11 @@ class Job:
         Raises
         ------
         DataError
-            If no scan remains, or the run is the dark or flat-field run, which every scan needs.
+            If no scan remains, or the run is the dark run or the first flat field, which every scan needs.
         """
         left = dataclasses.replace(self, failed={**self.failed, run: reason})
-        if self.config.run_of(run) is None or not (left.energy_scans or left.delay_scans):
+        needed = [self.config.runs.dark, *self.config.runs.flat_fields[:1]]
+        if run in needed or not (left.energy_scans or left.delay_scans):
             raise DataError(reason)
         return left
 

@@ -6,24 +6,13 @@ A text is a format string; `note` fills it in. The page `docs/reference/notes.md
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from schemas.notes import OLDER, Note, Severity
+from schemas.catalogue_of_delay import ABOUT_DELAY, Entry
+from schemas.notes import OLDER, Note
 
 __all__ = ["CATALOGUE", "Entry", "note"]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One kind of note."""
-
-    severity: Severity
-    text: str
-    """What is printed; a format string whose fields are the values given to `note`."""
-    meaning: str
-    """What it means and what to do, one or two sentences."""
 
 
 def note(
@@ -91,6 +80,32 @@ _ABOUT_BEAMS = {
         "info",
         "no reference beam: od_unpumped and od_pumped are unknown (NaN); delta_xas does not need one",
         "With two beams there is no absolute optical density, so no mixture fit either. Nothing to do.",
+    ),
+}
+
+_ABOUT_CONDITION = {
+    "condition.found": Entry(
+        "info",
+        "{share:.0%} of the scans' pulses are without pump, by the {source}",
+        "These pulses are the reference of those with pump, measured at the same time. Nothing to do.",
+    ),
+    "condition.laser_moved": Entry(
+        "caution",
+        "which pulses are without pump is taken from the {source}: the data contradict {said}",
+        "The bunch pattern does not say where the laser's slots lie among the X-ray pulses; of the possible places the data "
+        "allow this one. Give `pump: {{laser: {{offset: N}}}}` where it is known.",
+    ),
+    "condition.contradiction": Entry(
+        "fault",
+        "pump: the {source} is not what the data show: {seen}; set pump to what the laser did",
+        "Pulses with pump and without it are mixed up, so differences are too small or have the wrong sign. Give the pattern "
+        "in `pump`, or the place of the laser's bits.",
+    ),
+    "condition.period": Entry(
+        "fault",
+        "pump: all pulses are taken as pumped, and {seen}; set pump to the pattern of the laser",
+        "The laser seems to have fired on a part of the pulses only; differences are then too small. Give the pattern, as in "
+        "`pump: {{pulses: [1, 0]}}`, or the bunch pattern in `sources.bunch_pattern`.",
     ),
 }
 
@@ -400,7 +415,9 @@ _WATCHING = {
 CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     _ABOUT_RUNS
     | _ABOUT_BEAMS
+    | _ABOUT_CONDITION
     | _ABOUT_REFERENCE
+    | ABOUT_DELAY
     | _ABOUT_PEAKS
     | _ABOUT_KINETICS
     | _ABOUT_MIXTURE

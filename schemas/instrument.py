@@ -14,9 +14,12 @@ from schemas.keys import meant
 from schemas.strict import Strict
 from schemas.units import ROLE_QUANTITIES, kept_unit
 
-__all__ = ["ROLES", "Instrument", "Role", "RoleOverride", "load_instrument", "profile_names"]
+__all__ = ["ROLES", "Instrument", "Laser", "Role", "RoleOverride", "load_instrument", "profile_names"]
 
 ROLES = tuple(ROLE_QUANTITIES)
+
+Laser = Literal["LP_FXE", "LP_LAS1", "LP_LAS2", "LP_SASE2", "LP_SCS", "LP_SPB", "LP_SQS"]
+"""Pump lasers that the machine's table knows, by the facility's names; LP_SASE2 is that of MID and HED."""
 
 
 class RoleOverride(Strict):
@@ -34,6 +37,8 @@ class RoleOverride(Strict):
     """How a per-pulse array is indexed: by pulse id, by bucket (2 · pulse id), or one slot per X-ray pulse."""
     sase: Literal[1, 2, 3] | None = None
     """Which SASE's pulses count where the bunch pattern is the machine's table."""
+    laser: Laser | None = None
+    """Which pump laser counts in the machine's table."""
 
 
 class Role(Strict):
@@ -53,6 +58,8 @@ class Role(Strict):
     """How a per-pulse array is indexed."""
     sase: Literal[1, 2, 3] = 3
     """Which SASE's pulses count where the bunch pattern is the machine's table."""
+    laser: Laser | None = None
+    """Which pump laser counts in the machine's table; by default that of the instrument whose name begins the source."""
 
     def merge(self, change: RoleOverride | str | None) -> Role:
         """Return this role with what the config overrides."""
@@ -83,7 +90,7 @@ class Instrument(Strict):
     intensity: Role | None = None
     """Pulse energy before the sample."""
     bunch_pattern: Role | None = None
-    """Ids of the X-ray pulses of each train."""
+    """Slots of the X-ray pulses of each train, and of the pump laser where its source knows them."""
 
     def role(self, name: str) -> Role | None:
         """Return a role by name."""

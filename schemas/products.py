@@ -27,7 +27,7 @@ __all__ = [
     "to_json_schema",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 GROUPS = {
     spec.name: spec
@@ -35,6 +35,7 @@ GROUPS = {
         measured.SPECTRA,
         measured.DELAY_SCAN,
         fitted.PEAKS,
+        kinetics.TIME_ZERO,
         kinetics.KINETICS,
         kinetics.COMPONENTS,
         fitted.MIXTURE,
@@ -44,7 +45,7 @@ GROUPS = {
     )
 }
 
-OPTIONAL_GROUPS = ("components", measured.BURST_SPECTRA.name, measured.BURST_DELAY_SCAN.name)
+OPTIONAL_GROUPS = ("components", kinetics.TIME_ZERO.name, measured.BURST_SPECTRA.name, measured.BURST_DELAY_SCAN.name)
 """Groups that a product of an earlier version lacks, or that are made on request only."""
 
 ROOT_ATTRIBUTES = ("schema_version", "dataset", "created", "code_version", "config", "inputs", "product_hash")
@@ -84,6 +85,17 @@ class Tau(Strict):
     """Value without the amplitude prior; null where there is none."""
     bootstrap_stderr: float | None = None
     """Standard error from the bootstrap, where it was asked for."""
+
+
+class TimeZeroSummary(Strict):
+    """Time zero as the delay scans have it."""
+
+    stage: Estimate
+    """Position of the delay stage."""
+    t0: float
+    """Position from which the delays of the product count."""
+    delay: Estimate
+    """Time zero on that axis; near 0 where t0 is right."""
 
 
 class KineticsSummary(Strict):
@@ -191,6 +203,8 @@ class Summary(Strict):
     """Hash of all arrays."""
     instrument: InstrumentSummary | None = None
     """Where the sources were looked up; null in older products."""
+    time_zero: TimeZeroSummary | None = None
+    """Time zero from the delay scans; null where they have no step, and in older products."""
     kinetics: list[KineticsSummary]
     """Kinetic fit, one entry per fluence."""
     alpha: list[AlphaSummary]

@@ -10,8 +10,21 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from schemas.effects import FilmsSpec, LaserSpec, PedestalSpec, SplittingSpec
 from schemas.sample import AbsorptionSpec, KineticsSpec, LineSpec
-from schemas.strict import Grid, Positive, Span, Strict, grid_values
+from schemas.scenario_runs import (
+    Beam,
+    DarkRun,
+    DelayScan,
+    EnergyScan,
+    EnergyScanning,
+    FlatFieldRun,
+    Pump,
+    PumpOffScan,
+    PumpPattern,
+    RunSpec,
+)
+from schemas.strict import Positive, Span, Strict, grid_values
 
 __all__ = [
     "AbsorptionSpec",
@@ -22,15 +35,23 @@ __all__ = [
     "DelaySpec",
     "DetectorSpec",
     "EnergyScan",
+    "EnergyScanning",
+    "FilmsSpec",
     "FlatFieldRun",
     "KineticsSpec",
+    "LaserSpec",
     "LightSpec",
     "LineSpec",
     "MachineSpec",
+    "PedestalSpec",
+    "Pump",
+    "PumpOffScan",
+    "PumpPattern",
     "RunSpec",
     "Scenario",
     "SourceNames",
     "Span",
+    "SplittingSpec",
     "grid_values",
 ]
 
@@ -38,7 +59,6 @@ __all__ = [
 NotNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=0)]
-Beam = Literal["pumped", "unpumped", "reference"]
 
 
 class MachineSpec(Strict):
@@ -49,7 +69,9 @@ class MachineSpec(Strict):
     first_train: Annotated[int, Field(ge=1)] = 1_600_000_000
     """Train id of the first run's first train; of the order that the machine has."""
     first_pulse_id: Count = 0
-    """Pulse id of the first frame of a train (bunch pattern slot, 4.5 MHz)."""
+    """Pulse id that the detector gives the first frame of a train (4.5 MHz)."""
+    xray_slot: Count | None = None
+    """Slot of the bunch pattern in which the first frame's X-ray pulse lies; none: its pulse id is the slot."""
     pulse_id_step: Annotated[int, Field(ge=1)] = 4
     """Slots between frames: 4 is 1.1 MHz, a common choice to spare the sample."""
     cell_step: Annotated[int, Field(ge=1)] = 1
@@ -58,12 +80,24 @@ class MachineSpec(Strict):
     """Frames of each train (by position) without an X-ray pulse, as used for intra-train darks."""
     trains_per_sequence: Annotated[int, Field(ge=1)] | None = None
     """Trains per sequence file; none: one file per run."""
+    gap: NotNegative = 100.0
+    """Time between runs [s]."""
+    time_lapse: Positive = 1.0
+    """How much faster drifts run than the clock in the files, so that a few trains stand for a long session."""
+
+    @property
+    def first_slot(self) -> int:
+        """Slot of the bunch pattern that belongs to the first frame."""
+        return self.first_pulse_id if self.xray_slot is None else self.xray_slot
 
     @model_validator(mode="after")
     def _fits(self) -> MachineSpec:
         last = self.first_pulse_id + (self.pulses_per_train - 1) * self.pulse_id_step
         if last >= 2700:
             raise ValueError(f"the last pulse id would be {last}; the bunch pattern has 2700 slots")
+        last += self.first_slot - self.first_pulse_id
+        if last >= 2700:
+            raise ValueError(f"xray_slot: the last pulse would be in slot {last}; the bunch pattern has 2700")
         if (self.pulses_per_train - 1) * self.cell_step >= 800:
             raise ValueError("the detector has 800 memory cells; lower pulses_per_train or cell_step")
         if self.dark_frames and max(self.dark_frames) >= self.pulses_per_train:
@@ -107,6 +141,10 @@ class DetectorSpec(Strict):
     """σ of what depends on pixel and cell [ADU]; without it one dark image would do."""
     curvature: Annotated[float, Field(ge=0, lt=0.5)] = 0.03
     """Relative loss at full scale; a few per cent is usual."""
+    knee: Positive | None = None
+    """Signal and pedestal [ADU] above which the response has another slope, in place of the curvature."""
+    slope_above_knee: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Slope above the knee relative to that below."""
     full_scale: Literal[255, 511] = 255
     """Largest raw value: 8-bit or 9-bit mode."""
     dead_pixels: Count = 30
@@ -115,6 +153,17 @@ class DetectorSpec(Strict):
     """Pixels with a pedestal of 120-240 ADU and ten times the noise."""
     noisy_pixels: Count = 20
     """Pixels with an ordinary pedestal and ten times the noise."""
+    pump_light: NotNegative = 0.0
+    """Mean over the module of what the pump laser's stray light adds to a frame that it reaches [ADU], with or without
+    X-rays; it varies smoothly over the module."""
+    pedestal: PedestalSpec = PedestalSpec()
+    """How pedestals differ from those of the dark run."""
+
+    @model_validator(mode="after")
+    def _one_response(self) -> DetectorSpec:
+        if self.knee is not None and self.curvature:
+            raise ValueError("knee stands in place of curvature; set curvature: 0")
+        return self
 
 
 class BeamsSpec(Strict):
@@ -166,7 +215,7 @@ class BeamsSpec(Strict):
 
 
 class DelaySpec(Strict):
-    """The delay stage: delay = sign · (stage − t0) · 2/c − trigger + arrival."""
+    """The delay stage: delay = sign · (stage − t0) · 2/c − trigger + arrival, both monitors absolute."""
 
     t0: float = 120.0
     """Stage position at time zero [mm]."""
@@ -187,8 +236,10 @@ class ArrivalSpec(Strict):
     """Pulse-to-pulse jitter [fs]."""
     monitor_noise: NotNegative = 1.0
     """σ of the recorded arrival time [fs]."""
+    mean: float = 0.0
+    """Mean of the recorded arrival time [fs]: what the monitor shows when the stage alone says the delay."""
     recorded: bool = True
-    """Whether the run holds an arrival-time monitor."""
+    """Whether the runs hold an arrival-time monitor."""
 
 
 class SourceNames(Strict):
@@ -222,73 +273,6 @@ class SourceNames(Strict):
     """Ids and number of the X-ray pulses."""
 
 
-class _Run(Strict):
-    run: Annotated[int, Field(ge=0, le=9999)]
-    """Run number."""
-    missing_trains: Count = 0
-    """Trains that the control system recorded and the detector did not."""
-    partial_trains: Count = 0
-    """Trains of which the detector recorded only some frames."""
-    flux: Annotated[dict[Beam, Positive], Field(default_factory=dict)]
-    """Factor on the flux of a beam in this run: a step of the normalisation."""
-
-
-class DarkRun(_Run):
-    """No X-rays."""
-
-    kind: Literal["dark"]
-    trains: Annotated[int, Field(ge=1)]
-    """Length of the run."""
-
-
-class FlatFieldRun(_Run):
-    """Pump off, fixed energy."""
-
-    kind: Literal["flat_field"]
-    trains: Annotated[int, Field(ge=1)]
-    """Length of the run."""
-    energy: Positive
-    """Photon energy [eV]."""
-
-
-class EnergyScan(_Run):
-    """The monochromator moves, the delay stands."""
-
-    kind: Literal["energy_scan"]
-    energies: Grid
-    """Photon energies [eV]. A sweep uses only the lowest and the highest."""
-    trains_per_step: Annotated[int, Field(ge=1)] = 1
-    """Trains at each energy; a sweep has as many trains as the steps would have had."""
-    sweep: Annotated[int, Field(ge=0)] = 0
-    """0: steps. n: n continuous ramps up and down."""
-    fluence: NotNegative
-    """Pump fluence [mJ/cm²]."""
-    delay: float
-    """Pump-probe delay [ps]."""
-    encoder_noise: NotNegative = 0.002
-    """σ of the recorded energy [eV]."""
-    backlash: float = 0.0
-    """Play of the drive [eV]: the recorded energy is ahead of the true one by half of it on the way up, behind on the
-    way down."""
-
-
-class DelayScan(_Run):
-    """The delay stage steps, the energy stands."""
-
-    kind: Literal["delay_scan"]
-    delays: Grid
-    """Delays [ps], in the order in which they are taken."""
-    trains_per_step: Annotated[int, Field(ge=1)] = 1
-    """Trains at each delay."""
-    energy: Positive
-    """Photon energy [eV]."""
-    fluence: NotNegative
-    """Pump fluence [mJ/cm²]."""
-
-
-RunSpec = Annotated[DarkRun | FlatFieldRun | EnergyScan | DelayScan, Field(discriminator="kind")]
-
-
 class Scenario(Strict):
     """A simulated experiment."""
 
@@ -317,6 +301,14 @@ class Scenario(Strict):
     """Delay stage."""
     arrival: ArrivalSpec = ArrivalSpec()
     """Arrival time."""
+    pump: Pump = "all"
+    """When the pump laser fires in scans with a fluence."""
+    laser: LaserSpec = LaserSpec()
+    """The pump laser in the bunch pattern."""
+    films: FilmsSpec = FilmsSpec()
+    """The pumped film beside the unpumped one."""
+    splitting: SplittingSpec = SplittingSpec()
+    """Pumped relative to unpumped flux, against photon energy and time."""
     sources: SourceNames = SourceNames()
     """Names in the files."""
     runs: Annotated[tuple[RunSpec, ...], Field(min_length=1)]
@@ -330,7 +322,28 @@ class Scenario(Strict):
         doubled = sorted({n for n in numbers if numbers.count(n) > 1})
         if doubled:
             raise ValueError(f"run {doubled[0]} is listed twice")
-        for kind in ("dark", "flat_field"):
-            if sum(r.kind == kind for r in self.runs) > 1:
-                raise ValueError(f"more than one {kind} run")
+        if sum(r.kind == "dark" for r in self.runs) > 1:
+            raise ValueError("more than one dark run")
         return self
+
+    @model_validator(mode="after")
+    def _laser_in_pattern(self) -> Scenario:
+        machine, frames = self.machine, range(self.machine.pulses_per_train)
+        patterns = [self.pump_in(r) for r in self.runs] if self.laser.recorded else []
+        fires = {k for p in patterns if p for k in frames if p.pulses[k % len(p.pulses)]}
+        slots = [self.laser.first_slot + k * machine.pulse_id_step for k in sorted(fires)]
+        if slots and not 0 <= slots[0] <= slots[-1] < 2700:
+            raise ValueError(
+                f"laser.first_slot: the laser would fire in slots {slots[0]} to {slots[-1]}; the bunch pattern has 2700"
+            )
+        return self
+
+    def pump_in(self, spec: RunSpec) -> PumpPattern | None:
+        """Return when the laser fires in a run; none: never."""
+        if isinstance(spec, EnergyScan | DelayScan):
+            pump = (self.pump if spec.pump is None else spec.pump) if spec.fluence > 0.0 else "none"
+        else:
+            pump = spec.pump if isinstance(spec, DarkRun) else "none"
+        if isinstance(pump, PumpPattern):
+            return pump
+        return PumpPattern() if pump == "all" else None

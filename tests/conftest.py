@@ -54,8 +54,8 @@ class Simulated:
         return next(r for r in self.truth["runs"] if r["run"] == number)
 
 
-def simulated(name: str, tmp_path_factory: pytest.TempPathFactory) -> Simulated:
-    scenario = load_scenario(SAMPLE_RUNS / f"{name}.yaml")
+def simulated(name: str, tmp_path_factory: pytest.TempPathFactory, scenarios: Path = SAMPLE_RUNS) -> Simulated:
+    scenario = load_scenario(scenarios / f"{name}.yaml")
     out = made_once(tmp_path_factory, name, lambda folder: simulate_scenario(scenario, folder))
     return Simulated(scenario, out, json.loads((out / "truth.json").read_text(encoding="utf-8")))
 
@@ -99,6 +99,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
 @pytest.fixture(scope="session")
 def faults(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
     return simulated("faults", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def beamtime_tiny(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
+    return simulated("beamtime_tiny", tmp_path_factory, Path(__file__).parent)
 
 
 @pytest.fixture(scope="session")

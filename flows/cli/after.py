@@ -1,4 +1,4 @@
-"""After processing: `show`, `validate`, `export`, `dashboard`."""
+"""After processing: `show`, `t0`, `validate`, `export`, `dashboard`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from flows.cli.options import COMMON, Common, Json, ProductName
 from pipeline.errors import ConfigError, ProductError
 
-__all__ = ["dashboard", "export", "print_summary", "show", "validate"]
+__all__ = ["dashboard", "export", "print_summary", "show", "t0", "validate"]
 
 
 def show(
@@ -53,6 +53,29 @@ def show(
         print(json.dumps(versions.read_summary(version), indent=1, ensure_ascii=False))
     else:
         print_summary(str(version))
+
+
+def t0(
+    product: ProductName,
+    *,
+    write: Annotated[Path | None, Parameter(name="--write")] = None,
+    common: Common = COMMON,
+) -> None:
+    """Tell where the delay scans of a product have time zero, in units of the stage, and where the figure is.
+
+    Parameters
+    ----------
+    write
+        Config file into which it is written as delay.t0; its comments stay.
+    """
+    common.start()
+    from pipeline.results.time_zero_report import time_zero_text, write_t0
+
+    text, position = time_zero_text(product)
+    print(text)
+    if write is not None:
+        write_t0(write, position)
+        print(f"{write}: delay.t0 is {position!r}")
 
 
 def validate(product: ProductName, *, common: Common = COMMON) -> None:

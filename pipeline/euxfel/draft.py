@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 
 from pipeline.errors import ConfigError, DataError
+from pipeline.euxfel.pump_pattern import pulse_report, pump_comments
 from pipeline.euxfel.reader import Run, open_run
 from pipeline.euxfel.run_files import RunFiles, open_files, run_folder, run_numbers
 from pipeline.euxfel.samples import frames_by_train, spread_trains
@@ -56,6 +57,7 @@ def classify(
                 "stage_span": _span(stage),
                 "energy": _centre(energy),
                 "stage": _centre(stage),
+                "pulses": pulse_report(run),
             }
         )
     found.sort(key=lambda r: r["run"])
@@ -155,7 +157,7 @@ def draft(raw: Path, instrument: str, changes: Iterable[str] = ()) -> tuple[list
         "instrument": name,
         **({"sources": sources} if sources else {}),
         "runs": _runs(found),
-        "delay": {"t0": round(_stage(found), 4), "sign": 1},
+        "delay": {"t0": "fit" if any(r["kind"] == "delay_scan" for r in found) else round(_stage(found), 4), "sign": 1},
     }
     data = _merged(proposed, given)
     _check_runs(raw, found, data["runs"])
@@ -203,12 +205,8 @@ def _runs(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _stage(found: list[dict[str, Any]]) -> float:
-    """Return where the stage stood: the best guess of time zero before anybody looks at the data."""
-    for kind in ("delay_scan", "energy_scan"):
-        for r in found:
-            if r["kind"] == kind:
-                return float(r["stage"])
-    return 0.0
+    """Return where the stage stood: a placeholder for time zero where there is no delay scan to find it from."""
+    return next((float(r["stage"]) for r in found if r["kind"] == "energy_scan"), 0.0)
 
 
 def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -251,14 +249,15 @@ def _text(data: dict[str, Any], given: dict[str, Any], found: list[dict[str, Any
             lines += [f"  {role}: {_flow(change)}" for role, change in value.items()]
         else:
             lines.append(f"{key}: {_flow(value)}{'' if given.get(key) == value else _EDIT.get(key, '')}")
-    lines += notes
+    lines += [*notes, *pump_comments(found)]
     lines += [f"# run {r['run']} is left out: {r['why']}" for r in found if r["kind"] == "unknown"]
     return "\n".join(lines) + "\n"
 
 
 _EDIT = {
     "dataset": "          # EDIT: names the product",
-    "delay": "   # EDIT t0: stage reading [mm] at time zero; sign: -1 if larger readings are smaller delays",
+    "delay": "   # t0: stage reading [mm] at time zero, or fit: from the delay scans (`trxas t0` tells it); EDIT sign: -1 if"
+    " larger readings are smaller delays",
 }
 
 

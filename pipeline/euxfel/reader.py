@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from euxfel_bunch_pattern import indices_at_sase
 
 from pipeline.errors import DataError
+from pipeline.euxfel.bunch_pattern import BunchPattern, read_pattern
 from pipeline.euxfel.frame_index import FrameIndex, index_frames
+from pipeline.euxfel.pulse_slots import SlotMatch, match_slots
 from pipeline.euxfel.run_files import RunFiles, TrainValues, open_files
 from schemas.datasets.measured import PULSES
 from schemas.instrument import Instrument, Role
@@ -32,6 +33,9 @@ class Run:
     files: RunFiles
     index: FrameIndex
     labels: xr.Dataset
+    pattern: BunchPattern | None = None
+    match: SlotMatch | None = None
+    """How the frames belong to the X-ray pulses of the pattern."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -60,7 +64,8 @@ def open_run(path: Path, instrument: Instrument) -> Run:
         `labels` has dims (train, pulse) and coordinates train_id, pulse_id, cell_id, present; variables energy
         (train) [eV], delay_stage (train) [mm, or ps where the stage reports time], trigger (train) [ps], arrival
         (train, pulse) [ps], intensity (train, pulse) [µJ, or 1 where the monitor is not calibrated], dark_frame
-        (train, pulse). NaN: not recorded.
+        (train, pulse). NaN: not recorded. Where the bunch pattern was recorded also pulse_slot (pulse), and with the
+        laser in it laser (train, slot) and laser_known (train).
 
     Raises
     ------
@@ -69,10 +74,19 @@ def open_run(path: Path, instrument: Instrument) -> Run:
     """
     files = open_files(path)
     index = index_frames(files, instrument.frames)
-    return Run(files.run, path, files, index, _labels(files, index, instrument))
+    pattern = read_pattern(files, instrument.bunch_pattern, index.train_id)
+    match = None if pattern is None else match_slots(pattern.xrays, index.pulse_id, index.present)
+    labels = _labels(files, index, instrument, pattern, match)
+    return Run(files.run, path, files, index, labels, pattern, match)
 
 
-def _labels(files: RunFiles, index: FrameIndex, instrument: Instrument) -> xr.Dataset:
+def _labels(
+    files: RunFiles,
+    index: FrameIndex,
+    instrument: Instrument,
+    pattern: BunchPattern | None,
+    match: SlotMatch | None,
+) -> xr.Dataset:
     notes: list[str] = []
     trains, shape = index.train_id, index.row.shape
     labels = xr.Dataset(
@@ -87,20 +101,32 @@ def _labels(files: RunFiles, index: FrameIndex, instrument: Instrument) -> xr.Da
         role = instrument.role(name)
         values = _slow(files, role, name, trains, notes)
         labels[name] = ("train", *_kept(files, role, name, values))
-    pattern = _xray_pulses(files, instrument.bunch_pattern, trains)
+    # where nothing is known of the slots, the ids are all there is
+    slot = match.pulse_slot if match is not None and (match.pulse_slot >= 0).any() else index.pulse_id.astype(np.int64)
     for name in ("arrival", "intensity"):
         role = instrument.role(name)
-        values = _per_pulse(files, role, index, pattern)
+        values = _per_pulse(files, role, index, pattern, slot)
         labels[name] = (("train", "pulse"), *_kept(files, role, name, values))
     dark = np.zeros(shape, bool)
-    if pattern is not None:
-        dark = ~_in_pattern(pattern, index.pulse_id)
-        if dark.all() and any(ids is not None and len(ids) for ids in pattern):
+    if pattern is not None and match is not None:
+        if match.how == "foreign":
             notes.append("no frame's pulse id is in the bunch pattern; the pattern is not used")
-            dark = np.zeros(shape, bool)
+        else:
+            # a train without pattern says nothing about its frames
+            dark = pattern.xrays.known[:, None] & ~pattern.xrays.at(slot)
+        notes += [match.doubt] if match.doubt else []
+        labels["pulse_slot"] = ("pulse", match.pulse_slot)
+        if pattern.laser is not None:
+            labels["laser"] = (("train", "slot"), _as_wide(pattern.laser.used, int(slot.max()) + 1))
+            labels["laser_known"] = ("train", pattern.laser.known)
     labels["dark_frame"] = (("train", "pulse"), dark)
     labels.attrs["notes"] = notes
     return PULSES.describe(labels)
+
+
+def _as_wide(used: np.ndarray, slots: int) -> np.ndarray:
+    """Return slots in use (train, slot), with slots at the end that are not in use where there are fewer than so many."""
+    return np.pad(used, ((0, 0), (0, max(slots - used.shape[1], 0))))
 
 
 def _kept(files: RunFiles, role: Role | None, name: str, values: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
@@ -132,70 +158,34 @@ def _slow(files: RunFiles, role: Role | None, name: str, trains: np.ndarray, not
     return values
 
 
-Pattern = list[np.ndarray | None]
-
-
-def _xray_pulses(files: RunFiles, role: Role | None, trains: np.ndarray) -> Pattern | None:
-    """Return the ids of the X-ray pulses of each train (None where it was not recorded), or None for the whole run."""
-    found = files.values(role.source, role.key) if role is not None else None
-    if role is None or found is None or found.values.ndim != 2:
-        return None
-    # entries of the machine's table carry flags in their upper bits, pulse ids stay below 2,700
-    if found.values.max(initial=0) >= 2**16:
-        known = np.isin(found.train_id, trains)
-        decoded = dict(zip(found.train_id[known].tolist(), found.values[known].astype(np.uint32), strict=True))
-        return [
-            np.asarray(indices_at_sase(decoded[t], role.sase), np.int64) if t in decoded else None
-            for t in trains.tolist()
-        ]
-    count = files.values(role.source, role.key.rpartition(".")[0] + ".nPulses")
-    table = found.at(trains)
-    n_pulses = count.at(trains) if count is not None else _leading(table)
-    return [
-        row[: int(n)].astype(np.int64) if np.isfinite(n) and np.isfinite(row).all() else None
-        for row, n in zip(table, n_pulses, strict=True)
-    ]
-
-
-def _leading(table: np.ndarray) -> np.ndarray:
-    # unused slots are zero, so the list ends where the ids stop growing
-    grows = np.diff(table, axis=1) > 0
-    return 1.0 + np.cumprod(grows, axis=1).sum(axis=1)
-
-
-def _in_pattern(pattern: Pattern, pulse_id: np.ndarray) -> np.ndarray:
-    wanted = pulse_id.astype(np.int64)
-    known: dict[bytes, np.ndarray] = {}
-    # a train without pattern says nothing about its frames
-    found = np.ones((len(pattern), len(wanted)), bool)
-    for i, ids in enumerate(pattern):
-        if ids is not None:
-            key = ids.tobytes()
-            if key not in known:
-                known[key] = np.isin(wanted, ids)
-            found[i] = known[key]
-    return found
-
-
-def _per_pulse(files: RunFiles, role: Role | None, index: FrameIndex, pattern: Pattern | None) -> np.ndarray:
-    """Return one value per train and pulse, looked up by train id and pulse id; NaN where there is none."""
+def _per_pulse(
+    files: RunFiles, role: Role | None, index: FrameIndex, pattern: BunchPattern | None, slot: np.ndarray
+) -> np.ndarray:
+    """Return one value per train and pulse, looked up by train id and slot; NaN where there is none."""
     result = np.full(index.row.shape, np.nan)
     found = files.values(role.source, role.key) if role is not None else None
     if role is None or found is None or found.values.ndim != 2:
         return result
     table = found.at(index.train_id)
-    pulses = index.pulse_id.astype(np.int64)
     if role.index == "packed":
-        for i, row in enumerate(table):
-            ids = pattern[i] if pattern is not None else pulses[index.present[i]]
-            if ids is None:
-                continue
-            place = np.searchsorted(ids, pulses) if len(ids) else np.zeros(len(pulses), np.int64)
-            known = (place < min(len(ids), len(row))) if len(ids) else np.zeros(len(pulses), bool)
-            known &= np.isin(pulses, ids)
-            result[i, known] = row[place[known]]
+        lit, place = _numbered(index, pattern, slot)
+        lit &= place < table.shape[1]
+        train, pulse = np.nonzero(lit)
+        result[train, pulse] = table[train, place[train, pulse]]
         return result
-    slot = pulses * (2 if role.index == "bucket" else 1)
-    inside = slot < table.shape[1]
-    result[:, inside] = table[:, slot[inside]]
+    entry = slot * (2 if role.index == "bucket" else 1)
+    inside = (entry >= 0) & (entry < table.shape[1])
+    result[:, inside] = table[:, entry[inside]]
     return result
+
+
+def _numbered(index: FrameIndex, pattern: BunchPattern | None, slot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which frames have an X-ray pulse, and which of its train's that is, (train, pulse); without a pattern, by order."""
+    if pattern is None:
+        lit = index.present.copy()
+        return lit, np.cumsum(lit, axis=1) - 1
+    used = pattern.xrays.used
+    lit = pattern.xrays.at(slot)
+    if not lit.any():
+        return lit, np.zeros(lit.shape, np.int64)
+    return lit, np.cumsum(used, axis=1, dtype=np.int16)[:, slot.clip(0, used.shape[1] - 1)].astype(np.int64) - 1

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,10 @@ __all__ = ["RunFiles", "TrainValues", "open_files", "raw_folder", "run_folder", 
 
 _RUN = re.compile(r"r(\d{4,5})")
 _FILE = re.compile(r"(RAW|CORR|PROC)-R(\d+)-(\w+?)-S(\d{5})\.h5")
+_ROWS = 256
+"""Rows of a large array that are read and converted at a time."""
+
+Convert = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,14 @@ class TrainValues:
         shape = (len(train_id), *self.values.shape[1:])
         found = np.full(shape, np.nan)
         if len(self.train_id):
-            where = np.searchsorted(self.train_id, train_id).clip(max=len(self.train_id) - 1)
-            hit = self.train_id[where] == train_id
-            found[hit] = self.values[where[hit]]
+            row, hit = self.rows(train_id)
+            found[hit] = self.values[row[hit]]
         return found
+
+    def rows(self, train_id: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return which row belongs to each of these trains, and whether there is one (the row is any if not)."""
+        row = np.searchsorted(self.train_id, train_id).clip(max=len(self.train_id) - 1)
+        return row, self.train_id[row] == train_id
 
 
 @dataclass(frozen=True)
@@ -82,11 +90,14 @@ class RunFiles:
         ids = [f.valid_train_ids for f in self.files]
         return np.unique(np.concatenate(ids)) if ids else np.empty(0, np.uint64)
 
-    def values(self, source: str, key: str) -> TrainValues | None:
-        """Return one value (or array) per train, the first of a train; None where the run lacks source or key."""
+    def values(self, source: str, key: str, convert: Convert | None = None) -> TrainValues | None:
+        """Return one value (or array) per train, the first of a train; None where the run lacks source or key.
+
+        `convert` makes what is kept from a stretch of rows, so that an array that is large on disk is never read whole.
+        """
         ids, values = [], []
         for file in self.with_source(source):
-            found = _read(file, source, key)
+            found = _read(file, source, key, convert)
             if found is not None:
                 ids.append(found.train_id)
                 values.append(found.values)
@@ -99,7 +110,7 @@ class RunFiles:
         return TrainValues(train_id, np.concatenate(values)[first])
 
 
-def _read(file: FileAccess, source: str, key: str) -> TrainValues | None:
+def _read(file: FileAccess, source: str, key: str, convert: Convert | None = None) -> TrainValues | None:
     control = source in file.control_sources
     name = key if not control or key.endswith((".value", ".timestamp")) else f"{key}.value"
     dataset = file.file.get(f"{'CONTROL' if control else 'INSTRUMENT'}/{source}/{name.replace('.', '/')}")
@@ -111,7 +122,11 @@ def _read(file: FileAccess, source: str, key: str) -> TrainValues | None:
     if not usable.any():
         return None
     rows = first[usable].astype(np.int64)
-    return TrainValues(file.train_ids[: len(count)][usable], dataset[()][rows])
+    if convert is None:
+        values = dataset[()]
+    else:
+        values = np.concatenate([convert(dataset[i : i + _ROWS]) for i in range(0, len(dataset), _ROWS)])
+    return TrainValues(file.train_ids[: len(count)][usable], values[rows])
 
 
 def raw_folder(raw: str | Proposal, base: Path) -> Path:

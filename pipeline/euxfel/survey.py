@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import DataError
+from pipeline.euxfel.pump_pattern import pulse_report, pulse_text
 from pipeline.euxfel.reader import open_run
 from pipeline.euxfel.run_files import RunFiles, open_files
 from pipeline.euxfel.sources import guess_detector, lacking
@@ -41,7 +42,13 @@ def inspect_run(path: Path, instrument: Instrument) -> dict[str, Any]:
     try:
         run = open_run(path, guess_detector(files, instrument)[0])
     except DataError as error:
-        return report | {"detector": None, "audit": [*files.problems, str(error)], "counts": {}, "moved": moved(files)}
+        return report | {
+            "detector": None,
+            "pulses": None,
+            "audit": [*files.problems, str(error)],
+            "counts": {},
+            "moved": moved(files),
+        }
     index = run.index
     return report | {
         "detector": {
@@ -52,6 +59,7 @@ def inspect_run(path: Path, instrument: Instrument) -> dict[str, Any]:
             "frames": int(index.present.sum()),
             "bytes": int(index.present.sum()) * index.frame_bytes,
         },
+        "pulses": pulse_report(run),
         "moved": moved(files),
         "counts": run.counts,
         "audit": run.audit,
@@ -106,6 +114,7 @@ def inspect_text(report: dict[str, Any]) -> str:
         )
     for name, role in report["roles"].items():
         lines.append(f"  {name:13s} {role['lacks'] or role['source'] + ' ' + role['key']}")
+    lines += pulse_text(report["pulses"]) if report["pulses"] is not None else []
     lines += [f"  moved    {name}: {r['from']:.6g} … {r['to']:.6g}" for name, r in report["moved"].items()]
     if not report["moved"]:
         lines.append("  nothing moved")

@@ -16,11 +16,10 @@ from pipeline.science.quality.noise import BLUR, SETTLED
 from pipeline.science.spectra.reference import EARLY
 from schemas.catalogue import note
 from schemas.config import Config
-from schemas.config.runs import DelayScanRun
 from schemas.notes import WORDS, Note, as_plain, by_severity, read_notes
 from schemas.products import SCHEMA_VERSION
 
-__all__ = ["summarise", "summary_text"]
+__all__ = ["summarise", "summary_text", "time_zero_line"]
 
 CHANCE = 1e-4
 """A null test that is less probable than this is a warning."""
@@ -48,6 +47,7 @@ def summarise(
         "schema_version": SCHEMA_VERSION,
         "dataset": config.dataset,
         "instrument": None if profile is None else {n: profile[n] for n in ("name", "hash")},
+        "time_zero": _time_zero(tree),
         "kinetics": _kinetics(tree["kinetics"].to_dataset()),
         "alpha": [_alpha(mixture.sel(fluence=f)) for f in mixture["fluence"].values.tolist()],
         "slope": _estimate(mixture, "slope", "cm^2/mJ"),
@@ -66,6 +66,17 @@ def _alpha(one: xr.Dataset) -> dict[str, Any]:
 
 def _estimate(dataset: xr.Dataset, name: str, unit: str) -> dict[str, Any]:
     return {"value": finite_or_none(dataset[name]), "stderr": finite_or_none(dataset[f"{name}_stderr"]), "unit": unit}
+
+
+def _time_zero(tree: xr.DataTree) -> dict[str, Any] | None:
+    found = tree["time_zero"].to_dataset() if "time_zero" in tree.children else xr.Dataset()
+    if "stage" not in found:
+        return None
+    return {
+        "stage": _estimate(found, "stage", found["stage"].attrs["units"]),
+        "t0": float(found["t0"]),
+        "delay": _estimate(found, "t_d", "ps"),
+    }
 
 
 def _kinetics(kinetics: xr.Dataset) -> list[dict[str, Any]]:
@@ -115,11 +126,9 @@ def _spectra(peaks: xr.Dataset) -> Iterator[tuple[float, float, xr.Dataset]]:
 
 def _run(row: xr.Dataset, config: Config, audit: Sequence[str]) -> dict[str, Any]:
     number = int(row["run"])
-    scan = config.run_of(number)
-    kind = "flat_field" if scan is None else ("delay_scan" if isinstance(scan, DelayScanRun) else "energy_scan")
     return {
         "run": number,
-        "kind": kind,
+        "kind": config.kind_of(number),
         "frames_expected": int(row["frames_expected"]),
         "frames_read": int(row["frames_read"]),
         "pulses_used": int(row["pulses_used"]),
@@ -265,7 +274,16 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         )
         lines += [f"       ! {text}" for text in run["audit"]]
     lines += [f"{WORDS[one.severity]} {one.text}" for one in read_notes(summary.get("warnings", []))]
+    if zero := summary.get("time_zero"):
+        lines.append(time_zero_line(zero))
     return "\n".join(lines)
+
+
+def time_zero_line(zero: Mapping[str, Any]) -> str:
+    """Return time zero of a summary as one line, with what belongs into the config."""
+    value, stderr = zero["stage"]["value"], zero["stage"]["stderr"]
+    shown = plus_minus(value, stderr)
+    return f"time zero at stage {shown} {zero['stage']['unit']} → delay.t0: {shown.split()[0]}"
 
 
 def _fit_lines(fit: Mapping[str, Any]) -> Iterator[str]:

@@ -118,13 +118,16 @@ def draw_poisson(means, seed, packed, lowest, out):  # type: ignore[no-untyped-d
 @nb.njit(nogil=True, cache=True)
 def expose(  # type: ignore[no-untyped-def]
     frames, seeds, level, slope, photons, corners, patches, gain, read_noise, curvature, full_scale,
-    offset, offset_slope, loud, loud_noise, dead, dead_value, normal, packed, lowest, scratch,
+    knee, slope_above_knee, offset, offset_slope, loud, loud_noise, dead, dead_value, pedestal, light, light_shape,
+    normal, packed, lowest, scratch,
 ):  # fmt: skip
     """Fill `frames` (frame, y, x) with raw ADC values.
 
     `level`, `slope` (frame): what the memory cell adds to `offset` and how much of `offset_slope` it takes;
     `photons` (frame, beam): mean photons per pixel where `patches` (beam, y, x) is 1; `corners` (beam, 2):
-    where a patch lies (y, x). `loud` and `dead` are flat pixel numbers.
+    where a patch lies (y, x). `loud` and `dead` are flat pixel numbers. `pedestal` (frame, ASIC) is added per
+    ASIC of 64 x 64 pixels, `light` (frame) times `light_shape` (y, x) per pixel; no ASICs and no light cost nothing.
+    `knee` 0: the response is the parabola.
     """
     n_frames, height, width = frames.shape
     n_pixels = height * width
@@ -145,6 +148,11 @@ def expose(  # type: ignore[no-untyped-def]
         for i in range(loud.size):
             word = _word(seed, n_pixels + i)
             flat[loud[i]] += loud_noise[i] * normal[np.int64(word & twelve)]
+        for asic in range(pedestal.shape[1]):
+            y0, x0 = asic // (width // 64) * 64, asic % (width // 64) * 64
+            scratch[y0 : y0 + 64, x0 : x0 + 64] += pedestal[f, asic]
+        if light[f] > 0.0:
+            scratch += light[f] * light_shape
         # step 2: photons; the counters of a beam do not meet those of the noise or of another beam
         for b in range(corners.shape[0]):
             mean = photons[f, b]
@@ -160,7 +168,11 @@ def expose(  # type: ignore[no-untyped-def]
         # step 3: the converter
         out = frames[f].reshape(n_pixels)
         bend = curvature / top
-        for p in range(n_pixels):
+        for p in range(n_pixels if knee > 0.0 else 0):
+            v = flat[p]
+            adu = (v if v <= knee else knee + slope_above_knee * (v - knee)) + 0.5
+            out[p] = np.uint16(min(max(adu, 0.0), top))
+        for p in range(0 if knee > 0.0 else n_pixels):
             v = flat[p]
             # past its turning point the parabola would come back down; such pixels are far above the range
             adu = v - bend * v * v + 0.5 if 2.0 * bend * v < 1.0 else top

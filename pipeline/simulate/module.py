@@ -10,10 +10,13 @@ from scipy import special
 
 from schemas.scenario import BeamsSpec, DetectorSpec, Scenario
 
-__all__ = ["HEIGHT", "WIDTH", "Beam", "Module", "build_module", "linear_adu"]
+__all__ = ["ASICS", "HEIGHT", "WIDTH", "Beam", "Module", "build_module", "linear_adu"]
 
 HEIGHT, WIDTH = 128, 512
 CELLS = 800
+ASIC_SIDE = 64
+ASICS = (HEIGHT // ASIC_SIDE) * (WIDTH // ASIC_SIDE)
+"""Readout chips of 64 x 64 pixels, counted row by row: (2, 8)."""
 _HOT_RANGE = (120.0, 240.0)
 _LOUD = 10.0
 
@@ -53,6 +56,8 @@ class Module:
     loud_noise: F4
     """Extra noise [ADU] of the hot and then the noisy pixels."""
     beams: tuple[Beam, ...]
+    pump_light: F4
+    """Stray light of the pump laser (y, x) relative to its mean."""
 
     @property
     def loud(self) -> NDArray[np.int64]:
@@ -80,12 +85,21 @@ def build_module(scenario: Scenario, seed: int) -> Module:
         noisy=noisy,
         loud_noise=np.full(hot.size + noisy.size, _LOUD * spec.read_noise, np.float32),
         beams=_beams(scenario.beams, rng),
+        pump_light=_stray_light(seed),
     )
+
+
+def _stray_light(seed: int) -> F4:
+    rng = np.random.default_rng([seed, 0x617])
+    field = _structure((np.arange(HEIGHT) + 0.5) / HEIGHT, (np.arange(WIDTH) + 0.5) / WIDTH, rng)
+    return (1.0 + 0.5 * field).astype(np.float32)
 
 
 def linear_adu(spec: DetectorSpec) -> NDArray[np.float64]:
     """Return for every raw value 0 … full_scale the linear ADU that the converter bends into it."""
     raw = np.arange(spec.full_scale + 1, dtype=float)
+    if spec.knee is not None:
+        return np.where(raw > spec.knee, spec.knee + (raw - spec.knee) / spec.slope_above_knee, raw)
     if spec.curvature == 0.0:
         return raw
     bend = spec.curvature / spec.full_scale

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import ConfigError
 from pipeline.simulate.module import build_module
+from pipeline.simulate.session import plan_session
 from pipeline.simulate.timetable import plan_run
 from pipeline.simulate.truth import describe_run, run_config, truth_of, write_dos, write_text
 from pipeline.simulate.write_run import write_run
@@ -93,7 +94,8 @@ def simulate_scenario(
     seed = scenario.seed if seed is None else seed
     out = Path(out)
     module = build_module(scenario, seed)
-    plans = [plan_run(scenario, i, seed) for i in range(len(scenario.runs))]
+    session = plan_session(scenario, seed)
+    plans = [plan_run(scenario, i, seed, session) for i in range(len(scenario.runs))]
     _clear(out)
     truth = truth_of(scenario, seed, module, [describe_run(scenario, p) for p in plans])
     out.mkdir(parents=True, exist_ok=True)

@@ -12,23 +12,23 @@ from scipy.constants import speed_of_light
 
 from pipeline.errors import ConfigError
 from pipeline.science import forward
+from pipeline.simulate.module import ASICS
+from pipeline.simulate.session import RunConditions, plan_session, settings, splitting_od
 from schemas.scenario import (
     AbsorptionSpec,
     DarkRun,
     DelayScan,
     EnergyScan,
-    FlatFieldRun,
+    EnergyScanning,
     LineSpec,
+    PedestalSpec,
     RunSpec,
     Scenario,
-    grid_values,
 )
 
 __all__ = ["RunPlan", "build_model", "plan_run"]
 
 _MM_PER_PS = speed_of_light * 1e-9 / 2.0
-_PAUSE = 1000
-"""Trains between runs, so that train ids do not continue from run to run."""
 
 Floats = NDArray[np.float64]
 
@@ -38,12 +38,19 @@ class RunPlan:
     """One run. T trains, P frames per train, B beams; true values unless a name ends in `_read`."""
 
     spec: RunSpec
-    train_id: NDArray[np.uint64]
+    conditions: RunConditions
     energy_read: Floats
     """(T) what the monochromator reports [eV]."""
     stage_read: Floats
     """(T) what the delay stage reports [mm]."""
+    trigger_read: float | None
+    """Electronic delay of the pump [ps]; none: not recorded."""
     pulse_id: NDArray[np.uint64]
+    """(P) as the detector counts."""
+    xray_slot: NDArray[np.int64]
+    """(P) slot of the bunch pattern that belongs to the frame's X-ray pulse."""
+    laser_slot: NDArray[np.int64]
+    """(P) slot of the bunch pattern that belongs to the frame's laser shot."""
     cell_id: NDArray[np.uint16]
     lit: NDArray[np.bool_]
     """(P) whether an X-ray pulse belongs to the frame."""
@@ -51,12 +58,21 @@ class RunPlan:
     """(T, P) whether the detector recorded the frame."""
     photons: NDArray[np.float32]
     """(T, P, B) mean photons per pixel where the illumination is 1."""
+    pump_light: NDArray[np.float32]
+    """(T, P) mean stray light of the pump laser [ADU]."""
+    pedestal: NDArray[np.float32]
+    """(T, P, ASIC) how the pedestals differ from those of the dark run [ADU]; no ASICs where they do not."""
     monitor_read: NDArray[np.float32]
     """(T, P) pulse energy [µJ]."""
     arrival_read: NDArray[np.float32]
     """(T, P) arrival time [fs]."""
     frame_seed: NDArray[np.uint64]
     """(T, P) start of a frame's random numbers."""
+
+    @property
+    def train_id(self) -> NDArray[np.uint64]:
+        """(T) train ids."""
+        return self.conditions.train_id
 
     @property
     def n_frames(self) -> int:
@@ -98,12 +114,13 @@ def _lines(spec: AbsorptionSpec) -> dict[str, Any]:
     }
 
 
-def plan_run(scenario: Scenario, index: int, seed: int) -> RunPlan:
-    """Return the plan of the scenario's run number `index` (position in the list)."""
+def plan_run(scenario: Scenario, index: int, seed: int, session: tuple[RunConditions, ...] | None = None) -> RunPlan:
+    """Return the plan of the scenario's run number `index` (position in the list); `session` only saves time."""
     spec = scenario.runs[index]
+    conditions = (session or plan_session(scenario, seed))[index]
     machine = scenario.machine
     rng = np.random.default_rng([seed, spec.run, 0x12A])
-    energy, delay = _settings(spec)
+    energy, delay = settings(spec)
     n_trains, n_pulses = energy.size, machine.pulses_per_train
     shape = (n_trains, n_pulses)
     lit = np.ones(n_pulses, bool)
@@ -112,55 +129,54 @@ def plan_run(scenario: Scenario, index: int, seed: int) -> RunPlan:
         lit[:] = False
     intensity = _intensity(scenario, shape, rng)
     arrival = _jitter(scenario, shape, rng)
-    stage = scenario.delay.t0 + scenario.delay.sign * (delay + (scenario.delay.trigger or 0.0)) * _MM_PER_PS
+    trigger = scenario.delay.trigger if spec.trigger is None else spec.trigger
+    stage = scenario.delay.t0 + scenario.delay.sign * (delay + (trigger or 0.0)) * _MM_PER_PS
     true_energy = energy - 0.5 * _play(spec, energy)
-    transmitted = _transmission(scenario, spec, true_energy, delay[:, None] + 1e-3 * arrival)
+    transmitted = _transmission(scenario, spec, conditions, true_energy, delay[:, None] + 1e-3 * arrival)
     photons = scenario.beams.photons * (intensity * lit)[..., None] * transmitted
     if scenario.beams.jitter:
         photons = photons * np.maximum(1.0 + scenario.beams.jitter * rng.standard_normal(photons.shape), 0.0)
     light = scenario.light
     seen = 1.0 + light.monitor_slope * (intensity - 1.0) + light.monitor_noise * rng.standard_normal(shape)
-    encoder_noise = spec.encoder_noise if isinstance(spec, EnergyScan) else 0.002
-    first = machine.first_train + sum(_settings(r)[0].size + _PAUSE for r in scenario.runs[:index])
+    encoder_noise = spec.encoder_noise if isinstance(spec, EnergyScanning) else 0.002
+    slots = machine.pulse_id_step * np.arange(n_pulses)
     return RunPlan(
         spec=spec,
-        train_id=np.arange(first, first + n_trains, dtype=np.uint64),
+        conditions=conditions,
         energy_read=energy + encoder_noise * rng.standard_normal(n_trains),
         stage_read=stage + scenario.delay.encoder_noise * rng.standard_normal(n_trains),
-        pulse_id=machine.first_pulse_id + machine.pulse_id_step * np.arange(n_pulses, dtype=np.uint64),
+        trigger_read=trigger,
+        pulse_id=(machine.first_pulse_id + slots).astype(np.uint64),
+        xray_slot=machine.first_slot + slots,
+        laser_slot=scenario.laser.first_slot + slots,
         cell_id=(machine.cell_step * np.arange(n_pulses)).astype(np.uint16),
         lit=lit,
         present=_present(spec, shape, rng),
         photons=photons.astype(np.float32),
+        pump_light=(scenario.detector.pump_light * conditions.pumped).astype(np.float32),
+        pedestal=_pedestal(scenario, conditions, spec.run, seed),
         monitor_read=np.maximum(light.pulse_energy * seen, 1.5).astype(np.float32),
-        arrival_read=(arrival + scenario.arrival.monitor_noise * rng.standard_normal(shape)).astype(np.float32),
+        arrival_read=_arrival_read(scenario, arrival, rng),
         frame_seed=rng.integers(0, 2**64, shape, dtype=np.uint64),
     )
 
 
-def _settings(spec: RunSpec) -> tuple[Floats, Floats]:
-    """Photon energy [eV] and nominal delay [ps] of every train."""
-    if isinstance(spec, DarkRun):
-        return np.full(spec.trains, 530.0), np.zeros(spec.trains)
-    if isinstance(spec, FlatFieldRun):
-        return np.full(spec.trains, spec.energy), np.zeros(spec.trains)
-    if isinstance(spec, DelayScan):
-        delays = np.repeat(grid_values(spec.delays), spec.trains_per_step)
-        return np.full(delays.size, spec.energy), delays
-    energies = np.array(grid_values(spec.energies))
-    n_trains = energies.size * spec.trains_per_step
-    if spec.sweep:
-        phase = (np.arange(n_trains) + 0.5) / n_trains * spec.sweep
-        ramp = 1.0 - np.abs(phase % 2.0 - 1.0)
-        energies = energies.min() + (energies.max() - energies.min()) * ramp
-    else:
-        energies = np.repeat(energies, spec.trains_per_step)
-    return energies, np.full(n_trains, spec.delay)
+def _arrival_read(scenario: Scenario, arrival: Floats, rng: np.random.Generator) -> NDArray[np.float32]:
+    spec = scenario.arrival
+    return (arrival + spec.mean + spec.monitor_noise * rng.standard_normal(arrival.shape)).astype(np.float32)
+
+
+def _pedestal(scenario: Scenario, conditions: RunConditions, run: int, seed: int) -> NDArray[np.float32]:
+    shape, pedestal = conditions.pumped.shape, scenario.detector.pedestal
+    if pedestal == PedestalSpec():
+        return np.zeros((*shape, 0), np.float32)
+    common = np.random.default_rng([seed, run, 0xC0]).standard_normal((*shape, ASICS))
+    return (conditions.pedestal[:, None] + pedestal.frame * common).astype(np.float32)
 
 
 def _play(spec: RunSpec, energy: Floats) -> Floats:
     """What the drive's play adds between the two directions, by train: + on the way up, − on the way down [eV]."""
-    if not isinstance(spec, EnergyScan) or spec.backlash == 0.0:
+    if not isinstance(spec, EnergyScanning) or spec.backlash == 0.0:
         return np.zeros(energy.size)
     moves = np.sign(np.diff(energy, prepend=energy[:1]))
     # a train at rest keeps the direction of the last move; before the first, that of the first
@@ -185,7 +201,9 @@ def _jitter(scenario: Scenario, shape: tuple[int, int], rng: np.random.Generator
     return np.asarray(train[:, None] + spec.pulse_sigma * rng.standard_normal(shape))
 
 
-def _transmission(scenario: Scenario, spec: RunSpec, energy: Floats, delay: Floats) -> Floats:
+def _transmission(
+    scenario: Scenario, spec: RunSpec, conditions: RunConditions, energy: Floats, delay: Floats
+) -> Floats:
     """Flux times transmission of every beam, (T, P, B)."""
     model = build_model(scenario)
     energies = xr.DataArray(energy, dims="train")
@@ -195,7 +213,10 @@ def _transmission(scenario: Scenario, spec: RunSpec, energy: Floats, delay: Floa
     if isinstance(spec, EnergyScan | DelayScan) and spec.fluence > 0.0:
         change = forward.delta_xas(model, energies, delays, fluence=spec.fluence)
         drift = scenario.burst_od * np.linspace(0.0, 1.0, delay.shape[1]) if delay.shape[1] > 1 else 0.0
-        pumped = unpumped + change.transpose("train", "pulse").values + drift
+        excited = unpumped + change.transpose("train", "pulse").values + drift
+        pumped = np.where(conditions.pumped, excited, unpumped)
+    splitting = splitting_od(scenario, energy) + conditions.drift
+    pumped = conditions.film[:, None] * pumped + splitting[:, None]
     od = {"pumped": pumped, "unpumped": unpumped, "reference": np.zeros_like(unpumped)}
     flux = dict(zip(("pumped", "unpumped", "reference"), scenario.beams.flux, strict=True))
     factors = {str(role): factor for role, factor in spec.flux.items()}

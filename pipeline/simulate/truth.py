@@ -13,8 +13,20 @@ from numpy.typing import NDArray
 
 from pipeline.science import forward
 from pipeline.simulate.module import WIDTH, Module, linear_adu
+from pipeline.simulate.session import splitting_od
 from pipeline.simulate.timetable import RunPlan, build_model
-from schemas.scenario import DarkRun, DelayScan, EnergyScan, FlatFieldRun, Scenario, SourceNames, grid_values
+from schemas.scenario import (
+    DarkRun,
+    DelayScan,
+    EnergyScan,
+    EnergyScanning,
+    FlatFieldRun,
+    PumpOffScan,
+    PumpPattern,
+    Scenario,
+    SourceNames,
+    grid_values,
+)
 
 __all__ = ["describe_run", "run_config", "truth_of", "write_dos", "write_text"]
 
@@ -48,16 +60,43 @@ def describe_run(scenario: Scenario, plan: RunPlan) -> dict[str, Any]:
         "partial_trains": {
             str(plan.train_id[t]): plan.pulse_id[plan.present[t]].tolist() for t in np.flatnonzero(partial)
         },
-    }
+    } | _conditions(scenario, plan)
     if isinstance(spec, DarkRun):
         return truth
     model = build_model(scenario)
-    if isinstance(spec, FlatFieldRun):
-        od = forward.ground_od(model, xr.DataArray([spec.energy], dims="energy"))
-        return truth | {"energy": spec.energy, "od": float(od[0])}
-    energies = sorted(grid_values(spec.energies)) if isinstance(spec, EnergyScan) else [spec.energy]
+    energies = sorted(grid_values(spec.energies)) if isinstance(spec, EnergyScanning) else [spec.energy]
+    truth["splitting_od"] = splitting_od(scenario, np.array(energies)).tolist()
+    if isinstance(spec, FlatFieldRun | PumpOffScan):
+        od = forward.ground_od(model, xr.DataArray(energies, dims="energy")).values.tolist()
+        if isinstance(spec, FlatFieldRun):
+            return truth | {"energy": spec.energy, "od": od[0]}
+        return truth | {"energies": energies, "od_unpumped": od}
     delays = sorted(grid_values(spec.delays)) if isinstance(spec, DelayScan) else [spec.delay]
     return truth | {"fluence": spec.fluence} | _noise_free(model, energies, delays, spec.fluence)
+
+
+def _conditions(scenario: Scenario, plan: RunPlan) -> dict[str, Any]:
+    """Return what the session did to a run.
+
+    −ln(pumped/unpumped) is film_ratio times the pumped film's optical density
+    (ground state, and in pumped frames the difference), minus that of the unpumped film, plus splitting and drift, up
+    to the flux of the beams.
+    """
+    conditions, recorded = plan.conditions, scenario.arrival.recorded and plan.spec.arrival_recorded
+    pattern = scenario.pump_in(plan.spec)
+    return {
+        "hours": conditions.hours.tolist(),
+        "pump": None if pattern is None else pattern.model_dump(mode="json"),
+        # a row per train, a character per frame
+        "pumped": ["".join("1" if shot else "0" for shot in train) for train in conditions.pumped],
+        "xray_slots": plan.xray_slot[plan.lit].tolist(),
+        "laser_slots": plan.laser_slot[conditions.pumped.any(axis=0)].tolist(),
+        "film_ratio": conditions.film.tolist(),
+        "ratio_drift_od": conditions.drift.tolist(),
+        "pedestal_adu": {"first": conditions.pedestal[0].tolist(), "last": conditions.pedestal[-1].tolist()},
+        "arrival_mean": scenario.arrival.mean if recorded else None,
+        "trigger": plan.trigger_read,
+    }
 
 
 def _noise_free(
@@ -102,7 +141,8 @@ def truth_of(scenario: Scenario, seed: int, module: Module, runs: list[dict[str,
     return {
         "scenario": scenario.model_dump(mode="json"),
         "seed": seed,
-        "units": {"energy": "eV", "delay": "ps", "fluence": "mJ/cm2", "delta_xas": "1", "gain": "ADU/photon"},
+        "units": {"energy": "eV", "delay": "ps", "fluence": "mJ/cm2", "delta_xas": "1", "gain": "ADU/photon"}
+        | {"hours": "h", "arrival_mean": "fs", "trigger": "ps"},
         "detector": {
             "module": spec.module,
             "gain": spec.gain,
@@ -114,6 +154,7 @@ def truth_of(scenario: Scenario, seed: int, module: Module, runs: list[dict[str,
                 "linear_adu": linear_adu(spec).tolist(),
             },
             "cell_level": module.cell_level.tolist(),
+            "pump_light": spec.pump_light,
             "bad_pixels": {
                 "dead": _pixels(module.dead),
                 "hot": _pixels(module.hot),
@@ -173,21 +214,14 @@ def write_dos(scenario: Scenario, out: Path) -> None:
 
 def run_config(scenario: Scenario) -> str:
     """Return the text of the run configuration that processes the simulation."""
-    by_kind: dict[str, list[Any]] = {"dark": [], "flat_field": [], "energy_scan": [], "delay_scan": []}
-    for spec in scenario.runs:
-        by_kind[spec.kind].append(spec)
-    runs: dict[str, Any] = {kind: by_kind[kind][0].run for kind in ("dark", "flat_field") if by_kind[kind]}
-    for kind in ("energy_scan", "delay_scan"):
-        if by_kind[kind]:
-            runs[f"{kind}s"] = [{"run": s.run, "fluence": s.fluence} for s in by_kind[kind]]
     config: dict[str, Any] = {
         "schema": 1,
         "dataset": scenario.name,
         "raw": "raw",
         "instrument": "scs-dssc-boz",
         "sources": _overrides(scenario),
-        "runs": runs,
-        "delay": {"t0": scenario.delay.t0, "sign": scenario.delay.sign},
+        "runs": _runs_section(scenario),
+        "delay": _delay_section(scenario),
         "detector": {"saturation": scenario.detector.full_scale},
         "kinetics": {
             "power": scenario.kinetics.power,
@@ -200,6 +234,8 @@ def run_config(scenario: Scenario) -> str:
             "gaussian_fwhm": scenario.absorption.resolution,
         },
     }
+    if isinstance(scenario.pump, PumpPattern) and not scenario.laser.recorded:
+        config["pump"] = scenario.pump.model_dump(mode="json", exclude_defaults=True)
     if len(scenario.beams.order) == 2:
         # without a reference beam the data do not tell which one is pumped
         config["beams"] = {"count": 2, "order": list(scenario.beams.order)}
@@ -214,6 +250,30 @@ def run_config(scenario: Scenario) -> str:
             {section: value}, sort_keys=False, default_flow_style=flow, width=110, allow_unicode=True
         )
     return text
+
+
+def _delay_section(scenario: Scenario) -> dict[str, Any]:
+    """Where time zero is: at the scenario's t0 if both monitors read zero, and whatever the mean of one that has a mean."""
+    references = dict.fromkeys(("trigger_reference", "arrival_reference"), 0.0)
+    if scenario.arrival.mean:
+        references.pop("arrival_reference")
+    return {"t0": scenario.delay.t0, "sign": scenario.delay.sign, **references}
+
+
+def _runs_section(scenario: Scenario) -> dict[str, Any]:
+    """Which run is what; what a scenario does not have is left out."""
+    flat_fields = [r.run for r in scenario.runs if r.kind == "flat_field"]
+    pump_off = [{"run": r.run} for r in scenario.runs if r.kind == "pump_off_scan"]
+    section: dict[str, Any] = {r.kind: r.run for r in scenario.runs if r.kind == "dark"}
+    if flat_fields:
+        section["flat_field"] = flat_fields[0] if len(flat_fields) == 1 else flat_fields
+    if pump_off:
+        section["pump_off_scans"] = pump_off
+    for kind in ("energy_scan", "delay_scan"):
+        scans = [r for r in scenario.runs if isinstance(r, EnergyScan | DelayScan) and r.kind == kind]
+        if scans:
+            section[f"{kind}s"] = [{"run": s.run, "fluence": s.fluence} for s in scans]
+    return section
 
 
 def _overrides(scenario: Scenario) -> dict[str, dict[str, Any]]:

@@ -29,6 +29,8 @@ _BUNCH_SLOTS = 2700
 _BAM_SLOTS = 7222
 _SASE3 = (4 << 18) | (1 << 27)
 """Bunch pattern bits of a pulse to SASE 3: beam dump T4D, deflected photon line."""
+_SCS_LASER = 1 << 13
+"""Bunch pattern bit of a shot of the pump laser at SCS (`PPL_BITS.LP_SCS` of the package euxfel_bunch_pattern)."""
 
 Progress = Callable[[int], None]
 
@@ -125,12 +127,17 @@ def _draw(
         np.float32(spec.read_noise),
         np.float32(spec.curvature),
         spec.full_scale,
+        np.float32(spec.knee or 0.0),
+        np.float32(spec.slope_above_knee),
         module.offset,
         module.offset_slope,
         module.loud,
         module.loud_noise,
         module.dead,
         module.dead_value,
+        plan.pedestal[train, pulse],
+        plan.pump_light[train, pulse],
+        module.pump_light,
         normal,
         packed,
         lowest,
@@ -151,11 +158,11 @@ def _write_control(scenario: Scenario, plan: RunPlan, folder: Path, sequence: in
     names = scenario.sources
     train_id = plan.train_id[trains]
     n, n_lit = train_id.size, int(plan.lit.sum())
-    lit_ids = plan.pulse_id[plan.lit].astype(np.int64)
+    slots = plan.xray_slot[plan.lit]
     ids = np.zeros((n, _DECODER_SLOTS), np.int32)
-    ids[:, :n_lit] = lit_ids
+    ids[:, :n_lit] = slots
     pattern = np.zeros((n, _BUNCH_SLOTS), np.uint32)
-    pattern[:, lit_ids] = _SASE3
+    pattern[:, slots] = _SASE3
     monitor = np.ones((n, _XGM_SLOTS), np.float32)
     monitor[:, :n_lit] = plan.monitor_read[trains][:, plan.lit]
     control: dict[str, dict[str, NDArray[Any]]] = {
@@ -163,6 +170,11 @@ def _write_control(scenario: Scenario, plan: RunPlan, folder: Path, sequence: in
         names.delay_stage: {names.delay_stage_key: plan.stage_read[trains]},
         names.bunch_pattern: {"sase3.pulseIds": ids, "sase3.nPulses": np.full(n, n_lit, np.int32)},
     }
+    if scenario.laser.recorded:
+        shots = plan.conditions.pumped[trains]
+        train, frame = np.nonzero(shots)
+        pattern[train, plan.laser_slot[frame]] |= np.uint32(_SCS_LASER)
+        control[names.bunch_pattern] |= _laser_decoded(plan, shots)
     units = {
         f"{names.energy} {names.energy_key}": ("", "eV"),
         f"{names.delay_stage} {names.delay_stage_key}": ("m", "m"),
@@ -170,15 +182,15 @@ def _write_control(scenario: Scenario, plan: RunPlan, folder: Path, sequence: in
         f"{names.arrival} {names.arrival_key}": ("f", "s"),
         f"{names.intensity} {names.intensity_key}": ("u", "J"),
     }
-    if scenario.delay.trigger is not None:
-        control[names.trigger] = {names.trigger_key: np.full(n, scenario.delay.trigger)}
+    if plan.trigger_read is not None:
+        control[names.trigger] = {names.trigger_key: np.full(n, plan.trigger_read)}
     instrument: dict[str, dict[str, NDArray[Any]]] = {
         names.intensity: {names.intensity_key: monitor},
         names.timeserver: {"data.bunchPatternTable": pattern},
     }
-    if scenario.arrival.recorded:
+    if scenario.arrival.recorded and plan.spec.arrival_recorded:
         arrival = np.zeros((n, _BAM_SLOTS), np.float32)
-        arrival[:, 2 * lit_ids] = plan.arrival_read[trains][:, plan.lit]
+        arrival[:, 2 * slots] = plan.arrival_read[trains][:, plan.lit]
         instrument[names.arrival] = {names.arrival_key: arrival}
     control_file(
         folder / file_name(plan.spec.run, "DA01", sequence),
@@ -189,3 +201,11 @@ def _write_control(scenario: Scenario, plan: RunPlan, folder: Path, sequence: in
         instrument=instrument,
         units=units,
     )
+
+
+def _laser_decoded(plan: RunPlan, shots: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+    """Return the slots of the laser's shots in every train, one after the other."""
+    ids = np.zeros((shots.shape[0], _DECODER_SLOTS), np.int32)
+    count = shots.sum(axis=1)
+    ids[np.arange(_DECODER_SLOTS) < count[:, None]] = plan.laser_slot[np.nonzero(shots)[1]]
+    return {"laser.pulseIds": ids, "laser.nPulses": count.astype(np.int32)}

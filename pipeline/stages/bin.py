@@ -10,14 +10,17 @@ import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.job import Job
-from pipeline.science.labels.selection import REASONS, count_reasons
+from pipeline.science.labels.condition import OFF, ON
+from pipeline.science.labels.selection import REASONS, count_reasons, only_condition
 from pipeline.science.labels.timing import delay_spread
 from pipeline.science.quality.agreement import FIGURES, compare_runs
 from pipeline.science.quality.backlash import backlash
 from pipeline.science.quality.burst import pulse_groups, resolved
-from pipeline.science.quality.noise import BLUR, SETTLED, profile_of_burst, run_quality
+from pipeline.science.quality.noise import BLUR, SETTLED, Early, profile_of_burst, run_quality
+from pipeline.science.spectra.compared import Outside, compared, has_both_conditions, outside_reference
 from pipeline.science.spectra.difference import TrainNoise
-from pipeline.science.spectra.reference import EARLY, constant_of, flat_constant, noise_of_trains
+from pipeline.science.spectra.pump_off import without_ratio
+from pipeline.science.spectra.reference import EARLY, flat_constant, noise_of_trains
 from pipeline.science.spectra.resampling import Replicates, resampled_differences
 from pipeline.science.spectra.scans import at_steps, delay_scans, quality_cells, spectra
 from pipeline.science.sums.edges import edges_of_delay, edges_of_energy
@@ -26,8 +29,7 @@ from pipeline.stages.inventory import inventories
 from pipeline.stages.label import LABEL, labelled_runs
 from schemas.catalogue import note
 from schemas.config.axes import BinGrid, BinWidth
-from schemas.config.runs import DelayScanRun
-from schemas.datasets.measured import BURST_DELAY_SCAN, BURST_SPECTRA, DELAY_SCAN, SPECTRA
+from schemas.datasets.measured import BURST_DELAY_SCAN, BURST_SPECTRA, DELAY_SCAN, REFERENCES, SPECTRA
 from schemas.datasets.quality import QUALITY
 from schemas.notes import Note
 
@@ -51,7 +53,7 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
     """
     energy_bins, delay_bins = _energy_bins(job), _delay_bins(job)
     runs = _at_steps(runs, [s.run for s in job.energy_scans])
-    energy_runs, delay_runs, constant, noise, notes = _parts(job, runs)
+    energy_runs, delay_runs, outside, noise, notes = _parts(job, runs)
     common = {"delay_bins": delay_bins, "train_noise": noise, "workers": job.workers}
     of_spectra = {"energy_bins": energy_bins, **common}
     tree = {}
@@ -59,57 +61,56 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
         ("spectra", spectra, energy_runs, of_spectra),
         ("delay_scan", delay_scans, delay_runs, common),
     ):
-        tree[name], said = _binned(function, chosen, constant=constant, **options)
+        tree[name], said = _binned(function, chosen, outside, **options)
         notes += said
     if not any(ds["n_pulses"].size for ds in tree.values()):
         raise DataError(
             f"{job.config.dataset}: {'; '.join(n.text for n in notes) or 'no scan holds a pulse that counts'}"
         )
+    if all(set(np.unique(ds["reference"])) <= {REFERENCES[0]} for ds in tree.values()):
+        notes = [n for n in notes if not n.code.startswith("reference.")]
     delay_edges = _delay_edges({s.run: runs[s.run] for s in job.energy_scans}, delay_bins)
     axes = {n: _axes(runs[n], energy_bins, edges) for n, edges in delay_edges.items()}
     notes += [said for n, found in axes.items() for said in _blurred(n, runs[n], found["delay_spread"])]
     if not _has_reference(runs):
         notes.append(note("beams.no_reference"))
-    quality = _quality(job, runs, constant, of_spectra, delay_edges, axes).assign(_stderr_ratios(tree))
+    quality = _quality(job, runs, outside, of_spectra, delay_edges, axes).assign(_stderr_ratios(tree))
     tree["quality"] = QUALITY.describe(quality.assign_coords(_of_scans(tree["delay_scan"])))
     if job.config.burst.resolve:
-        flat = job.config.runs.flat_field
-        flat_run = runs.get(flat) if flat is not None else None
         for name, function, chosen, options in (
             ("spectra", spectra, energy_runs, of_spectra),
             ("delay_scan", delay_scans, delay_runs, common),
         ):
             if tree[name]["n_pulses"].size:
-                tree[f"burst_{name}"] = _along_burst(job, function, chosen, flat_run, tree[name], options)
+                tree[f"burst_{name}"] = _along_burst(job, function, chosen, outside, _flats(job, runs), options)
     return tree, notes
 
 
 def resample_scans(job: Job, runs: dict[int, xr.Dataset], *, n_draws: int, seed: int) -> Replicates:
     """Return delta_xas of the spectra and delay scans as resampled trains give it; see `resampled_differences`."""
     runs = _at_steps(runs, [s.run for s in job.energy_scans])
-    energy_runs, delay_runs, constant, noise, _ = _parts(job, runs)
-    return resampled_differences(
-        energy_runs,
-        delay_runs,
-        energy_bins=_energy_bins(job),
-        delay_bins=_delay_bins(job),
-        constant=constant,
-        train_noise=noise,
-        n_draws=n_draws,
-        seed=seed,
-    )
+    energy_runs, delay_runs, outside, noise, _ = _parts(job, runs)
+    bins = {"energy_bins": _energy_bins(job), "delay_bins": _delay_bins(job)}
+    cubes, _ = _binned(spectra, energy_runs, outside, train_noise=noise, **bins)
+    scans, _ = _binned(delay_scans, delay_runs, outside, train_noise=noise, delay_bins=bins["delay_bins"])
+    return resampled_differences(energy_runs, delay_runs, cubes, scans, **bins, n_draws=n_draws, seed=seed)
 
 
 def _parts(
     job: Job, runs: dict[int, xr.Dataset]
-) -> tuple[list[xr.Dataset], list[xr.Dataset], tuple[float, float], TrainNoise, list[Note]]:
-    """Return energy scans, delay scans, flat-field constant with its error, noise that pulses of a train share, and notes."""
-    flat = job.config.runs.flat_field
+) -> tuple[list[xr.Dataset], list[xr.Dataset], Outside, TrainNoise, list[Note]]:
+    """Return energy scans, delay scans, the reference of rows without one, noise that pulses of a train share, and notes."""
     energy_runs = [runs[s.run] for s in job.energy_scans]
     delay_runs = [runs[s.run] for s in job.delay_scans]
-    flat_run = runs.get(flat) if flat is not None else None
-    constant, notes = constant_of(flat_run, [*energy_runs, *delay_runs])
-    return energy_runs, delay_runs, constant, noise_of_trains([flat_run]) if flat_run is not None else {}, notes
+    flats = _flats(job, runs)
+    noise = noise_of_trains(flats[:1]) if flats else {}
+    still = [runs[n] for n in job.pump_off_scans]
+    outside, notes = outside_reference(flats, still, [*energy_runs, *delay_runs], train_noise=noise)
+    return energy_runs, delay_runs, outside, noise, notes
+
+
+def _flats(job: Job, runs: dict[int, xr.Dataset]) -> list[xr.Dataset]:
+    return [runs[n] for n in job.flat_fields]
 
 
 def _has_reference(runs: dict[int, xr.Dataset]) -> bool:
@@ -120,22 +121,24 @@ def _along_burst(
     job: Job,
     function: Callable[..., xr.Dataset],
     runs: list[xr.Dataset],
-    flat: xr.Dataset | None,
-    whole: xr.Dataset,
+    outside: Outside,
+    flats: list[xr.Dataset],
     options: dict[str, Any],
 ) -> xr.Dataset:
     """Return the difference by pulse index. Each group has its own constant: memory cells are not quite alike."""
     wanted = job.config.burst.groups
     n_pulses = max(r.sizes["pulse"] for r in runs)
-    groups = pulse_groups(n_pulses, whole["n_pulses"].size, None if wanted == "auto" else wanted)
-    common = (float(whole["flat_field_constant"]), float(whole["flat_field_constant_stderr"]))
+    prepared = [outside.prepared(run) for run in runs]
+    n_bins = function(prepared, **options)["n_pulses"].size
+    groups = pulse_groups(n_pulses, n_bins, None if wanted == "auto" else wanted)
     constants = []
     for group in groups:
         try:
-            constants.append(common if flat is None else flat_constant([flat], pulses=group))
+            still = [without_ratio(f, outside.model) if outside.applied and outside.model else f for f in flats[:1]]
+            constants.append(outside.constant if not flats else flat_constant(still, pulses=group))
         except DataError:
-            constants.append(common)
-    return resolved(function, runs, groups, constants, **options)
+            constants.append(outside.constant)
+    return resolved(function, prepared, groups, constants, **options)
 
 
 def _stderr_ratios(tree: dict[str, xr.Dataset]) -> dict[str, xr.DataArray]:
@@ -162,12 +165,15 @@ def _at_steps(runs: dict[int, xr.Dataset], scans: list[int]) -> dict[int, xr.Dat
 
 
 def _binned(
-    function: Callable[..., xr.Dataset], runs: list[xr.Dataset], **options: Any
+    function: Callable[..., xr.Dataset], runs: list[xr.Dataset], outside: Outside, **options: Any
 ) -> tuple[xr.Dataset, list[Note]]:
+    nothing = function([], **options)
+    if not runs:
+        return nothing, []
     try:
-        return function(runs, **options), []
+        return compared(function, runs, outside, **options), []
     except DataError as error:
-        return function([], **options), [note("bins.empty", reason=error)]
+        return nothing, [note("bins.empty", reason=error)]
 
 
 def _energy_bins(job: Job) -> Any:
@@ -187,7 +193,7 @@ def _delay_bins(job: Job) -> Any:
 def _quality(
     job: Job,
     runs: dict[int, xr.Dataset],
-    constant: tuple[float, float],
+    outside: Outside,
     options: dict[str, Any],
     delay_edges: dict[int, np.ndarray],
     axes: dict[int, dict[str, float]],
@@ -203,19 +209,22 @@ def _quality(
         **bins,
     )
     for number, run in runs.items():
-        science = job.config.run_of(number)
-        kind = (
-            "flat_field" if science is None else ("delay_scan" if isinstance(science, DelayScanRun) else "energy_scan")
-        )
+        kind = job.config.kind_of(number)
+        science = kind in ("energy_scan", "delay_scan")
+        both = science and has_both_conditions(run)
+        seen = only_condition(run, ON) if both else run
         try:
             own = delay_edges.get(number, bins["delay_bins"])
-            cell = quality_cells(run, kind=kind, **(bins | {"delay_bins": own}))
+            cell = quality_cells(seen, kind=kind, **(bins | {"delay_bins": own}))
+            inside = quality_cells(run, kind=kind, **(bins | {"delay_bins": own})) if both else cell
         except DataError:
             # a run without energy or delay has no bins, but its pulses are still counted by drop reason
-            cell = np.full(run["present"].shape, -1)
+            cell = inside = np.full(run["present"].shape, -1)
         reasons = count_reasons(
             np.where(
-                (run["drop_reason"].values == 0) & (cell < 0), REASONS.index("outside_bins"), run["drop_reason"].values
+                (run["drop_reason"].values == 0) & (inside < 0),
+                REASONS.index("outside_bins"),
+                run["drop_reason"].values,
             )
         )
         counts = found[number].counts
@@ -227,6 +236,7 @@ def _quality(
             "frames_read": int(run["present"].sum()),
             "frames_blank": int(run["blank"].sum()),
             "pulses_used": reasons.pop("used"),
+            "pulses_without_pump": int(((inside >= 0) & (run["condition"].values == OFF)).sum()),
             "trains_missing": counts.get("missing", 0),
             "trains_partial": counts.get("partial", 0),
             "trains_suspect": counts.get("suspect", 0),
@@ -237,17 +247,17 @@ def _quality(
             "sequences_missing": counts.get("missing_sequences", 0),
             **{f"dropped_{reason}": n for reason, n in reasons.items()},
             **run_quality(
-                run,
+                seen if both or not science else outside.prepared(run),
                 cell,
                 along="delay" if kind == "delay_scan" else "energy",
-                constant=None if science is None else constant,
+                early=_early(run, inside, outside) if science else None,
                 train_noise=options["train_noise"],
             ),
             **agreement.get(number, dict.fromkeys(FIGURES, np.nan)),
             **axes.get(number, dict.fromkeys(AXES, np.nan)),
         }
         rows.append(row)
-        profiles.append(profile_of_burst(run, cell, along="delay" if kind == "delay_scan" else "energy"))
+        profiles.append(profile_of_burst(seen, cell, along="delay" if kind == "delay_scan" else "energy"))
     data: dict[str, Any] = {name: ("run", np.array([row[name] for row in rows])) for name in rows[0]}
     n_pulses = max(run.sizes["pulse"] for run in runs.values())
     for k, name in enumerate(("burst_profile", "burst_profile_stderr")):
@@ -255,6 +265,13 @@ def _quality(
         data[name] = (("run", "pulse"), np.stack(padded))
     coords = {"run": np.array(list(runs), np.int64), "pulse": np.arange(n_pulses)}
     return xr.Dataset(data, coords=coords)
+
+
+def _early(run: xr.Dataset, cell: np.ndarray, outside: Outside) -> Early:
+    """Return the pulses of a run and the constant with which those before time zero must agree."""
+    if has_both_conditions(run):
+        return Early(run, cell, None)
+    return Early(outside.prepared(run), cell, outside.constant)
 
 
 AXES = ("backlash", "backlash_stderr", "delay_spread")

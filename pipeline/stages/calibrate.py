@@ -147,7 +147,7 @@ def make_calibration(
     image = _mean_image(run, dark, None if ledgers is None else ledgers.image, progress)
     beams = _beams(job, image, dark, run.number)
     flat = None
-    if runs.flat_field is not None:
+    if job.flat_fields:
         crop = crop_to_beams(beams)
         flat = sample_frames(run, FLAT_FRAMES, rows=crop.rows, columns=crop.columns)
     settings = job.config.detector

@@ -16,9 +16,10 @@ from pipeline.science.peaks.windows import difference_window
 from pipeline.science.spectra.resampling import Replicates
 from pipeline.stages.base import Context, Made, Stage
 from pipeline.stages.bin import BIN, resample_scans
+from pipeline.stages.find_time_zero import time_zero_of
 from pipeline.stages.fit_kinetics import SEED, fit_all_kinetics
 from pipeline.stages.fit_mixture import Models, fit_mixture
-from pipeline.stages.label import labelled_runs
+from pipeline.stages.label import LABEL, labelled_runs
 from pipeline.stages.model_results import model_results
 from pipeline.storage.dos_files import read_dos
 from pipeline.storage.hashes import FileHashes
@@ -26,7 +27,7 @@ from schemas.catalogue import note
 from schemas.config import Config
 from schemas.config.fit_options import DosColumn
 from schemas.datasets.fitted import MIXTURE, MODEL_RESULTS, PEAKS
-from schemas.datasets.kinetic_fits import COMPONENTS, KINETICS
+from schemas.datasets.kinetic_fits import COMPONENTS, KINETICS, TIME_ZERO
 from schemas.notes import Note
 
 __all__ = ["FIT", "fit_all"]
@@ -96,7 +97,12 @@ def _make(context: Context, run: int | None, key: str) -> Made:
     if job.config.kinetics.bootstrap == "trains":
         replicates = resample_scans(job, labelled_runs(job), n_draws=job.config.kinetics.n_bootstrap, seed=SEED)
     results, notes = fit_all(spectra["spectra"], spectra["delay_scan"], job.config, _models(job), replicates)
-    return Made(results, notes)
+    try:
+        results[TIME_ZERO.name], of_zero = time_zero_of(job, spectra["delay_scan"], LABEL.result(job))
+    except DataError:
+        # there need be no delay scan, nor a step in one
+        return Made(results, notes)
+    return Made(results, [*of_zero, *notes])
 
 
 def _models(job: Job) -> Models:
@@ -117,9 +123,9 @@ FIT = Stage(
     name="fits",
     title="fits",
     make=_make,
-    makes={spec.name: spec for spec in (PEAKS, KINETICS, COMPONENTS, MIXTURE, MODEL_RESULTS)},
+    makes={spec.name: spec for spec in (PEAKS, KINETICS, COMPONENTS, MIXTURE, MODEL_RESULTS, TIME_ZERO)},
     store="fits.zarr",
     needs=(BIN,),
-    options=("peaks", "kinetics", "mixture"),
+    options=("peaks", "kinetics", "mixture", "delay"),
     reads=_dos_files,
 )

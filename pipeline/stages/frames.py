@@ -34,7 +34,7 @@ READ_FRAMES = 64
 
 _local = threading.local()
 
-RECORDED = ("trigger", "arrival", "intensity", "dark_frame")
+RECORDED = ("trigger", "arrival", "intensity", "dark_frame", "pulse_slot", "laser", "laser_known")
 """What was recorded beside the frames and is data, not a coordinate, in the pulses."""
 
 

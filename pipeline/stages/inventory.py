@@ -48,6 +48,8 @@ def _record(job: Job, run: Run) -> str:
     """Hash the files of a run that matter for the dataset, and record what was found; returns the key."""
     hashes = FileHashes(job.run_dir(run.number) / "files.json")
     wanted = {role.source for role in _roles(job)} | {run.index.source}
+    if run.pattern is not None:
+        wanted |= run.pattern.sources
     files = [f for f in run.files.files if wanted & (f.control_sources | f.instrument_sources)]
     found = [hashes.of(Path(f.filename)) for f in files]
     key = digest({"files": found, "instrument": job.profile})

@@ -1,4 +1,4 @@
-"""Pulse labels: delay, fluence, drop reason and the roles of the beams.
+"""Pulse labels: delay, fluence, condition, drop reason and the roles of the beams.
 
 This depends on a few numbers of the config only, so a better t0 costs seconds and reads no frames.
 """
@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.job import Job
+from pipeline.science.labels.condition import OFF, ON
 from pipeline.science.labels.join import joined, run_group
+from pipeline.science.labels.monitors import monitor_notes, session_mean
 from pipeline.science.labels.roles import assign_roles
-from pipeline.science.labels.selection import select_pulses
+from pipeline.science.labels.selection import only_condition, select_pulses
 from pipeline.science.labels.timing import pulse_delay
 from pipeline.stages.base import Context, Made, Stage
+from pipeline.stages.find_time_zero import any_position, find_time_zero, form_of_time_zero
+from pipeline.stages.label_conditions import conditions, judged
 from pipeline.stages.reduce import REDUCE, pulses_of
 from schemas.config.runs import DelayScanRun
 from schemas.datasets.measured import LABELS
@@ -30,33 +35,64 @@ log = logging.getLogger("trxas")
 
 def _make(context: Context, run: int | None, key: str) -> Made:
     job = context.job
-    timed = {number: _timed(job, number) for number in job.reduced_runs}
-    roles, notes = _roles(job, _selected(job, timed, job.roles))
-    labelled = _selected(job, timed, roles)
-    return Made({run_group(number): _labels(one) for number, one in labelled.items()}, notes)
+    pulses = {number: pulses_of(job, number) for number in job.reduced_runs}
+    axis, of_axis = _axis(job, pulses)
+    if job.config.delay.t0 == "fit":
+        # any zero will do to find the true one: it moves all delays alike
+        early, _ = _labelled(job, pulses, axis)
+        axis = axis | {"t0": find_time_zero(job, early, t0=axis["t0"])}
+    labelled, notes = _labelled(job, pulses, axis)
+    return Made({run_group(n): _labels(one, axis["t0"]) for n, one in labelled.items()}, [*of_axis, *notes])
 
 
-def _timed(job: Job, number: int) -> xr.Dataset:
-    """Return a run's pulses with delay, nominal delay, fluence and, where the config gives it, energy."""
-    pulses = pulses_of(job, number)
+def _axis(job: Job, pulses: Mapping[int, xr.Dataset]) -> tuple[dict[str, Any], list[Note]]:
+    """Return what makes the axis of delays, see `pulse_delay`, and which runs deviate; t0 is any where it is to be fitted."""
+    options = job.config.delay
+    scans = {number: run for number, run in pulses.items() if job.config.run_of(number) is not None}
+    axis: dict[str, Any] = {"sign": options.sign, "t0": options.t0}
+    if options.t0 == "fit":
+        axis["t0"] = any_position([scans[scan.run] for scan in job.delay_scans])
+    notes = []
+    for name, reference, is_used in (
+        ("arrival", options.arrival_reference, options.use_arrival),
+        ("trigger", options.trigger_reference, True),
+    ):
+        axis[f"{name}_reference"] = session_mean(scans, name) if reference == "session" else reference
+        notes += monitor_notes(scans, name) if is_used else []
+    return axis, notes
+
+
+def _labelled(
+    job: Job, pulses: Mapping[int, xr.Dataset], axis: Mapping[str, Any]
+) -> tuple[dict[int, xr.Dataset], list[Note]]:
+    """Return all runs with their labels, and what a person must know about these."""
+    timed = {number: _timed(job, number, one, axis) for number, one in pulses.items()}
+    choices = conditions(job, timed)
+    roles, notes = _roles(job, _selected(job, choices[0].of(timed), job.roles))
+    condition, said = judged(job, choices, lambda c: _selected(job, c.of(timed), roles))
+    return _selected(job, condition.of(timed), roles), [*notes, *said]
+
+
+def _timed(job: Job, number: int, pulses: xr.Dataset, axis: Mapping[str, Any]) -> xr.Dataset:
+    """Return a run's pulses with delay, nominal delay, fluence and energy as the config corrects or gives it."""
+    pulses = pulses.assign_coords(energy=pulses["energy"] + job.config.energy.offset)
     scan = job.config.run_of(number)
     unknown = np.full(pulses["present"].shape, np.nan)
     delay, nominal = xr.DataArray(unknown, dims=("train", "pulse")), xr.DataArray(unknown[:, 0], dims="train")
     if scan is not None:
-        options = job.config.delay
         given = None if isinstance(scan, DelayScanRun) else scan.delay
 
         def at(use_arrival: bool) -> xr.DataArray:
-            return pulse_delay(pulses, t0=options.t0, sign=options.sign, nominal=given, use_arrival=use_arrival)
+            return pulse_delay(pulses, nominal=given, use_arrival=use_arrival, **axis)
 
         try:
-            delay, nominal = at(options.use_arrival), at(False)[:, 0]
+            delay, nominal = at(job.config.delay.use_arrival), at(False)[:, 0]
         except DataError as error:
             # its pulses get the drop reason `no_delay`; other runs are not affected
             log.warning("run %d: %s", number, error)
         if isinstance(scan, DelayScanRun) and scan.energy is not None:
             pulses = pulses.assign_coords(energy=("train", np.full(pulses.sizes["train"], scan.energy)))
-    # no pump in the flat-field run
+    # no pump in flat fields and pump-off scans
     fluence = scan.fluence if scan is not None else 0.0
     return pulses.assign_coords(delay=delay.variable, nominal_delay=nominal.variable, fluence=fluence)
 
@@ -68,15 +104,15 @@ def _selected(job: Job, runs: Mapping[int, xr.Dataset], roles: Sequence[str]) ->
 
 
 def _drop_reason(job: Job, pulses: xr.Dataset, number: int) -> xr.DataArray:
-    science = job.config.run_of(number) is not None
+    kind = job.config.kind_of(number)
     filters = job.config.filters
     return select_pulses(
         pulses,
         min_intensity=filters.min_intensity,
         max_saturated=filters.max_saturated,
         exclude_pulses=filters.exclude_pulses,
-        need_delay=science,
-        need_energy=science,
+        need_delay=kind in ("energy_scan", "delay_scan"),
+        need_energy=kind != "flat_field",
     )
 
 
@@ -84,14 +120,19 @@ def _roles(job: Job, runs: Mapping[int, xr.Dataset]) -> tuple[list[str], list[No
     """Return the roles of the beams from low to high x, and how they were found."""
     if job.roles_are_given:
         return job.roles, []
-    flat = job.config.runs.flat_field
-    scans = [run for number, run in runs.items() if number != flat]
-    return assign_roles(scans, runs.get(flat) if flat is not None else None, job.roles)
+    flat = runs[job.flat_fields[0]] if job.flat_fields else None
+    scans = [run for number, run in runs.items() if number not in job.flat_fields]
+    # pulses without pump are one more state of the sample, at fluence 0
+    parts = [only_condition(run, ON) for run in scans]
+    parts += [only_condition(run, OFF).assign_coords(fluence=0.0) for run in scans if (run["condition"] == OFF).any()]
+    return assign_roles(parts, flat, job.roles)
 
 
-def _labels(run: xr.Dataset) -> xr.Dataset:
-    names = ["train_id", "energy", "delay", "nominal_delay", "fluence"]
+def _labels(run: xr.Dataset, t0: float) -> xr.Dataset:
+    names = ["train_id", "energy", "delay", "nominal_delay", "fluence", "condition"]
     labels = run[["drop_reason"]].reset_coords(drop=True).assign_coords({name: run[name].variable for name in names})
+    if "delay_stage" in run.variables:
+        labels = labels.assign_coords(t0=((), t0, {"units": run["delay_stage"].attrs["units"]}))
     return labels.assign_coords(role=("beam", run["beam"].values))
 
 
@@ -113,5 +154,6 @@ LABEL = Stage(
     makes={"*": LABELS},
     store="labels.zarr",
     needs=(REDUCE,),
-    options=("runs", "delay", "beams", "filters"),
+    options=("runs", "pump", "delay", "energy", "beams", "filters"),
+    reads=form_of_time_zero,
 )

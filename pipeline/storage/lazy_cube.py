@@ -30,5 +30,6 @@ def lazy_cube(path: Path) -> xr.DataArray:
     trains = cube.chunk_trains(path)
     size = trains * frames.dtype.itemsize * math.prod(frames.shape[1:])
     whole = trains * max(1, CHUNK_BYTES // size)
-    coords = stored.coords.to_dataset().load().coords
+    # what has other dims, the slots of the laser, cannot be a coordinate of an array; the pulses have it
+    coords = stored.coords.to_dataset().drop_dims(set(stored.dims) - set(frames.dims)).load().coords
     return xr.DataArray(frames.chunk({"train": whole}), coords, name="frames").assign_attrs(stored.attrs)

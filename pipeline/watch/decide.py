@@ -105,8 +105,9 @@ def look(
     Returns the result and the memory for the next look, in which `processed` is left for the caller to update.
     """
     runs = {n: _state_of(n, files, memory.runs.get(n), config, now, faults) for n, files in folder.items()}
-    base = [n for n in (config.runs.dark, config.runs.flat_field) if n is not None]
-    listed = [s.run for s in config.runs.scans]
+    base = [config.runs.dark, *config.runs.flat_fields[:1]]
+    without_pump = [*config.runs.flat_fields[1:], *(s.run for s in config.runs.pump_off_scans)]
+    listed = [*without_pump, *(s.run for s in config.runs.scans)]
     complete = {n for n, seen in runs.items() if seen.complete}
     runs |= _classified(runs, complete, base, listed, kinds)
     found = [n for n in sorted(complete) if runs[n].kind in SCANS and config.watch.fluence is not None]

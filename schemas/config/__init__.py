@@ -15,11 +15,12 @@ from schemas.config.beamtime import Plan
 from schemas.config.compute import Compute
 from schemas.config.detector import BeamsChoice, Detector, Filters, Frames
 from schemas.config.fit_options import Kinetics, Mixture, Peaks
+from schemas.config.pump import Pump
 from schemas.config.runs import DelayScanRun, EnergyScanRun, Fluence, Runs
 from schemas.instrument import RoleOverride
 from schemas.strict import Strict
 
-__all__ = ["Config", "Sources", "to_json_schema"]
+__all__ = ["Config", "RunKind", "Sources", "to_json_schema"]
 
 
 class Watch(Strict):
@@ -62,6 +63,9 @@ Sources = dict[
 ]
 
 
+RunKind = Literal["dark", "flat_field", "pump_off_scan", "energy_scan", "delay_scan"]
+
+
 class Config(Strict):
     """A dataset to process."""
 
@@ -77,6 +81,9 @@ class Config(Strict):
     """Overrides of the profile, by role: {source, key, unit, …}, a source name, or null to leave a role out."""
     runs: Runs
     """Which run is what."""
+    pump: Pump = "auto"
+    """Which pulses the pump reached: auto (bunch pattern, checked against the data), all, a pattern over pulses or trains
+    ({pulses: [1, 0]}, {trains: [1, 0]}; it repeats), or the bunch pattern at a given place ({laser: {offset: N}})."""
     delay: Delay = Delay()
     """Pump-probe delay."""
     energy: Energy = Energy()
@@ -107,8 +114,17 @@ class Config(Strict):
     """What was measured."""
 
     def run_of(self, number: int) -> EnergyScanRun | DelayScanRun | None:
-        """Return the scan entry of a run, or None for the dark and flat-field runs."""
+        """Return the entry of a scan with pump, or None for any other run."""
         return next((s for s in self.runs.scans if s.run == number), None)
+
+    def kind_of(self, number: int) -> RunKind:
+        """Return what a run is."""
+        scan = self.run_of(number)
+        if scan is not None:
+            return "delay_scan" if isinstance(scan, DelayScanRun) else "energy_scan"
+        if number in self.runs.flat_fields:
+            return "flat_field"
+        return "dark" if number == self.runs.dark else "pump_off_scan"
 
 
 def to_json_schema() -> dict[str, Any]:

@@ -45,16 +45,24 @@ class BinGrid(Strict):
 
 
 class Delay(Strict):
-    """From the delay stage to the pump-probe delay: sign · (stage − t0) · 2/c − trigger + arrival."""
+    """From the delay stage to the pump-probe delay: sign · (stage − t0) · 2/c − (trigger − its reference) + (arrival − its
+    reference).
+    """
 
-    t0: float = 0.0
-    """Stage position at time zero, in the stage's own unit (mm, or ps where the stage reports ps)."""
+    t0: float | Literal["fit"] = 0.0
+    """Stage position at time zero, in the stage's own unit (mm, or ps where the stage reports ps); fit: from the delay
+    scans, as the t_d of the kinetic form. `trxas t0` tells what they say."""
     sign: Literal[1, -1] = 1
     """+1 where a larger stage position means that the pump comes earlier (delay grows)."""
     bin: Edges | BinWidth | Literal["auto"] = "auto"
     """Bin edges [ps], a width [ps], or auto: one bin per stage position where the stage steps."""
     use_arrival: bool = True
     """Add the arrival-time monitor's value per pulse where the profile names one and the run holds it."""
+    arrival_reference: float | Literal["session"] = "session"
+    """Reading [ps] of the arrival monitor that counts as zero; session: the mean over all scans, without outliers. A run
+    without the monitor counts as if it read that."""
+    trigger_reference: float | Literal["session"] = "session"
+    """The same for the electronic delay of the pump. Give a number where `t0` was found with another trigger delay."""
 
     @field_validator("bin")
     @classmethod
@@ -67,6 +75,8 @@ class Energy(Strict):
 
     bins: Edges | BinGrid | Literal["auto"] = "auto"
     """Bin edges [eV], a grid of centres [eV], or auto: the monochromator's steps, or equal bins for a sweep."""
+    offset: float = 0.0
+    """Added to the monochromator's reading [eV], where it is known to be off; an energy that the config gives stands."""
 
     @field_validator("bins")
     @classmethod

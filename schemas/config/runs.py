@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from schemas.strict import Positive, Strict
 
-__all__ = ["DelayScanRun", "EnergyScanRun", "Fluence", "Runs"]
+__all__ = ["DelayScanRun", "EnergyScanRun", "Fluence", "PumpOffScanRun", "Runs"]
 
 Run = Annotated[int, Field(ge=0, le=99999)]
 Fluence = Annotated[float, Field(ge=0)]
@@ -37,13 +37,23 @@ class DelayScanRun(Strict):
     """Photon energy [eV]; from the monochromator unless given."""
 
 
+class PumpOffScanRun(Strict):
+    """An energy scan with the pump off."""
+
+    run: Run
+    """Run number."""
+
+
 class Runs(Strict):
     """Which run is what; `trxas init` proposes it."""
 
     dark: Run
     """Run without X-rays: the offset of every pixel and memory cell."""
-    flat_field: Run | None = None
-    """Run with the pump off: fixes the constant between the beams and calibrates the detector."""
+    flat_field: Run | Annotated[list[Run], Field(min_length=1)] | None = None
+    """Run with the pump off at one energy, or several over time: the first calibrates the detector, all tell the ratio of
+    the sample beams without pump."""
+    pump_off_scans: list[PumpOffScanRun] = Field(default=[])
+    """Energy scans with the pump off: the ratio of the sample beams against energy, and over time where there are several."""
     energy_scans: list[EnergyScanRun] = Field(default=[])
     """Runs that become `/spectra`."""
     delay_scans: list[DelayScanRun] = Field(default=[])
@@ -53,16 +63,23 @@ class Runs(Strict):
     def _something_to_do(self) -> Runs:
         if not self.energy_scans and not self.delay_scans:
             raise ValueError("list at least one run under energy_scans or delay_scans")
-        scans = [s.run for s in self.scans]
-        doubled = sorted({r for r in scans if scans.count(r) > 1})
-        if doubled:
-            raise ValueError(f"run {doubled[0]} is listed twice")
-        calibration = {self.dark, self.flat_field} & set(scans)
+        scans = [s.run for s in [*self.scans, *self.pump_off_scans]]
+        for listed in (scans, self.flat_fields):
+            doubled = sorted({r for r in listed if listed.count(r) > 1})
+            if doubled:
+                raise ValueError(f"run {doubled[0]} is listed twice")
+        calibration = {self.dark, *self.flat_fields} & set(scans)
         if calibration:
-            raise ValueError(f"run {min(r for r in calibration if r is not None)} is both a calibration and a scan")
-        if self.dark == self.flat_field:
+            raise ValueError(f"run {min(calibration)} is both a calibration and a scan")
+        if self.dark in self.flat_fields:
             raise ValueError(f"run {self.dark} is both dark and flat_field")
         return self
+
+    @property
+    def flat_fields(self) -> list[int]:
+        """Flat-field runs; the first one calibrates the detector."""
+        listed = [] if self.flat_field is None else self.flat_field
+        return list(listed) if isinstance(listed, list) else [listed]
 
     @property
     def scans(self) -> list[EnergyScanRun | DelayScanRun]:

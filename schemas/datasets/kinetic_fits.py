@@ -19,6 +19,7 @@ __all__ = [
     "KINETIC_FIT",
     "KINETIC_FORMS",
     "SINGLE_TRACE_FITS",
+    "TIME_ZERO",
 ]
 
 _PARAMETER = ("parameter",)
@@ -178,6 +179,27 @@ COMPONENTS = DatasetSpec(
         "delay": DELAY,
     },
     _gathered({**_CUBE, "decay_rate": _RATE, "das": _DAS, **_SINGLE}),
+)
+
+TIME_ZERO = DatasetSpec(
+    "time_zero",
+    "Time zero as the delay scans have it: where the kinetic form begins, not where the signal has half its height.",
+    {
+        "fluence": replace(FLUENCE, dims=("scan",)),
+        "energy": replace(_ENERGY, dims=("scan",), text="photon energy of the scan"),
+        "delay": DELAY,
+    },
+    {
+        "t_d": Variable((), "ps", "time zero of all scans on the axis of delays", stderr=True),
+        "chi2": Variable((), "1", "χ² of the scans' times zero against the common one"),
+        "dof": Variable((), "1", "scans with a step, less one", "int"),
+        "p": Variable((), "1", "probability of that χ²; below 0.05 the error is enlarged"),
+        "is_reversed": Variable((), "1", "the signal precedes the pump: delay.sign is wrong", "bool"),
+        "time_zero": Variable(("scan",), "ps", "time zero of the scan; NaN where it has no step", stderr=True),
+        "fit": Variable(("scan", "delay"), "1", "fitted change of optical density"),
+        "stage": Variable((), ("mm", "ps"), "position of the delay stage at time zero", stderr=True, required=False),
+        "t0": Variable((), ("mm", "ps"), "position of the stage that the delays count from", required=False),
+    },
 )
 
 EXPECTED_ERRORS = DatasetSpec(

@@ -7,6 +7,8 @@ from schemas.datasets.spec import DatasetSpec, Variable
 __all__ = [
     "BURST_DELAY_SCAN",
     "BURST_SPECTRA",
+    "CONDITION",
+    "CONDITIONS",
     "DELAY",
     "DELAY_SCAN",
     "DROP_REASON",
@@ -16,6 +18,7 @@ __all__ = [
     "LABELS",
     "PULSES",
     "PULSE_DELAY",
+    "REFERENCES",
     "SPECTRA",
     "SUMS",
     "X",
@@ -24,6 +27,11 @@ __all__ = [
 
 PULSE_DELAY = Variable(("train", "pulse"), "ps", "pump-probe delay, positive: pump first")
 DROP_REASON = Variable(("train", "pulse"), "1", "why the pulse is left out; 0: it is used", "int")
+CONDITIONS = ("on", "off")
+"""Names of the conditions by number: what the pump does to a pulse."""
+REFERENCES = ("in_run", "pump_off_scan", "flat_field", "none")
+"""What a difference is compared with, best first."""
+CONDITION = Variable(("train", "pulse"), "1", "condition of the pulse: number of its name in flag_meanings", "int")
 Y = Variable(("y",), "1", "row of the module", "int")
 X = Variable(("x",), "1", "column of the module", "int")
 
@@ -43,6 +51,24 @@ _BESIDE = {
     "arrival": Variable(_BY_PULSE, "ps", "arrival time of the X-ray pulse", required=False),
     "intensity": Variable(_BY_PULSE, ("uJ", "1"), "pulse energy before the sample", required=False),
     "dark_frame": Variable(_BY_PULSE, "1", "frame without an X-ray pulse", "bool"),
+    "pulse_slot": Variable(
+        ("pulse",), "1", "slot of the bunch pattern that belongs to the frame; -1: unknown", "int", required=False
+    ),
+    "laser": Variable(
+        ("train", "slot"),
+        "1",
+        "the pump laser is triggered in this slot of the bunch pattern, counted from 0 to the last in use; the X-ray pulse "
+        "that it meets may lie at a constant distance",
+        "bool",
+        required=False,
+    ),
+    "laser_known": Variable(
+        ("train",),
+        "1",
+        "the laser's pattern was recorded; where not, laser is false and says nothing",
+        "bool",
+        required=False,
+    ),
 }
 
 FRAMES = DatasetSpec(
@@ -72,7 +98,9 @@ LABELS = DatasetSpec(
         "delay": PULSE_DELAY,
         "nominal_delay": Variable(("train",), "ps", "pump-probe delay without the arrival time"),
         "fluence": Variable((), "mJ/cm^2", "pump fluence"),
+        "condition": CONDITION,
         "role": Variable(("beam",), "1", "role of the beam", "str"),
+        "t0": Variable((), ("mm", "ps"), "position of the delay stage at time zero", required=False),
     },
     {"drop_reason": DROP_REASON},
 )
@@ -89,6 +117,11 @@ SUMS = DatasetSpec(
     {
         "n_pulses": Variable(("cell",), "1", "pulses in the cell", "int"),
         "n_trains": Variable(("cell",), "1", "trains with pulses in the cell", "int"),
+        "n_pulses_off": Variable(("cell",), "1", "pulses without pump in the cell", "int", required=False),
+        "n_trains_off": Variable(("cell",), "1", "trains with pulses without pump in the cell", "int", required=False),
+        "n_trains_any": Variable(
+            ("cell",), "1", "trains with pulses of any condition in the cell", "int", required=False
+        ),
         "photons": Variable(("limb", "cell", "beam"), "1", "photons in the beam"),
         "shot_variance": Variable(("limb", "cell", "beam"), "1", "variance of photons from photon and read noise"),
         "energy_1": Variable(("limb", "cell"), "eV", "sum of energies, weighted by photons"),
@@ -107,6 +140,7 @@ SUMS = DatasetSpec(
 
 
 def _difference(dims: tuple[str, ...]) -> dict[str, Variable]:
+    row = dims if "scan" in dims else tuple(d for d in dims if d != "energy")
     return {
         "od_unpumped": Variable(
             dims, "1", "optical density of the unpumped sample, −ln(I_unpumped / I_reference)", stderr=True
@@ -114,7 +148,17 @@ def _difference(dims: tuple[str, ...]) -> dict[str, Variable]:
         "od_pumped": Variable(dims, "1", "optical density of the pumped sample, od_unpumped + delta_xas", stderr=True),
         "delta_xas": Variable(dims, "1", "change of optical density, pumped − unpumped", stderr=True),
         "delta_xas_stderr_shot": Variable(dims, "1", "standard error of delta_xas from photon and read noise alone"),
-        "n_pulses": Variable(dims, "1", "pulses in the bin", "int"),
+        "delta_xas_stderr_systematic": Variable(
+            dims,
+            "1",
+            "what the reference cannot know of delta_xas: films, splitting, drift, wear; beside delta_xas_stderr",
+            since=2,
+        ),
+        "reference": Variable(row, "1", "what delta_xas is compared with: " + ", ".join(REFERENCES), "str", since=2),
+        "reference_stderr": Variable(
+            dims, "1", "part of delta_xas_stderr that is the reference's; common to bins that share it", since=2
+        ),
+        "n_pulses": Variable(dims, "1", "pulses with pump in the bin", "int"),
         "photons_pumped": Variable(dims, "1", "photons through the pumped sample"),
         "photons_unpumped": Variable(dims, "1", "photons through the unpumped sample"),
         "n_trains": Variable(dims, "1", "trains with pulses in the bin", "int", required=False),

@@ -26,6 +26,7 @@ QUALITY = DatasetSpec(
         "frames_expected": Variable(("run",), "1", "trains × pulses of the run", "int"),
         "frames_read": Variable(("run",), "1", "frames recorded and read", "int"),
         "pulses_used": Variable(("run",), "1", "pulses in the result", "int"),
+        "pulses_without_pump": Variable(("run",), "1", "of these, pulses that the pump did not reach", "int"),
         "trains_missing": Variable(("run",), "1", "trains without detector data", "int"),
         "trains_partial": Variable(("run",), "1", "trains with fewer frames than usual", "int"),
         "trains_suspect": Variable(("run",), "1", "trains whose index is flagged as suspect", "int"),
@@ -46,6 +47,7 @@ QUALITY = DatasetSpec(
                 "saturated": "saturated pixels",
                 "no_energy": "no photon energy for the train",
                 "no_delay": "no delay: stage or arrival time missing",
+                "no_condition": "not known whether the pump reached them",
                 "outside_bins": "outside all bins",
             }.items()
         },

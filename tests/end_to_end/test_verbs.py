@@ -94,6 +94,7 @@ def test_init_writes_a_config_that_can_be_processed(run, tiny, faults, tmp_path)
     config = load_config(tmp_path / "c.yaml")
     assert (config.runs.dark, config.runs.flat_field) == (1, 2)
     assert [s.run for s in config.runs.delay_scans] == [6]
+    assert config.delay.t0 == "fit"
     # the folder is looked at before the file
     assert "kept" in run("init", tiny.out / "raw", "-o", tmp_path / "c.yaml")[2]
     assert "is not a folder" in run("init", tmp_path / "nowhere", "-o", tmp_path / "c.yaml")[2]

@@ -6,7 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline.euxfel.reader import _in_pattern, _leading, open_run
+from pipeline.euxfel.bunch_pattern import _leading
+from pipeline.euxfel.reader import open_run
 from pipeline.euxfel.run_files import TrainValues
 from schemas.instrument import RoleOverride, load_instrument
 
@@ -39,10 +40,11 @@ def pattern(ids, width=1000):
 
 
 def test_a_foreign_bunch_pattern_is_not_used_and_that_is_said(folder):
-    """Ids of which no frame has one (another SASE, another rate) would make all frames dark."""
-    written(folder, ids=pattern(np.arange(1, 129, 8)))
+    """Slots of which no frame has one (another SASE, another rate) would make all frames dark."""
+    written(folder, ids=pattern(np.arange(1, 16, 3)), n=5)
     run = open_run(folder, PROFILE)
     assert not run.labels["dark_frame"].any()
+    assert (run.labels["pulse_slot"] == -1).all()
     assert [line for line in run.audit if "bunch pattern" in line]
 
 
@@ -80,9 +82,14 @@ def test_a_list_of_ids_ends_where_they_stop_growing():
     np.testing.assert_array_equal(_leading(table), [3, 5, 1, 1])
 
 
-def test_a_train_without_pattern_says_nothing_about_its_frames():
-    found = _in_pattern([np.array([0, 8]), None, np.array([], np.int64)], np.array([0, 8, 16], np.uint64))
-    np.testing.assert_array_equal(found, [[True, True, False], [True, True, True], [False, False, False]])
+def test_a_train_without_pattern_says_nothing_about_its_frames(folder):
+    """The decoder missed two trains, and in one it saw no pulse."""
+    written(folder, n=np.r_[0, np.full(19, 16)])
+    with h5py.File(next(folder.glob("*DA01*.h5")), "r+") as file:
+        file["INDEX/SCS_RR_UTC/MDL/BUNCH_DECODER/count"][3:5] = 0
+    dark = open_run(folder, PROFILE).labels["dark_frame"].values
+    assert dark[0].all()
+    assert not dark[1:].any()
 
 
 def test_packed_values_go_to_the_pulses_of_the_pattern(folder):

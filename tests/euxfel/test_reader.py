@@ -228,7 +228,7 @@ def test_a_unit_that_nobody_checked_is_no_guess(tiny, role):
 def test_labels_are_as_specified(tiny):
     labels = open_run(tiny.out / "raw" / "r0003", PROFILE).labels
     expected = [*("train_id", "pulse_id", "cell_id", "present", "energy", "delay_stage", "trigger", "arrival")]
-    expected += ["intensity", "dark_frame"]
+    expected += ["intensity", "dark_frame", "pulse_slot", "laser", "laser_known"]
     assert set(map(str, labels.variables)) == set(expected)
     faults = [line for line in PULSES.faults(labels) if "is missing" not in line]
     assert faults == []

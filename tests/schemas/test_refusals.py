@@ -29,14 +29,21 @@ def test_a_config_that_contradicts_itself_names_the_key(change, message):
 
 
 DARK = {"run": 1, "kind": "dark", "trains": 4}
-LIT = {"run": 2, "kind": "flat_field", "trains": 4, "energy": 528.2}
+SCAN = {"run": 2, "kind": "energy_scan", "fluence": 8.0, "delay": 1.0, "energies": [528.2]}
+LASER = {"recorded": True}
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"runs": [DARK, DARK | {"run": 3}]}, "more than one dark run"),
-        ({"runs": [DARK, LIT, LIT | {"run": 3}]}, "more than one flat_field run"),
+        (
+            {"machine": {"xray_slot": 2600}},
+            "xray_slot: the last pulse would be in slot 2756; the bunch pattern has 2700",
+        ),
+        ({"detector": {"knee": 110.0}}, "knee stands in place of curvature; set curvature: 0"),
+        ({"laser": LASER | {"first_slot": -4}, "runs": [SCAN]}, "the laser would fire in slots -4 to 152; the bunch"),
+        ({"laser": LASER | {"first_slot": 2600}, "runs": [SCAN]}, "laser would fire in slots 2600 to 2756"),
         (
             {"machine": {"pulses_per_train": 90, "cell_step": 9}},
             "the detector has 800 memory cells; lower pulses_per_train",

@@ -41,10 +41,13 @@ from pipeline.science.kinetics import (
     shared,
     starts,
 )
+from pipeline.science.labels import condition
 from pipeline.science.mixture import alpha, dos_models
 from pipeline.science.peaks import lines
+from pipeline.science.quality import noise
+from pipeline.science.spectra import compared as comparing
 from pipeline.science.spectra import difference, scans, uncertainty
-from pipeline.science.sums import accumulate
+from pipeline.science.sums import accumulate, contrast
 from tests.science import mixture_truth
 from tests.science.conftest import DetectorTruth
 from tests.science.kinetic_truth import TAUS, simulate
@@ -110,6 +113,34 @@ def cell():
 @functools.cache
 def sums():
     return accumulate.accumulate(run(), cell(), 4)
+
+
+@functools.cache
+def interleaved():
+    """Return the energy scan with the pump on every second pulse."""
+    return run().assign_coords(condition=condition.condition_by_pulse(run(), [1, 0]))
+
+
+@functools.cache
+def with_laser():
+    fires = np.zeros((16, 24), bool)
+    fires[:, ::8] = True
+    known = {"laser": (("train", "slot"), fires), "laser_known": ("train", np.ones(16, bool))}
+    return run().assign(known).assign_coords(pulse_slot=("pulse", 4 * np.arange(6)))
+
+
+@functools.cache
+def sums_by_condition():
+    return accumulate.accumulate(interleaved(), cell(), 4, by_condition=True)
+
+
+@functools.cache
+def pump_off():
+    """Return the reference that a flat field and a pump-off scan give."""
+    return comparing.outside_reference([scan()], [run()], [run(2.0)])[0]
+
+
+RATIO = contrast.ratio("pumped", "unpumped")
 
 
 @functools.cache
@@ -190,7 +221,6 @@ ENERGY = xr.DataArray(np.linspace(526, 532, 13), dims="energy", coords={"energy"
 DELAY = xr.DataArray(np.linspace(-1, 5, 7), dims="delay", coords={"delay": np.linspace(-1, 5, 7)})
 BASIS = {"t_d": 0.0, "irf_sigma": 0.05, "taus": TAUS}
 GRID = np.linspace(-1.0, 5.0, 20)
-FIXED = {"energy_bins": None, "delay_bins": None, "constant": (0.0, 0.0)}
 
 
 # --- one call of every public function ------------------------------------------------------------------------------
@@ -333,11 +363,15 @@ CALLS = {
     "kinetics.traces.gather_fits": lambda: (({8.0: fitted().fit, 16.0: None}, {8.0: compared()}), {}),
     "kinetics.traces.prior_decides": lambda: ((8.0, fitted().fit), {}),
     "kinetics.traces.simpler_form": lambda: ((8.0, compared()), {}),
+    "kinetics.time_zero.fit_time_zero": lambda: ((onset(),), {"irf_sigma": 0.05}),
+    "labels.monitors.monitor_notes": lambda: (({3: triggered(), 4: run()}, "trigger"), {}),
+    "labels.monitors.session_mean": lambda: (({3: triggered(), 4: run()}, "trigger"), {}),
     "labels.roles.assign_roles": lambda: (([run(-1.0), run()], None, ["pumped", "unpumped", "reference"]), {}),
     "labels.selection.count_reasons": lambda: ((np.array([[0, 1, 1]], np.uint8),), {}),
     "labels.selection.select_pulses": lambda: ((run(),), {"exclude_pulses": [4]}),
     "labels.timing.delay_spread": lambda: ((scan(), np.array([-2.0, 0.5, 3.0])), {}),
     "labels.timing.known_delay": lambda: ((run(),), {}),
+    "labels.timing.ps_per_unit": lambda: ((labels()["delay_stage"],), {}),
     "labels.timing.pulse_delay": lambda: ((labels(),), {"t0": 120.0}),
     "mixture.alpha.fit_mixture": lambda: ((measured(), *mixture_truth.dos()), {"window": WINDOW, "min_delay": 4.0}),
     "mixture.dos.broaden": lambda: ((mixture_truth.dos()[0], 0.3, 0.1), {}),
@@ -370,11 +404,14 @@ CALLS = {
     "quality.burst.pulse_groups": lambda: ((6, 4, 2), {}),
     "quality.burst.resolved": lambda: ((scans.spectra, [run()], [np.arange(3), np.arange(3, 6)], [(0.0, 0.0)] * 2), {}),
     "quality.noise.profile_of_burst": lambda: ((run(), cell()), {}),
-    "quality.noise.run_quality": lambda: ((run(), cell()), {"constant": (0.0, 0.01)}),
+    "quality.noise.run_quality": lambda: ((run(), cell()), {"early": noise.Early(run(-1.0), cell(), (0.0, 0.01))}),
     "spectra.difference.difference": lambda: ((sums(), (0.1, 0.01)), {"along": "energy", "axis": axis()}),
-    "spectra.difference.estimate_ratio": lambda: ((sums(), "pumped", "unpumped"), {"along": "energy", "axis": axis()}),
+    "spectra.difference.estimate": lambda: ((sums(), RATIO), {"along": "energy", "axis": axis()}),
     "spectra.difference.no_difference": lambda: ((("scan", "delay"),), {}),
-    "spectra.resampling.resampled_differences": lambda: (([run()], [scan()]), FIXED | {"n_draws": 2}),
+    "spectra.resampling.resampled_differences": lambda: (
+        ([run()], [scan()], scans.spectra([run()]), scans.delay_scans([scan()])),
+        {"energy_bins": None, "delay_bins": None, "n_draws": 2},
+    ),
     "spectra.resampling.train_weights": lambda: ((np.array([0, 0, 1, 1, -1]),), {"rng": rng()}),
     "kinetics.traces.traces_of": lambda: ((grouped(), 8.0), {}),
     "labels.join.joined": lambda: (numbered(), {}),
@@ -392,10 +429,33 @@ CALLS = {
     "spectra.uncertainty.prior_of_ratio": lambda: ((np.array([1.0, np.nan, 2.0]), np.array([3, 3, 3])), {}),
     "sums.accumulate.accumulate": lambda: ((run(), cell(), 4), {}),
     "sums.accumulate.accumulate_runs": lambda: (([run()], [cell()[:, 0]], 4), {}),
-    "sums.accumulate.log_ratio": lambda: ((sums(), "pumped", "unpumped"), {"slope": xr.zeros_like(axis())}),
+    "sums.contrast.log_contrast": lambda: ((sums(), RATIO), {"slope": xr.zeros_like(axis())}),
     "sums.accumulate.mean_coordinate": lambda: ((sums(), "energy"), {}),
     "sums.accumulate.merge_sums": lambda: (([sums(), sums()],), {}),
-    "sums.accumulate.pulse_scatter": lambda: ((sums(), "pumped", "unpumped"), {}),
+    "sums.contrast.pulse_scatter": lambda: ((sums(), RATIO), {}),
+    "sums.contrast.counts_of": lambda: ((sums(), RATIO), {}),
+    "sums.contrast.is_change": lambda: ((RATIO,), {}),
+    "sums.contrast.ratio": lambda: (("pumped", "unpumped"), {}),
+    "sums.accumulate.without_pump": lambda: (("pumped",), {}),
+    "labels.condition.one_condition": lambda: ((interleaved(), condition.OFF), {}),
+    "labels.condition.condition_by_pulse": lambda: ((interleaved(), [1, 0]), {}),
+    "labels.condition.condition_by_train": lambda: ((interleaved(), [1, 0]), {}),
+    "labels.condition.condition_by_laser": lambda: ((with_laser(), 0), {}),
+    "labels.condition.laser_offsets": lambda: ((with_laser(),), {}),
+    "labels.pump_evidence.find_period": lambda: (([interleaved()], [run()]), {}),
+    "labels.pump_evidence.swapped": lambda: (([interleaved()],), {}),
+    "labels.pump_evidence.variation": lambda: (([interleaved()], condition.OFF), {}),
+    "labels.selection.only_condition": lambda: ((interleaved(), condition.ON), {}),
+    "spectra.compared.compared": lambda: ((scans.spectra, [interleaved()], pump_off()), {}),
+    "spectra.compared.has_both_conditions": lambda: ((interleaved(),), {}),
+    "spectra.compared.outside_reference": lambda: (([scan()], [run()], [interleaved()]), {}),
+    "spectra.difference.in_run_difference": lambda: ((sums_by_condition(),), {"along": "energy", "axis": axis()}),
+    "spectra.difference.log_change": lambda: ((sums_by_condition(),), {"along": "energy", "axis": axis()}),
+    "spectra.pump_off.fit_pump_off": lambda: ((pump_off().model.points, None, [(0.0, 0.1)]), {}),
+    "spectra.pump_off.hours": lambda: ((np.arange(3),), {}),
+    "spectra.pump_off.pump_off_points": lambda: (([run(), scan()],), {}),
+    "spectra.pump_off.unpumped_density": lambda: (([run(), scan()],), {}),
+    "spectra.pump_off.without_ratio": lambda: ((run(), pump_off().model), {}),
     "sums.accumulate.join_limbs": lambda: ((sums(),), {}),
     "sums.accumulate.total": lambda: ((sums(), "photons"), {}),
     "sums.accumulate.without": lambda: ((sums(), sums()), {}),
@@ -444,6 +504,17 @@ def a_line():
     """Return an lmfit model, its parameters, data, weights and independent values."""
     line = lmfit.Model(lambda x, a, b: a + b * x)
     return line, line.make_params(a=1.0, b=2.0), GRID, np.ones(20), {"x": GRID}
+
+
+def onset():
+    """Return a delay scan across time zero."""
+    return simulate(snr=100).rename(trace="scan").assign_coords(fluence=("scan", [8.0]))
+
+
+def triggered():
+    """Return pulses with a recorded trigger delay."""
+    pulses = run()
+    return pulses.assign(trigger=("train", np.zeros(pulses.sizes["train"])))
 
 
 def first_is_dark(pulses):
@@ -589,11 +660,11 @@ MISMATCHED = {
     "difference: cells of the axis": lambda: difference.difference(
         labelled(sums(), "cell"), (0.0, 0.0), along="energy", axis=moved(labelled(axis(), "cell"), "cell")
     ),
-    "estimate_ratio: cells of the axis": lambda: difference.estimate_ratio(
-        labelled(sums(), "cell"), "pumped", "unpumped", along="energy", axis=moved(labelled(axis(), "cell"), "cell")
+    "estimate: cells of the axis": lambda: difference.estimate(
+        labelled(sums(), "cell"), RATIO, along="energy", axis=moved(labelled(axis(), "cell"), "cell")
     ),
-    "log_ratio: cells of the slope": lambda: accumulate.log_ratio(
-        labelled(sums(), "cell"), "pumped", "unpumped", slope=moved(labelled(axis(), "cell"), "cell")
+    "log_contrast: cells of the slope": lambda: contrast.log_contrast(
+        labelled(sums(), "cell"), RATIO, slope=moved(labelled(axis(), "cell"), "cell")
     ),
     "merge_sums: cells": lambda: accumulate.merge_sums(
         [labelled(sums(), "cell"), moved(labelled(sums(), "cell"), "cell")]

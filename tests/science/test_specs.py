@@ -23,6 +23,7 @@ from pipeline.science.peaks.lines import evaluate_peaks, fit_peaks
 from pipeline.science.quality.agreement import FIGURES
 from pipeline.science.quality.burst import resolved
 from pipeline.science.quality.noise import run_quality
+from pipeline.science.spectra.compared import Outside, compared
 from pipeline.science.spectra.resampling import resampled_differences
 from pipeline.science.spectra.scans import delay_scans, quality_cells, spectra
 from pipeline.science.sums.accumulate import accumulate, join_limbs, merge_sums
@@ -36,6 +37,7 @@ from tests.science.mixture_truth import MIN_DELAY, WINDOW, demo_spectra, dos
 from tests.science.pulse_truth import make_pulses
 
 CONSTANT = (0.01, 1e-4)
+OUTSIDE = Outside("flat_field", CONSTANT, None, applied=False)
 
 
 def scan(seed=0, **options):
@@ -54,9 +56,9 @@ def steps(seed=1):
 
 @pytest.mark.parametrize("runs", [[], [scan()]], ids=["no run", "a run"])
 def test_spectra_and_delay_scans(runs):
-    cubes = spectra(runs, constant=CONSTANT)
+    cubes = compared(spectra, runs, OUTSIDE) if runs else spectra([])
     assert measured.SPECTRA.check(cubes).sizes["energy"] == 10 * len(runs)
-    scans = delay_scans([steps()] if runs else [], constant=CONSTANT)
+    scans = compared(delay_scans, [steps()], OUTSIDE) if runs else delay_scans([])
     assert measured.DELAY_SCAN.check(scans).sizes["delay"] == 10 * len(runs)
 
 
@@ -67,7 +69,9 @@ def test_spectra_and_delay_scans_along_the_burst():
 
 
 def test_replicates_are_differences():
-    drawn = resampled_differences([scan()], [steps()], energy_bins=None, delay_bins=None, constant=CONSTANT, n_draws=2)
+    bins = {"energy_bins": None, "delay_bins": None}
+    given = (spectra([scan()]), delay_scans([steps()]))
+    drawn = resampled_differences([scan()], [steps()], *given, **bins, n_draws=2)
     for replicate in drawn:
         assert replicate.attrs["units"] == measured.SPECTRA["delta_xas"].units
 

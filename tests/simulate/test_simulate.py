@@ -1,5 +1,6 @@
 """The front door: scenarios, what is written, determinism, memory."""
 
+import hashlib
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,14 @@ def test_the_same_seed_gives_the_same_files_for_any_number_of_workers(tmp_path: 
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "three" / name).read_bytes()
 
 
+def test_what_a_scenario_does_not_ask_for_changes_no_frame(tiny: Any) -> None:
+    total = hashlib.sha256()
+    for run in tiny.truth["runs"]:
+        total.update(tiny.open(run["run"])[tiny.frames_source(), "image.data"].ndarray().tobytes())
+    # of the files before effects such as drift and pump light were there
+    assert total.hexdigest()[:16] == "8c8006646082ac4a"
+
+
 def test_frames_of_a_run_differ_from_each_other(tmp_path: Path) -> None:
     simulate_scenario(small(), tmp_path)
     data = next(v for k, v in contents(tmp_path).items() if k.endswith("image/data"))
@@ -107,15 +116,17 @@ def test_runs_that_were_not_simulated_are_not_touched(tmp_path: Path) -> None:
 def test_sample_scenarios_are_small_enough(path: Path) -> None:
     scenario = load_scenario(path)
     frames = sum(plan_run(scenario, i, scenario.seed).n_frames for i in range(len(scenario.runs)))
-    assert frames <= {"demo": 25_000, "cu_l3": 5_000, "noise_levels": 6_000}.get(path.stem, 2_600)
+    assert frames <= {"demo": 25_000, "beamtime": 26_500, "cu_l3": 5_000, "noise_levels": 6_000}.get(path.stem, 2_600)
 
 
-@pytest.mark.parametrize("name", ["tiny", "faults"])
+@pytest.mark.parametrize("name", ["tiny", "faults", "beamtime_tiny"])
 def test_the_run_config_is_valid_and_names_what_is_there(name: str, request: pytest.FixtureRequest) -> None:
     sim = request.getfixturevalue(name)
     config = schemas.reading.load_config(sim.out / "config.yaml")
-    assert config.dataset == name
-    listed = {config.runs.dark, config.runs.flat_field, *(s.run for s in config.runs.scans)}
+    assert config.dataset == sim.scenario.name
+    runs = config.runs
+    without_pump = [*runs.flat_fields, *(s.run for s in runs.pump_off_scans)]
+    listed = {runs.dark, *without_pump, *(s.run for s in runs.scans)}
     assert listed == {r.run for r in sim.scenario.runs}
     assert config.delay.t0 == sim.scenario.delay.t0
     assert config.mixture.min_delay == 4.0

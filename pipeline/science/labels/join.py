@@ -31,5 +31,5 @@ def joined(pulses: xr.Dataset, labels: xr.Dataset) -> xr.Dataset:
     """
     pulses = pulses.drop_vars("energy")
     with xr.set_options(arithmetic_join="exact"):
-        named = pulses.assign_coords({n: v for n, v in labels.coords.items() if n != "role"})
+        named = pulses.assign_coords({n: v for n, v in labels.coords.items() if n not in ("role", "t0")})
     return named.assign_coords(beam=labels["role"].values).assign(drop_reason=labels["drop_reason"])

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from pipeline.science.sums.accumulate import accumulate, log_ratio, merge_sums
+from pipeline.science.sums.accumulate import accumulate, merge_sums
 from pipeline.science.sums.binning import assign, step_edges
+from pipeline.science.sums.contrast import log_contrast, ratio
 from pipeline.science.sums.edges import nominal_edges
 from schemas.catalogue import note
 from schemas.notes import Note
@@ -84,14 +85,14 @@ def _changes_more(response: _Spread, first: int, second: int) -> int | None:
     third = next(iter({0, 1, 2} - {first, second}))
     chi2 = [response.chi2[frozenset((k, third))] for k in (first, second)]
     noise = np.sqrt(2 * (response.dof + 2 * max(chi2)))
-    if abs(chi2[0] - chi2[1]) < SIGNIFICANT * noise:
+    if abs(chi2[0] - chi2[1]) <= SIGNIFICANT * noise:
         return None
     return first if chi2[0] > chi2[1] else second
 
 
 def _absorbed(sums: xr.Dataset, a: str, b: str) -> bool | None:
     """Return whether beam a is absorbed relative to beam b, or None where neither is."""
-    value, _, shot = log_ratio(sums, a, b)
+    value, _, shot = log_contrast(sums, ratio(a, b))
     good = np.flatnonzero(np.isfinite(value.values).all(axis=0) if value.ndim > 1 else np.isfinite(value.values))
     if len(good) < 4:
         return None
@@ -166,7 +167,7 @@ def _delay_edges(runs: Sequence[xr.Dataset]) -> np.ndarray:
 
 def _chi2(sums: xr.Dataset, a: str, b: str, *, along: str) -> tuple[float, int]:
     """Return χ² of ln(S_a / S_b) against a constant along a dim, and its degrees of freedom."""
-    value, _, shot = log_ratio(sums, a, b)
+    value, _, shot = log_contrast(sums, ratio(a, b))
     weight = (1.0 / (shot + FLOOR**2)).where(np.isfinite(value), 0.0)
     value = value.fillna(0.0)
     total = weight.sum(along)

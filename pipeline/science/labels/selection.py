@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from schemas.datasets.measured import DROP_REASON
+from schemas.datasets.measured import CONDITIONS, DROP_REASON
 
-__all__ = ["REASONS", "count_reasons", "only_pulses", "select_pulses"]
+__all__ = ["REASONS", "count_reasons", "only_condition", "only_pulses", "select_pulses"]
 
 REASONS = (
     "used",
@@ -21,6 +21,7 @@ REASONS = (
     "saturated",
     "no_energy",
     "no_delay",
+    "no_condition",
     "outside_bins",
 )
 """Why a pulse was left out; the first that applies. Position 0 is `used`."""
@@ -43,7 +44,8 @@ def select_pulses(
     Parameters
     ----------
     pulses
-        photons and n_saturated (train, pulse, beam), present and dark_frame (train, pulse), energy, delay.
+        photons and n_saturated (train, pulse, beam), present and dark_frame (train, pulse), energy, delay, and where it is
+        known the condition (train, pulse).
     min_intensity
         Floor as a fraction of the median intensity of the run's X-ray pulses.
     max_saturated
@@ -76,10 +78,18 @@ def select_pulses(
         pulses["n_saturated"].values.sum(axis=2) > max_saturated,
         need_energy & np.broadcast_to(np.isnan(pulses["energy"].values)[:, None], absent.shape),
         need_delay & np.isnan(pulses["delay"].values),
+        _unknown_condition(pulses),
     ]
     code = np.select(conditions, np.arange(1, len(conditions) + 1), default=0).astype(np.uint8)
     flags = {"flag_values": list(range(len(REASONS))), "flag_meanings": " ".join(REASONS)}
     return xr.DataArray(code, dims=DROP_REASON.dims, attrs=DROP_REASON.attrs | flags)
+
+
+def _unknown_condition(pulses: xr.Dataset) -> np.ndarray:
+    if "condition" not in pulses.coords:
+        return np.zeros(pulses["present"].shape, bool)
+    unknown: np.ndarray = pulses["condition"].transpose("train", "pulse").values >= len(CONDITIONS)
+    return unknown
 
 
 def count_reasons(code: np.ndarray) -> dict[str, int]:
@@ -88,8 +98,18 @@ def count_reasons(code: np.ndarray) -> dict[str, int]:
     return {reason: int(n) for reason, n in zip(REASONS, counts, strict=True)}
 
 
+def only_condition(run: xr.Dataset, condition: int) -> xr.Dataset:
+    """Return a run in which only pulses of one condition count; all do where no condition is known."""
+    if "condition" not in run.coords:
+        return run
+    return _only(run, run["condition"].transpose("train", "pulse").values == condition)
+
+
 def only_pulses(run: xr.Dataset, pulses: np.ndarray) -> xr.Dataset:
     """Return a run in which only some pulses of each train count."""
-    chosen = np.isin(np.arange(run.sizes["pulse"]), pulses)
+    return _only(run, np.isin(np.arange(run.sizes["pulse"]), pulses))
+
+
+def _only(run: xr.Dataset, chosen: np.ndarray) -> xr.Dataset:
     code = np.where(chosen, run["drop_reason"].transpose("train", "pulse").values, REASONS.index("excluded"))
     return run.assign(drop_reason=(("train", "pulse"), code.astype(np.uint8)))

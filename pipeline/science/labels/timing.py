@@ -2,11 +2,12 @@
 
 Sign convention: a positive delay means that the pump comes first.
 
-    delay = sign · (stage − t0) · 2/c − trigger + arrival
+    delay = sign · (stage − t0) · 2/c − (trigger − its reference) + (arrival − its reference)
 
 A longer path of the optical delay line seen by the pump makes it later; `sign` says which way the stage is mounted
 (+1: larger reading, larger delay). A larger trigger delay makes the pump later, so the delay smaller. A larger arrival
-time makes the X-ray pulse later, so the delay larger.
+time makes the X-ray pulse later, so the delay larger. Both count from a reference that all runs share, because their
+absolute values mean nothing; see `monitors`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pipeline.errors import DataError
 from pipeline.science.sums.binning import assign
 from schemas.datasets.measured import PULSE_DELAY, PULSES
 
-__all__ = ["PS_PER_MM", "delay_spread", "known_delay", "pulse_delay"]
+__all__ = ["PS_PER_MM", "delay_spread", "known_delay", "ps_per_unit", "pulse_delay"]
 
 SPEED_OF_LIGHT_MM_PER_PS = 0.299792458
 PS_PER_MM = 2.0 / SPEED_OF_LIGHT_MM_PER_PS
@@ -26,7 +27,14 @@ PS_PER_MM = 2.0 / SPEED_OF_LIGHT_MM_PER_PS
 
 
 def pulse_delay(
-    labels: xr.Dataset, *, t0: float = 0.0, sign: int = 1, nominal: float | None = None, use_arrival: bool = True
+    labels: xr.Dataset,
+    *,
+    t0: float = 0.0,
+    sign: int = 1,
+    nominal: float | None = None,
+    use_arrival: bool = True,
+    trigger_reference: float = 0.0,
+    arrival_reference: float = 0.0,
 ) -> xr.DataArray:
     """Return the pump-probe delay of every pulse.
 
@@ -43,6 +51,8 @@ def pulse_delay(
     use_arrival
         Whether the arrival time is added. A run without any arrival data is used without; in a run with arrival
         data, a pulse that lacks it has no delay (NaN) and is counted as dropped.
+    trigger_reference, arrival_reference
+        Readings [ps] that count as zero.
 
     Returns
     -------
@@ -59,18 +69,29 @@ def pulse_delay(
         stage = labels["delay_stage"].values.astype(np.float64)
         if np.isnan(stage).all():
             raise DataError("the delay stage was not recorded; set sources.delay_stage or the run's `delay:`")
-        base = sign * (stage - t0) * _ps_per_unit(labels["delay_stage"])
+        base = sign * (stage - t0) * ps_per_unit(labels["delay_stage"])
         trigger = labels["trigger"].values if "trigger" in labels else np.full(len(base), np.nan)
         if not np.isnan(trigger).all():
-            base = base - trigger
+            base = base - (trigger - trigger_reference)
     delay = np.broadcast_to(base[:, None], (labels.sizes["train"], labels.sizes["pulse"])).copy()
     if use_arrival and "arrival" in labels and not np.isnan(labels["arrival"].values).all():
-        delay += labels["arrival"].transpose("train", "pulse").values
+        delay += labels["arrival"].transpose("train", "pulse").values - arrival_reference
     return xr.DataArray(delay, dims=PULSE_DELAY.dims, attrs=PULSE_DELAY.attrs)
 
 
-def _ps_per_unit(stage: xr.DataArray) -> float:
-    """Return the delay [ps] that one unit of the stage's reading makes."""
+def ps_per_unit(stage: xr.DataArray) -> float:
+    """Return the delay [ps] that one unit of the stage's reading makes.
+
+    Parameters
+    ----------
+    stage
+        A position of the stage, any dims, in mm or ps as its attribute `units` says.
+
+    Raises
+    ------
+    DataError
+        If the unit is none of these.
+    """
     units = stage.attrs.get("units")
     known = PULSES["delay_stage"].known_units
     if units not in known:
@@ -81,7 +102,10 @@ def _ps_per_unit(stage: xr.DataArray) -> float:
 
 
 def known_delay(pulses: xr.Dataset) -> np.ndarray:
-    """Return the delay of every pulse (train, pulse) [ps] with its arrival time, used or not, where that was recorded."""
+    """Return the delay of every pulse (train, pulse) [ps] with its arrival time, used or not, where that was recorded.
+
+    An arrival time that the delay leaves out counts from the run's mean.
+    """
     delay: np.ndarray = pulses["delay"].transpose("train", "pulse").values
     if "arrival" not in pulses:
         return delay
@@ -89,7 +113,9 @@ def known_delay(pulses: xr.Dataset) -> np.ndarray:
     there = np.isfinite(delay)
     if not (delay[there] == nominal[there]).all():
         return delay
-    return np.asarray(delay + np.nan_to_num(pulses["arrival"].transpose("train", "pulse").values))
+    arrival = pulses["arrival"].transpose("train", "pulse").values
+    mean = arrival[np.isfinite(arrival)].mean() if np.isfinite(arrival).any() else 0.0
+    return np.asarray(delay + np.nan_to_num(arrival - mean))
 
 
 def delay_spread(pulses: xr.Dataset, edges: np.ndarray) -> float:

@@ -7,14 +7,17 @@ compared, bin by bin, with the sum of the others.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from scipy.stats import chi2
 
-from pipeline.science.spectra.difference import Along, TrainNoise, estimate_ratio
+from pipeline.science.spectra.compared import has_both_conditions
+from pipeline.science.spectra.difference import Along, TrainNoise, estimate, log_change
 from pipeline.science.sums.accumulate import accumulate, mean_coordinate, merge_sums, without
 from pipeline.science.sums.binning import assign
+from pipeline.science.sums.contrast import ratio
 from pipeline.science.sums.edges import SAME_ENERGY, Bins, edges_of_energy, nominal_edges
 
 __all__ = ["FIGURES", "compare_runs"]
@@ -49,10 +52,12 @@ def compare_runs(
         agreement_p: how probable that is by chance; offset and offset_stderr: its mean difference [OD]; normalisation and normalisation_stderr: mean difference of od_unpumped
         from that of all other energy scans [OD].
     """
+    scans = [*energy_scans.values(), *delay_scans.values()]
+    by_condition = bool(scans) and all(has_both_conditions(run) for run in scans)
     found = {number: dict(_NONE) for number in [*energy_scans, *delay_scans]}
     if any(np.isfinite(run["energy"].values).any() for run in energy_scans.values()):
         edges = edges_of_energy(list(energy_scans.values()), energy_bins)
-        sums = {n: _by_energy(run, edges) for n, run in energy_scans.items()}
+        sums = {n: _by_energy(run, edges, by_condition=by_condition) for n, run in energy_scans.items()}
         for group in _groups(energy_scans, delay=True):
             _compare(found, {n: sums[n] for n in group}, ("pumped", "unpumped"), train_noise=train_noise)
         if "reference" in [str(b) for b in next(iter(energy_scans.values()))["beam"].values]:
@@ -60,7 +65,7 @@ def compare_runs(
     for group in _groups(delay_scans, delay=False):
         runs = {n: delay_scans[n] for n in group}
         edges = nominal_edges(list(runs.values()), delay_bins)
-        binned = {n: _by_delay(run, edges) for n, run in runs.items()}
+        binned = {n: _by_delay(run, edges, by_condition=by_condition) for n, run in runs.items()}
         _compare(found, binned, ("pumped", "unpumped"), "delay", train_noise=train_noise)
     return found
 
@@ -80,14 +85,22 @@ def _groups(runs: Mapping[int, xr.Dataset], *, delay: bool) -> list[list[int]]:
     return [g for g in groups if len(g) > 1]
 
 
-def _by_energy(run: xr.Dataset, edges: np.ndarray) -> xr.Dataset:
+def _by_energy(run: xr.Dataset, edges: np.ndarray, *, by_condition: bool) -> xr.Dataset:
     e = np.broadcast_to(assign(run["energy"].values, edges)[:, None], run["present"].shape)
-    return accumulate(run, np.where(run["drop_reason"].values == 0, e, -1), len(edges) - 1)
+    cell = np.where(run["drop_reason"].values == 0, e, -1)
+    return accumulate(run, cell, len(edges) - 1, by_condition=by_condition)
 
 
-def _by_delay(run: xr.Dataset, edges: np.ndarray) -> xr.Dataset:
+def _by_delay(run: xr.Dataset, edges: np.ndarray, *, by_condition: bool) -> xr.Dataset:
     d = assign(run["delay"].values, edges)
-    return accumulate(run, np.where(run["drop_reason"].values == 0, d, -1), len(edges) - 1, along="delay")
+    cell = np.where(run["drop_reason"].values == 0, d, -1)
+    return accumulate(run, cell, len(edges) - 1, along="delay", by_condition=by_condition)
+
+
+def _of_beams(sums: xr.Dataset, beams: tuple[str, str], **scanned: Any) -> tuple[xr.DataArray, xr.DataArray]:
+    of_pump = beams == ("pumped", "unpumped")
+    found = log_change(sums, **scanned) if of_pump else estimate(sums, ratio(*beams), **scanned)
+    return found[:2]
 
 
 def _compare(
@@ -108,8 +121,7 @@ def _compare(
         rest = without(whole, own)
         # both are moved to the common coordinate: a sweep and a step scan do not share the bins' means
         ours, theirs = (
-            estimate_ratio(s.isel(cell=filled), *beams, along=along, axis=axis, train_noise=train_noise)[:2]
-            for s in (own, rest)
+            _of_beams(s.isel(cell=filled), beams, along=along, axis=axis, train_noise=train_noise) for s in (own, rest)
         )
         difference, weight = (theirs[0] - ours[0]).values, (1.0 / (ours[1] + theirs[1])).values
         good = np.isfinite(difference) & np.isfinite(weight)

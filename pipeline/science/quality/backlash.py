@@ -18,9 +18,10 @@ import numpy as np
 import xarray as xr
 from scipy.interpolate import CubicSpline
 
-from pipeline.science.spectra.difference import estimate_ratio
+from pipeline.science.spectra.difference import estimate
 from pipeline.science.sums.accumulate import accumulate_runs, mean_coordinate
 from pipeline.science.sums.binning import assign
+from pipeline.science.sums.contrast import ratio
 
 __all__ = ["backlash", "directions"]
 
@@ -102,7 +103,7 @@ def _both_ways(pulses: xr.Dataset, edges: np.ndarray) -> tuple[_Curve, _Curve] |
             return None
         # at the bins' own means: the two ways do not share them
         axis, _ = mean_coordinate(sums, "energy")
-        value, variance, _ = estimate_ratio(sums, *pair, along="energy", axis=axis)
+        value, variance, _ = estimate(sums, ratio(*pair), along="energy", axis=axis)
         good = np.isfinite(value.values) & (variance.values > 0)
         curves.append(_thinned(_Curve(axis.values[good], -value.values[good], variance.values[good])))
     up, down = curves

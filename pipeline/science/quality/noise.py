@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import xarray as xr
 from scipy.stats import chi2
@@ -9,11 +11,12 @@ from scipy.stats import chi2
 from pipeline.science.labels.selection import REASONS
 from pipeline.science.labels.timing import known_delay
 from pipeline.science.quality.burst import about_mean, burst_drift, burst_profile, effects_of_delay
-from pipeline.science.spectra.difference import Along, TrainNoise, estimate_ratio
+from pipeline.science.spectra.difference import Along, TrainNoise, estimate, log_change
 from pipeline.science.spectra.reference import EARLY
 from pipeline.science.sums.accumulate import accumulate, mean_coordinate
+from pipeline.science.sums.contrast import ratio as ratio_of
 
-__all__ = ["BLUR", "SETTLED", "profile_of_burst", "run_quality"]
+__all__ = ["BLUR", "SETTLED", "Early", "profile_of_burst", "run_quality"]
 
 SETTLED = 0.5
 """Delay [ps] from which the signal changes too slowly for the arrival of pulses to matter."""
@@ -21,12 +24,22 @@ BLUR = 0.03
 """Spread of delays [ps] from which a spectrum in the rise of the signal is blurred: half a usual instrument response."""
 
 
+class Early(NamedTuple):
+    """Pulses of which those before time zero must show no difference."""
+
+    pulses: xr.Dataset
+    cell: np.ndarray
+    """Bin of each pulse (train, pulse), -1 for those that do not count."""
+    constant: tuple[float, float] | None
+    """ln(I_pumped / I_unpumped) without pump, and its standard error; None: pulses without pump in the same bins tell."""
+
+
 def run_quality(
     pulses: xr.Dataset,
     cell: np.ndarray,
     *,
     along: Along = "energy",
-    constant: tuple[float, float] | None = None,
+    early: Early | None = None,
     train_noise: TrainNoise | None = None,
 ) -> dict[str, float]:
     """Return the quality figures of one run.
@@ -39,8 +52,8 @@ def run_quality(
         Bin of each pulse, -1 for those that do not count.
     along
         Coordinate that the run scans.
-    constant
-        Flat-field constant with its standard error; None: no test of the delays before time zero.
+    early
+        What is tested before time zero; None: nothing.
     train_noise
         Variance that the pulses of a train share, see `pipeline.science.spectra.scans.noise_of_trains`.
 
@@ -81,9 +94,9 @@ def run_quality(
         result["null_chi2_unpumped"], result["null_p_unpumped"] = _odd_even(
             pulses, cell, n_cells, ("unpumped", "reference"), along=along, train_noise=train_noise
         )
-    if constant is not None:
+    if early is not None:
         result["null_chi2_early"], result["null_p_early"] = _before_time_zero(
-            pulses, cell, constant, along=along, train_noise=train_noise
+            early, along=along, train_noise=train_noise
         )
     effects = effects_of_delay(ratio, variance, cell[used], known_delay(pulses)[used], along=along)
     return result | burst_drift(ratio, variance, _pulse_index(cell, used), group, cell[used], effects)
@@ -154,7 +167,7 @@ def _odd_even(
     along: Along,
     train_noise: TrainNoise | None,
 ) -> tuple[float, float]:
-    odd = (pulses["train_id"].values.astype(np.int64) % 2).astype(bool)
+    odd = _odd(pulses, cell)
     whole = accumulate(pulses, cell, n_cells, along=along)
     axis = mean_coordinate(whole, along)[0]
     filled = np.flatnonzero(np.isfinite(axis.values))
@@ -164,33 +177,42 @@ def _odd_even(
     for half in (odd, ~odd):
         sums = accumulate(pulses, np.where(half[:, None], cell, -1), n_cells, along=along).isel(cell=filled)
         axis_here = axis.isel(cell=filled)
-        halves.append(estimate_ratio(sums, *pair, along=along, axis=axis_here, train_noise=train_noise))
+        halves.append(estimate(sums, ratio_of(*pair), along=along, axis=axis_here, train_noise=train_noise))
     z2 = ((halves[0][0] - halves[1][0]) ** 2 / (halves[0][1] + halves[1][1])).values
     z2 = z2[np.isfinite(z2)]
     return (float(np.mean(z2)), float(chi2.sf(np.sum(z2), len(z2)))) if len(z2) else (np.nan, np.nan)
 
 
+def _odd(pulses: xr.Dataset, cell: np.ndarray) -> np.ndarray:
+    """Return which trains are odd: by train id, or where that leaves one half empty (every second train) by their order."""
+    odd = (pulses["train_id"].values.astype(np.int64) % 2).astype(bool)
+    used = (cell >= 0).any(axis=1)
+    if (odd & used).any() and (~odd & used).any():
+        return odd
+    return np.asarray(np.cumsum(used) % 2 == 1)
+
+
 def _before_time_zero(
-    pulses: xr.Dataset,
-    cell: np.ndarray,
-    constant: tuple[float, float],
+    early: Early,
     *,
     along: Along,
     train_noise: TrainNoise | None,
 ) -> tuple[float, float]:
     """Return χ²/dof and probability of delta_xas = 0 at early delays; the constant's error is common to all bins."""
-    early = np.where((cell >= 0) & (pulses["delay"].values < EARLY), cell, -1)
-    if not (early >= 0).any():
+    pulses, (constant, error) = early.pulses, early.constant or (0.0, 0.0)
+    cell = np.where((early.cell >= 0) & (pulses["delay"].values < EARLY), early.cell, -1)
+    if not (cell >= 0).any():
         return np.nan, np.nan
-    sums = accumulate(pulses, early, int(cell.max()) + 1, along=along)
+    by_condition = early.constant is None
+    sums = accumulate(pulses, cell, int(cell.max()) + 1, along=along, by_condition=by_condition)
     sums = sums.isel(cell=np.flatnonzero(sums["n_pulses"] > 0))
     axis = mean_coordinate(sums, along)[0]
-    value, variance, _ = estimate_ratio(sums, "pumped", "unpumped", along=along, axis=axis, train_noise=train_noise)
+    value, variance, _ = log_change(sums, along=along, axis=axis, train_noise=train_noise)
     good = np.isfinite(value.values) & np.isfinite(variance.values)
     if not good.any():
         return np.nan, np.nan
-    difference, weight = (constant[0] - value.values)[good], 1.0 / variance.values[good]
+    difference, weight = (constant - value.values)[good], 1.0 / variance.values[good]
     # inverse of diag(v) + c² by Sherman and Morrison
-    shared = constant[1] ** 2 / (1.0 + constant[1] ** 2 * np.sum(weight))
+    shared = error**2 / (1.0 + error**2 * np.sum(weight))
     statistic = float(np.sum(weight * difference**2) - shared * np.sum(weight * difference) ** 2)
     return statistic / int(good.sum()), float(chi2.sf(statistic, int(good.sum())))

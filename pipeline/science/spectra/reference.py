@@ -10,7 +10,8 @@ import xarray as xr
 from pipeline.errors import DataError
 from pipeline.science.labels.selection import REASONS, only_pulses
 from pipeline.science.spectra.uncertainty import beyond_noise, moderated_variance
-from pipeline.science.sums.accumulate import accumulate_runs, log_ratio, pulse_scatter
+from pipeline.science.sums.accumulate import accumulate_runs
+from pipeline.science.sums.contrast import log_contrast, pulse_scatter, ratio
 from schemas.catalogue import note
 from schemas.notes import Note
 
@@ -53,10 +54,10 @@ def flat_constant(runs: Sequence[xr.Dataset], *, pulses: np.ndarray | None = Non
         If no pulse counts.
     """
     sums = _all_together(runs if pulses is None else [only_pulses(r, pulses) for r in runs])
-    value, scatter, shot = log_ratio(sums, "pumped", "unpumped")
+    value, scatter, shot = log_contrast(sums, ratio("pumped", "unpumped"))
     if not np.isfinite(value[0]):
         raise DataError("no pulse of the flat-field run counts; is it a run with X-rays?")
-    single = pulse_scatter(sums, "pumped", "unpumped")
+    single = pulse_scatter(sums, ratio("pumped", "unpumped"))
     variance = moderated_variance(scatter, shot, sums["n_trains"], pulses=single, n_pulses=sums["n_pulses"])
     return float(value[0]), float(np.sqrt(variance[0]))
 
@@ -78,8 +79,8 @@ def noise_of_trains(runs: Sequence[xr.Dataset]) -> dict[tuple[str, str], float]:
     for a, b in (("pumped", "unpumped"), ("unpumped", "reference"), ("pumped", "reference")):
         if a not in beams or b not in beams:
             continue
-        _, scatter, shot = (float(v[0]) for v in log_ratio(sums, a, b))
-        trains, expected = int(sums["n_trains"][0]), max(float(pulse_scatter(sums, a, b)[0]), shot)
+        _, scatter, shot = (float(v[0]) for v in log_contrast(sums, ratio(a, b)))
+        trains, expected = int(sums["n_trains"][0]), max(float(pulse_scatter(sums, ratio(a, b))[0]), shot)
         if trains > 1 and expected > 0 and beyond_noise(scatter / expected, trains - 1) > 1.0:
             found[a, b] = (scatter - expected) * trains
     return found

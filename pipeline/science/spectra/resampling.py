@@ -9,10 +9,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pipeline.science.spectra.difference import TrainNoise
-from pipeline.science.spectra.scans import delay_scans, spectra
+from pipeline.science.labels.condition import ON
 from pipeline.science.sums.binning import assign
 from pipeline.science.sums.edges import Bins, edges_of_delay, edges_of_energy, group_scans, nominal_edges
+from schemas.datasets.measured import REFERENCES
 
 __all__ = ["Replicates", "resampled_differences", "train_weights"]
 
@@ -57,24 +57,27 @@ def train_weights(stratum: IntArray, rng: np.random.Generator) -> FloatArray:
 def resampled_differences(
     energy_runs: Sequence[xr.Dataset],
     delay_runs: Sequence[xr.Dataset],
+    cubes: xr.Dataset,
+    scans: xr.Dataset,
     *,
     energy_bins: Bins,
     delay_bins: Bins,
-    constant: tuple[float, float],
     n_draws: int,
     seed: int = 0,
-    train_noise: TrainNoise | None = None,
 ) -> Replicates:
     """Draw the trains of every bin anew, again and again.
 
     The trains of one bin are a stratum (a train whose pulses fall into several belongs where most of its photons are).
-    A replicate is the difference plus the change of ln(S_unpumped / S_pumped) that the weights of the trains make. A bin
-    of a single train has nothing to draw from: it gets noise of its standard error instead.
+    A replicate is the difference plus the change of ln(S_unpumped / S_pumped) that the weights of the trains make, less
+    that of the pulses without pump where these are the reference. A bin of a single train has nothing to draw from: it
+    gets noise of its standard error instead.
 
     Parameters
     ----------
-    energy_runs, delay_runs, energy_bins, delay_bins, constant, train_noise
+    energy_runs, delay_runs, energy_bins, delay_bins
         As for `spectra` and `delay_scans`.
+    cubes, scans
+        What they gave.
     n_draws, seed
         Number of replicates, and the seed of their generator.
 
@@ -83,10 +86,6 @@ def resampled_differences(
     Replicates, NaN where a draw leaves a bin without photons.
     """
     rng = np.random.default_rng(seed)
-    cubes = spectra(
-        energy_runs, energy_bins=energy_bins, delay_bins=delay_bins, constant=constant, train_noise=train_noise
-    )
-    scans = delay_scans(delay_runs, delay_bins=delay_bins, constant=constant, train_noise=train_noise)
     cells = _energy_scan_cells(energy_runs, energy_bins, delay_bins) if energy_runs else ([], (0, 0, 0))
     of_cubes = _replicates(energy_runs, cubes, *cells, n_draws, rng)
     cells_2 = _delay_scan_cells(delay_runs, delay_bins) if delay_runs else ([], (0, 0))
@@ -146,9 +145,17 @@ def _replicates(
         )
     )
     alone, error = counts[kept] < 2, np.nan_to_num(original["delta_xas_stderr"].values)
-    now = _log_ratio(cell, photons, np.ones(len(cell)), shape)[kept]
+    own = np.zeros(value.shape, bool)
+    if "reference" in original:
+        own = np.asarray((original["reference"] == REFERENCES[0]).broadcast_like(value).transpose(*value.dims))
+
+    def change(weight: FloatArray) -> FloatArray:
+        on, off = (_log_ratio(cell, pair, weight, shape)[kept] for pair in (photons[:2], photons[2:]))
+        return np.where(own, on - off, on)
+
+    now = change(np.ones(len(cell)))
     for i in range(n_draws):
-        drawn = _log_ratio(cell, photons, train_weights(stratum, rng)[train], shape)[kept]
+        drawn = change(train_weights(stratum, rng)[train])
         out[i] += np.where(alone, error * rng.standard_normal(error.shape), now - drawn)
     return xr.DataArray(out, dims=dims, attrs=value.attrs)
 
@@ -156,13 +163,15 @@ def _replicates(
 def _train_sums(
     runs: Sequence[xr.Dataset], cells: list[IntArray], n_cells: int
 ) -> tuple[IntArray, IntArray, FloatArray]:
-    """Photons (pumped and unpumped, pair) of every pair of train and cell that meet; trains counted over all runs."""
+    """Photons (pumped and unpumped, with pump and without; pair) of every pair of train and cell; trains counted over all runs."""
     trains, places, sums, first = [], [], [], 0
     for run, cell in zip(runs, cells, strict=True):
         t, p = np.nonzero(cell >= 0)
         key, number = np.unique((first + t) * n_cells + cell[t, p], return_inverse=True)
         photons = run["photons"].transpose("train", "pulse", "beam")
-        seen = [photons.sel(beam=b).values[t, p].astype(np.float64) for b in ("pumped", "unpumped")]
+        beams = [photons.sel(beam=b).values[t, p].astype(np.float64) for b in ("pumped", "unpumped")]
+        on = run["condition"].transpose("train", "pulse").values[t, p] == ON if "condition" in run.coords else True
+        seen = [x * which for which in (on, np.logical_not(on)) for x in beams]
         sums.append(np.array([np.bincount(number.ravel(), weights=s, minlength=len(key)) for s in seen]))
         trains.append(key // n_cells)
         places.append(key % n_cells)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.science.labels.selection import only_pulses
-from pipeline.science.spectra.difference import TrainNoise, difference, no_difference
+from pipeline.science.spectra.difference import TrainNoise, difference, in_run_difference, no_difference
 from pipeline.science.sums.accumulate import accumulate_runs, join_limbs, mean_coordinate
 from pipeline.science.sums.binning import assign, snap_to_steps
 from pipeline.science.sums.edges import Bins, edges_of_delay, edges_of_energy, group_scans, nominal_edges
@@ -42,6 +43,7 @@ def spectra(
     workers: int = 1,
     train_noise: TrainNoise | None = None,
     pulses: np.ndarray | None = None,
+    in_run: bool = False,
 ) -> xr.Dataset:
     """Bin energy scans into spectra.
 
@@ -55,17 +57,20 @@ def spectra(
     delay_bins
         Edges [ps], a width, or None: one bin per stage position. Pulses go by their own delay, see `edges_of_delay`.
     constant
-        Flat-field constant and its standard error, see `flat_constant`.
+        What ln(I_pumped / I_unpumped) is without pump, and its standard error, see `flat_constant`.
     workers
         Threads; the result does not depend on their number.
     train_noise
         Variance that the pulses of a train share, see `noise_of_trains`.
     pulses
         Indices of the pulses in their trains that count; the bins and coordinates stay those of all pulses.
+    in_run
+        Whether pulses with pump are compared with those without it in the same bin, by their `condition`, and not with the
+        constant.
 
     Returns
     -------
-    Dataset over (fluence, delay, energy), see `difference`; coordinates are means over the bins' pulses.
+    Dataset over (fluence, delay, energy), see `difference` and `in_run_difference`; coordinates are means over the bins' pulses.
     """
     if not runs:
         return SPECTRA.describe(no_difference(("fluence", "delay", "energy")))
@@ -79,7 +84,9 @@ def spectra(
         return np.where(e >= 0, int(np.searchsorted(fluence, float(run["fluence"]))) * n_e + e, -1)
 
     def summed(chosen: Sequence[xr.Dataset]) -> xr.Dataset:
-        sums = accumulate_runs(chosen, map(rows, chosen), len(fluence) * n_e, delay_edges=d_edges, workers=workers)
+        sums = accumulate_runs(
+            chosen, map(rows, chosen), len(fluence) * n_e, delay_edges=d_edges, workers=workers, by_condition=in_run
+        )
         shaped = _unstack(join_limbs(sums), {"fluence": len(fluence), "energy": n_e, "delay": n_d})
         return shaped.assign_coords(fluence=fluence)
 
@@ -97,7 +104,7 @@ def spectra(
     at, _ = mean_coordinate(kept, "delay", over=["fluence", "energy"])
     if pulses is not None:
         kept = summed([only_pulses(r, pulses) for r in runs]).isel(bins)
-    result = difference(kept, constant, along="energy", axis=energy, train_noise=train_noise)
+    result = _compared(kept, constant, in_run, along="energy", axis=energy, train_noise=train_noise)
     return SPECTRA.describe(result.assign_coords(energy=energy, delay=at).transpose("fluence", "delay", "energy", ...))
 
 
@@ -109,6 +116,7 @@ def delay_scans(
     workers: int = 1,
     train_noise: TrainNoise | None = None,
     pulses: np.ndarray | None = None,
+    in_run: bool = False,
 ) -> xr.Dataset:
     """Bin delay scans at fixed energy; scans at the same fluence and energy (within 2·10⁻⁴) add up.
 
@@ -129,6 +137,7 @@ def delay_scans(
             len(groups),
             delay_edges=[d_edges] * len(chosen),
             along="delay",
+            by_condition=in_run,
             workers=workers,
         )
         return _unstack(join_limbs(sums), {"scan": len(groups), "delay": len(d_edges) - 1})
@@ -144,16 +153,22 @@ def delay_scans(
     energy, _ = mean_coordinate(kept, "energy", over=["delay"])
     if pulses is not None:
         kept = summed([(i, only_pulses(r, pulses)) for i, r in members]).isel(delay=filled)
-    result = difference(kept, constant, along="delay", axis=at, train_noise=train_noise)
+    result = _compared(kept, constant, in_run, along="delay", axis=at, train_noise=train_noise)
     fluence = ("scan", [float(g[0]["fluence"]) for g in groups])
     result = result.assign_coords(delay=at, energy=energy, fluence=fluence)
     return DELAY_SCAN.describe(result.transpose("scan", "delay", ...))
 
 
+def _compared(sums: xr.Dataset, constant: tuple[float, float], in_run: bool, **scanned: Any) -> xr.Dataset:
+    result = in_run_difference(sums, **scanned) if in_run else difference(sums, constant, **scanned)
+    names = ("flat_field_constant", "flat_field_constant_stderr")
+    return result.assign(dict(zip(names, (0.0, 0.0) if in_run else constant, strict=True)))
+
+
 def quality_cells(run: xr.Dataset, *, kind: str, energy_bins: Bins = None, delay_bins: Bins = None) -> np.ndarray:
     """Return the bin (train, pulse) in which each pulse of one run is compared with others; -1 where it does not count.
 
-    `kind`: energy_scan, delay_scan or flat_field; the bins are the run's own.
+    `kind`: energy_scan, delay_scan, pump_off_scan or flat_field; the bins are the run's own.
     """
     shape = run["present"].shape
     zeros = np.zeros(shape, np.int64)
@@ -163,6 +178,8 @@ def quality_cells(run: xr.Dataset, *, kind: str, energy_bins: Bins = None, delay
         delay = assign(run["delay"].values, nominal_edges([run], delay_bins))
         return _cells(run, np.zeros((shape[0], 1), np.int64), delay, 1)
     edges = edges_of_energy([run], energy_bins)
+    if kind == "pump_off_scan":
+        return _cells(run, assign(run["energy"].values, edges)[:, None], zeros, len(edges) - 1)
     inside = assign(run["delay"].values, nominal_edges([run], delay_bins)) >= 0
     return _cells(run, assign(run["energy"].values, edges)[:, None], np.where(inside, zeros, -1), len(edges) - 1)
 

@@ -37,6 +37,7 @@ def add_trains(  # type: ignore[no-untyped-def]
     edges,
     scale,
     drop_reason,
+    condition,
     photons,
     stderr,
     energy,
@@ -52,12 +53,17 @@ def add_trains(  # type: ignore[no-untyped-def]
 
     The column is that of `column` (train, pulse; -1: none), or where that is empty the bin of the pulse's delay in
     `edges` (none: all are one bin), for pulses whose `drop_reason` is 0. Inside a train the pulses of a cell are added up first, because pulses of one train
-    are not independent. What a train adds is cut into slices on fixed grids (`magic` + x − `magic` rounds x to a grid),
+    are not independent; those of another `condition` (train, pulse; empty: all are of condition 0) are added to places of
+    their own, as if they had been seen by other beams, and only those of condition 0 say where in energy and delay the
+    cell lies. What a train adds is cut into slices on fixed grids (`magic` + x − `magic` rounds x to a grid),
     whose sums are exact: they do not depend on the order of trains, nor on who added them.
 
     `beams` is a tuple as long as there are beams: its length is known when this is compiled, so loops over beams unroll.
+    `n` (cell, condition) counts pulses, `trains` (cell, condition + 1) trains by condition and, last, those with any.
     """
-    n_beams = len(beams)
+    n_physical = len(beams)
+    n_conditions = n.shape[1]
+    n_beams = n_physical * n_conditions
     n_pairs = n_beams * (n_beams + 1) // 2
     n_terms = limbs.shape[2]
     n_pulses = photons.shape[1]
@@ -65,7 +71,8 @@ def add_trains(  # type: ignore[no-untyped-def]
     n_columns = n.shape[0] if given else max(edges.shape[0] - 1, 1)
     slot = np.full(n_columns, -1, np.int64)
     most = min(n_pulses, n_columns)
-    touched, count = np.empty(most, np.int64), np.empty(most, np.int64)
+    touched, count = np.empty(most, np.int64), np.empty((most, n_conditions), np.int64)
+    conditions_known = condition.size > 0
     # per cell of the train: X (beams), variance (beams), Y (beams), products of pulses (pairs), Σ w·t, Σ w·t²
     at_variance, at_shifted, at_pair = n_beams, 2 * n_beams, 3 * n_beams
     at_moment = at_pair + n_pairs
@@ -96,34 +103,42 @@ def add_trains(  # type: ignore[no-untyped-def]
                 s = used
                 slot[c] = s
                 touched[s] = c
-                count[s] = 0
+                for k in range(n_conditions):
+                    count[s, k] = 0
                 for k in range(part.shape[1]):
                     part[s, k] = 0.0
                 used += 1
-            count[s] += 1
+            of = condition[t, p] if conditions_known else 0
+            first = of * n_physical
+            count[s, of] += 1
             weight = 0.0
-            k = at_pair
-            for b in range(n_beams):
+            for b in range(n_physical):
                 x = photons[t, p, b]
                 e = stderr[t, p, b]
                 weight += x
-                part[s, b] += x
-                part[s, at_variance + b] += e * e
-                part[s, at_shifted + b] += x * d
+                seen = first + b
+                part[s, seen] += x
+                part[s, at_variance + seen] += e * e
+                part[s, at_shifted + seen] += x * d
+                k = at_pair + seen * (seen + 1) // 2 + first
                 for a in range(b + 1):
                     part[s, k] += photons[t, p, a] * x
                     k += 1
-            part[s, at_moment] += weight * d
-            part[s, at_moment + 1] += weight * d * d
+            if of == 0:
+                part[s, at_moment] += weight * d
+                part[s, at_moment + 1] += weight * d * d
         for s in range(used):
             c = touched[s]
             slot[c] = -1
             cell = row[t] * n_columns + c
-            n[cell] += count[s]
-            trains[cell] += 1
+            for k in range(n_conditions):
+                n[cell, k] += count[s, k]
+                trains[cell, k] += 1 if count[s, k] > 0 else 0
+            trains[cell, n_conditions] += 1
             weight = 0.0
-            for b in range(n_beams):
+            for b in range(n_physical):
                 weight += part[s, b]
+            for b in range(n_beams):
                 term[b] = part[s, b]
                 term[n_beams + b] = part[s, at_variance + b]
                 if along == 0:

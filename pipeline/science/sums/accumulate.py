@@ -5,6 +5,9 @@ S_a of every beam, Σ_trains X_a·X_b of the trains' photon sums X (the train is
 expected from photon and read noise, and the first two photon-weighted moments of energy and delay: the bin's own
 coordinates.
 
+Where pulses with the pump and without it alternate, those without are kept apart by condition, as if further beams had
+seen them (`without_pump`): what pulses of one train share is in the products of both, so it cancels in their difference.
+
 Every sum is held in three slices on fixed grids of powers of two (`LIMB_BITS` apart), in which float64 additions are
 exact. Sums of any two sets of trains therefore add up to those of both together, bit for bit, in any order and grouping,
 and taking a part off again (`without`) leaves exactly the rest. J. Demmel, H. D. Nguyen, IEEE Trans. Comput. 64, 2060
@@ -23,18 +26,17 @@ import numpy as np
 import xarray as xr
 
 from pipeline.science.sums._accumulate_kernel import add_trains
-from schemas.datasets.measured import SUMS
+from schemas.datasets.measured import CONDITIONS, SUMS
 
 __all__ = [
     "accumulate",
     "accumulate_runs",
-    "log_ratio",
+    "join_limbs",
     "mean_coordinate",
     "merge_sums",
-    "pulse_scatter",
-    "join_limbs",
     "total",
     "without",
+    "without_pump",
 ]
 
 Along = Literal["energy", "delay"]
@@ -50,7 +52,14 @@ _FEW_TRAINS = 200
 """Fewer trains than this are not worth a thread."""
 
 
-def accumulate(pulses: xr.Dataset, cell: np.ndarray, n_cells: int, *, along: Along = "energy") -> xr.Dataset:
+def without_pump(beam: str) -> str:
+    """Return under which name sums by condition hold a beam's pulses without pump."""
+    return f"{beam}_{CONDITIONS[1]}"
+
+
+def accumulate(
+    pulses: xr.Dataset, cell: np.ndarray, n_cells: int, *, along: Along = "energy", by_condition: bool = False
+) -> xr.Dataset:
     """Return the sums of one run's pulses in given cells.
 
     Parameters
@@ -62,7 +71,9 @@ def accumulate(pulses: xr.Dataset, cell: np.ndarray, n_cells: int, *, along: Alo
     n_cells
         Number of cells.
     along
-        Coordinate that is scanned: a slope against it inside a cell is not noise, see `log_ratio`.
+        Coordinate that is scanned: a slope against it inside a cell is not noise, see `pipeline.science.sums.contrast`.
+    by_condition
+        See `accumulate_runs`.
 
     Returns
     -------
@@ -71,7 +82,7 @@ def accumulate(pulses: xr.Dataset, cell: np.ndarray, n_cells: int, *, along: Alo
     Σ X_a X_b, product_mixed Σ X_a Y_b, product_shifted Σ Y_a Y_b; product_pulses Σ x_a x_b is over single pulses. `pair`
     counts beams a ≤ b. What is summed over trains has the slices `limb`, see `join_limbs`.
     """
-    store = _Store(n_cells, pulses.sizes["beam"])
+    store = _Store(n_cells, pulses.sizes["beam"], len(CONDITIONS) if by_condition else 1)
     rows = np.where((cell >= 0).any(axis=1), 0, -1)
     store.add(pulses, rows, np.empty(0), along, column=np.ascontiguousarray(cell, np.int64))
     return store.dataset(pulses["beam"].values, along)
@@ -84,6 +95,7 @@ def accumulate_runs(
     *,
     delay_edges: Sequence[np.ndarray] | None = None,
     along: Along = "energy",
+    by_condition: bool = False,
     workers: int = 1,
 ) -> xr.Dataset:
     """Return the sums of several runs over (row, delay bin) in one pass over their pulses.
@@ -103,6 +115,10 @@ def accumulate_runs(
         delay, the last edge belongs to the last bin. None: one bin, whatever the delay.
     along
         Coordinate that is scanned.
+    by_condition
+        Whether pulses of the condition `off` are kept apart, see `without_pump`; the cells' energy and delay, n_pulses and
+        n_trains are then those of the pulses with pump, n_pulses_off and n_trains_off those of the others, and
+        n_trains_any counts trains with either.
     workers
         Threads. They share no cell, and sums are exact: the result does not depend on their number.
 
@@ -111,7 +127,8 @@ def accumulate_runs(
     Dataset as from `accumulate`; cell = row · number of delay bins + delay bin.
     """
     edges = [np.empty(0)] * len(runs) if delay_edges is None else [np.asarray(e, np.float64) for e in delay_edges]
-    store = _Store(n_rows * max(len(edges[0]) - 1, 1), runs[0].sizes["beam"])
+    n_conditions = len(CONDITIONS) if by_condition else 1
+    store = _Store(n_rows * max(len(edges[0]) - 1, 1), runs[0].sizes["beam"], n_conditions)
     for run, row, bins in zip(runs, rows, edges, strict=True):
         store.add(run, np.asarray(row, np.int64), np.ascontiguousarray(bins), along, workers=workers)
     return store.dataset(runs[0]["beam"].values, along)
@@ -120,11 +137,12 @@ def accumulate_runs(
 class _Store:
     """The sums of all cells, to which runs are added."""
 
-    def __init__(self, n_cells: int, n_beams: int) -> None:
+    def __init__(self, n_cells: int, n_beams: int, n_conditions: int) -> None:
         self.beams = (0,) * n_beams
-        self.parts = _layout(n_beams)
+        self.parts = _layout(n_beams * n_conditions)
         n_terms = max(part.stop for part in self.parts.values())
-        self.n, self.trains = np.zeros(n_cells, np.int64), np.zeros(n_cells, np.int64)
+        self.n = np.zeros((n_cells, n_conditions), np.int64)
+        self.trains = np.zeros((n_cells, n_conditions + 1), np.int64)
         self.limbs = np.zeros((_LIMBS, n_cells, n_terms))
         # 1.5 · 2⁵² units of a grid: adding it rounds to the grid, for either sign
         self.magic = np.empty((_LIMBS, n_terms))
@@ -151,12 +169,15 @@ class _Store:
         photons, stderr = (_floats(run[name].transpose(*of_pulse, "beam")) for name in ("photons", "photons_stderr"))
         energy, delay = np.nan_to_num(_floats(run["energy"])), _floats(run["delay"].transpose(*of_pulse))
         given = np.zeros((0, 0), np.int64) if column is None else column
+        condition = np.zeros((0, 0), np.uint8)
+        if self.n.shape[1] > 1 and "condition" in run.coords:
+            condition = np.ascontiguousarray(run["condition"].transpose(*of_pulse).values, np.uint8)
         bins = (edges, _scale(edges))
         scanned = 0 if along == "energy" else 1
         sums = (self.n, self.trains, self.limbs)
 
         def add_some(trains: np.ndarray) -> None:
-            pulses = (drop_reason, photons, stderr, energy, delay)
+            pulses = (drop_reason, condition, photons, stderr, energy, delay)
             add_trains(trains, rows, given, *bins, *pulses, scanned, self.beams, self.magic, *sums)
 
         parts = _split(chosen, rows, workers if len(chosen) >= _FEW_TRAINS else 1)
@@ -168,7 +189,18 @@ class _Store:
 
     def dataset(self, beams: np.ndarray, along: Along) -> xr.Dataset:
         """Return the sums by name; they share memory with this object."""
-        data: dict[str, tuple[object, np.ndarray]] = {"n_pulses": ("cell", self.n), "n_trains": ("cell", self.trains)}
+        data: dict[str, tuple[object, np.ndarray]] = {
+            "n_pulses": ("cell", self.n[:, 0]),
+            "n_trains": ("cell", self.trains[:, 0]),
+        }
+        if self.n.shape[1] > 1:
+            counts = {
+                "n_pulses_off": self.n[:, 1],
+                "n_trains_off": self.trains[:, 1],
+                "n_trains_any": self.trains[:, 2],
+            }
+            data |= {name: ("cell", values) for name, values in counts.items()}
+            beams = np.array([*beams, *(without_pump(str(b)) for b in beams)])
         for name, part in self.parts.items():
             values, dims = self.limbs[:, :, part], SUMS[name].dims
             shape = (*values.shape[:2], *(len(beams) if d.startswith("beam") else values.shape[2] for d in dims[2:]))
@@ -239,81 +271,19 @@ def total(sums: xr.Dataset, name: str) -> xr.DataArray:
 
 
 def mean_coordinate(sums: xr.Dataset, name: str, *, over: Sequence[str] = ()) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return the photon-weighted mean of energy or delay in each cell, and its variance; NaN in empty cells.
+    """Return the photon-weighted mean of energy or delay in each cell, of pulses with pump, and its variance; NaN in empty cells.
 
     `over`: dims of cells that are taken together.
     """
+    seen = [b for b in sums["beam"].values if not str(b).endswith(without_pump(""))]
     weight, first, second = (
-        total(sums, what).sum(dims) if dims else total(sums, what)
-        for what, dims in (("photons", ["beam", *over]), (f"{name}_1", [*over]), (f"{name}_2", [*over]))
+        what.sum(dims) if dims else what
+        for what, dims in (
+            (total(sums, "photons").sel(beam=seen), ["beam", *over]),
+            (total(sums, f"{name}_1"), [*over]),
+            (total(sums, f"{name}_2"), [*over]),
+        )
     )
     weight = weight.where(weight > 0)
     mean = first / weight
     return mean, (second / weight - mean**2).clip(min=0.0)
-
-
-def _pair(sums: xr.Dataset, name: str, first: int, second: int) -> xr.DataArray:
-    low, high = sorted((first, second))
-    return total(sums[[name]].isel(pair=high * (high + 1) // 2 + low), name)
-
-
-def log_ratio(
-    sums: xr.Dataset, numerator: str, denominator: str, *, slope: xr.DataArray | None = None, along: str = "energy"
-) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
-    """Return ln(S_a / S_b) per cell, its variance from the scatter of trains, and that from photon and read noise.
-
-    With x_t = X_a,t / S_a − X_b,t / S_b the variance is n/(n−1) · Σ_t x_t², the linearised train-wise jackknife
-    (B. Efron, C. Stein, Ann. Stat. 9, 586 (1981)); Σ_t x_t² follows from the products, so no train is kept. Where the
-    ratio changes with the scanned coordinate q, trains at different q inside a cell differ without being noisy: with
-    the slope β of ln(S_a/S_b), β · X_b,t (q_t − q̄) / S_b is taken off x_t. NaN for a cell without photons; the scatter
-    needs two trains.
-
-    Parameters
-    ----------
-    sums
-        From `accumulate`.
-    numerator, denominator
-        Beams.
-    slope
-        Slope of the logarithm against the coordinate that the sums were accumulated along, NaN or None: 0.
-    along
-        Name of that coordinate.
-    """
-    photons, shot_variance = total(sums, "photons"), total(sums, "shot_variance")
-    a, b = photons.sel(beam=numerator, drop=True), photons.sel(beam=denominator, drop=True)
-    good = (a > 0) & (b > 0)
-    a, b = a.where(good), b.where(good)
-    beams = [str(x) for x in sums["beam"].values]
-    i, j = beams.index(numerator), beams.index(denominator)
-    ii, jj, ij = (_pair(sums, "product", *p) for p in ((i, i), (j, j), (i, j)))
-    square = ii / a**2 + jj / b**2 - 2 * ij / (a * b)
-    if slope is not None:
-        xr.align(sums["n_trains"], slope, join="exact", copy=False)
-        beta = slope.fillna(0.0)
-        q = mean_coordinate(sums, along)[0].fillna(0.0)
-        x_i_y_j, x_j_y_j = (
-            total(sums[["product_mixed"]].isel(beam=k, beam_b=j, drop=True), "product_mixed") for k in (i, j)
-        )
-        mixed = (x_i_y_j - q * ij) / (a * b) - (x_j_y_j - q * jj) / b**2
-        spread = (_pair(sums, "product_shifted", j, j) - 2 * q * x_j_y_j + q**2 * jj) / b**2
-        square = square - 2 * beta * mixed + beta**2 * spread
-    n = sums["n_trains"].where(sums["n_trains"] > 1).astype(np.float64)
-    scatter = (square.clip(min=0.0) * n / (n - 1)).where(good)
-    shot = shot_variance.isel(beam=i, drop=True) / a**2 + shot_variance.isel(beam=j, drop=True) / b**2
-    return xr.ufuncs.log(a / b), scatter, shot
-
-
-def pulse_scatter(sums: xr.Dataset, numerator: str, denominator: str) -> xr.DataArray:
-    """Return the variance of ln(S_a / S_b) per cell from the scatter of single pulses, as if all were independent.
-
-    It knows nothing of what pulses of a train share, but it is there for a bin of one train. NaN below two pulses.
-    """
-    beams = [str(x) for x in sums["beam"].values]
-    i, j = beams.index(numerator), beams.index(denominator)
-    photons = total(sums, "photons")
-    a, b = (photons.isel(beam=k, drop=True) for k in (i, j))
-    ii, jj, ij = (_pair(sums, "product_pulses", *p) for p in ((i, i), (j, j), (i, j)))
-    good = (a > 0) & (b > 0) & (sums["n_pulses"] > 1)
-    square = ii / a**2 + jj / b**2 - 2 * ij / (a * b)
-    n = sums["n_pulses"].astype(np.float64)
-    return (square.clip(min=0.0) * n / (n - 1)).where(good)

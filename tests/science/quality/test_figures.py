@@ -6,7 +6,7 @@ from scipy.stats import chi2
 
 from pipeline.science.labels.selection import REASONS
 from pipeline.science.quality.burst import about_mean, pulse_groups, resolved
-from pipeline.science.quality.noise import profile_of_burst, run_quality
+from pipeline.science.quality.noise import Early, profile_of_burst, run_quality
 from pipeline.science.spectra.reference import EARLY
 from pipeline.science.spectra.scans import spectra
 from tests.science.pulse_truth import exact_pulses
@@ -74,7 +74,7 @@ def test_before_time_zero_the_difference_is_the_constant_within_errors():
     shift = np.array([0.0, 0.0, 0.03, 0.03, -0.01, -0.01])[:, None]
     run, cell = run_of(400.0 * np.exp(-shift), delay=EARLY - 0.1)
     constant = (np.log(400 / 500) + 0.02, 0.015)
-    found = run_quality(run, cell, constant=constant)
+    found = run_quality(run, cell, early=Early(run, cell, constant))
     away = 0.02 + np.array([0.0, 0.03, -0.01])
     variance = np.diag([3200 / (3200 * np.exp(-s)) ** 2 + 1 / 4000 for s in (0.0, 0.03, -0.01)]) + 0.015**2
     statistic = away @ np.linalg.solve(variance, away)
@@ -83,13 +83,15 @@ def test_before_time_zero_the_difference_is_the_constant_within_errors():
     # later delays are not judged, and neither is a run without a constant
     assert np.isnan(run_quality(run, cell)["null_chi2_early"])
     late, cell = run_of(400.0 * np.exp(-shift), delay=EARLY + 0.01)
-    assert np.isnan(run_quality(late, cell, constant=constant)["null_chi2_early"])
+    assert np.isnan(run_quality(late, cell, early=Early(late, cell, constant))["null_chi2_early"])
     # of a run that has both, the early pulses
     early = np.where(np.arange(4) < 2, EARLY - 0.1, 1.0)
     mixed = run.assign_coords(delay=(("train", "pulse"), np.broadcast_to(early, (6, 4))))
     variance = np.diag([1600 / (1600 * np.exp(-s)) ** 2 + 1 / 2000 for s in (0.0, 0.03, -0.01)]) + 0.015**2
     statistic = away @ np.linalg.solve(variance, away)
-    assert run_quality(mixed, cell, constant=constant)["null_chi2_early"] == pytest.approx(statistic / 3, rel=1e-3)
+    assert run_quality(mixed, cell, early=Early(mixed, cell, constant))["null_chi2_early"] == pytest.approx(
+        statistic / 3, rel=1e-3
+    )
 
 
 def test_saturated_frames_are_a_part_of_the_lit_ones():

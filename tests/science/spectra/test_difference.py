@@ -8,7 +8,9 @@ from scipy.stats import norm
 from pipeline.science.spectra.reference import flat_constant, noise_of_trains
 from pipeline.science.spectra.scans import delay_scans, spectra
 from pipeline.science.spectra.uncertainty import prior_of_ratio
-from pipeline.science.sums.accumulate import accumulate, log_ratio, merge_sums
+from pipeline.science.sums.accumulate import accumulate, merge_sums
+from pipeline.science.sums.contrast import log_contrast
+from pipeline.science.sums.contrast import ratio as ratio_of
 from tests.science.pulse_truth import make_pulses
 
 STEPS = np.arange(527.0, 531.0, 0.25)
@@ -34,7 +36,7 @@ def test_ratio_of_sums_has_the_smallest_error_of_all_at_low_counts():
     truth = 0.01 - np.log(split[0] / split[1])
     p, u = (pulses["photons"].values[..., k].reshape(sets, -1) for k in (0, 1))
     cells = np.repeat(np.arange(sets), trains)[:, None] + np.zeros((1, 20), np.int64)
-    value, scatter, _ = log_ratio(accumulate(pulses, cells, sets), "pumped", "unpumped")
+    value, scatter, _ = log_contrast(accumulate(pulses, cells, sets), ratio_of("pumped", "unpumped"))
     lit = (p > 0) & (u > 0)
     ratio = np.where(lit, p, np.nan) / np.where(lit, u, np.nan)
     error = {

@@ -15,7 +15,8 @@ from pipeline.science.spectra.difference import (
     no_difference,
 )
 from pipeline.science.spectra.scans import delay_scans, spectra
-from pipeline.science.sums.accumulate import accumulate, log_ratio, mean_coordinate
+from pipeline.science.sums.accumulate import accumulate, mean_coordinate
+from pipeline.science.sums.contrast import log_contrast, ratio
 from tests.science.pulse_truth import exact_pulses
 
 ENERGY = np.repeat([528.0, 528.5, 529.0], 2)
@@ -72,7 +73,7 @@ def test_the_scatter_of_trains_is_the_jackknife_but_for_the_slope_inside_the_bin
         run = exact_pulses(energy, photons)
         sums = accumulate(run, cells_of(run, centres), 3)
         slope = xr.full_like(sums["n_trains"], -0.05, float)
-        value, scatter, _ = log_ratio(sums, "pumped", "unpumped", slope=slope, along="energy")
+        value, scatter, _ = log_contrast(sums, ratio("pumped", "unpumped"), slope=slope, along="energy")
         np.testing.assert_allclose(-value, [-0.05, 0.0, 0.05], atol=1e-3)
         found.append(scatter.values)
     np.testing.assert_allclose(found[0], 0.0, atol=1e-9)

@@ -24,8 +24,9 @@ def scan(seed, *, excess=0.0, trains=STEPS, energy=528.2, first_train=1000):
 
 
 def replicates(runs, n_draws, seed=0, energy_runs=()):
+    cubes, scans = spectra_of_runs(list(energy_runs)), delay_scans(runs)
     return resampled_differences(
-        energy_runs, runs, energy_bins=None, delay_bins=None, constant=(0.0, 0.0), n_draws=n_draws, seed=seed
+        energy_runs, runs, cubes, scans, energy_bins=None, delay_bins=None, n_draws=n_draws, seed=seed
     )
 
 
