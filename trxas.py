@@ -92,10 +92,10 @@ def open(where: str | Path) -> Product:
     ProductError
         If there is no product, or more than one dataset.
     """
-    from pipeline.storage import store, versions
+    from pipeline.storage import versions
 
     version = versions.resolve(str(where))
-    return Product(store.open_tree(version / "product.zarr"), versions.read_summary(version), str(version))
+    return Product(versions.open_product(version), versions.read_summary(version), str(version))
 
 
 def process(
@@ -176,9 +176,10 @@ def frames(out: str | Path, run: int) -> xr.DataArray:
     ProductError
         If no frames of the run are stored there.
     """
+    from pipeline.storage import layout
     from pipeline.storage.lazy_cube import lazy_cube
 
-    return lazy_cube(Path(out) / "runs" / f"r{run:04d}" / "frames.zarr")
+    return lazy_cube(layout.run_stores(Path(out), run) / layout.FRAMES)
 
 
 def raw_frames(
@@ -214,17 +215,12 @@ def raw_frames(
     ConfigError
         If there is no such profile, or `sources` are wrong.
     """
-    from pipeline.errors import ConfigError
     from pipeline.euxfel.lazy_frames import lazy_frames
     from pipeline.euxfel.reader import open_run
-    from schemas.instrument import load_instrument
-    from schemas.reading import parse_sources
+    from pipeline.job import instrument_of
 
-    try:
-        profile = load_instrument(instrument).with_sources(parse_sources(sources or {}))
-    except (OSError, ValueError) as error:
-        raise ConfigError(str(error)) from None
-    return lazy_frames(open_run(Path(run_folder), profile), rows=rows, columns=columns)
+    run = open_run(Path(run_folder), instrument_of(instrument, sources or {}))
+    return lazy_frames(run, rows=rows, columns=columns)
 
 
 def pulses(out: str | Path, run: int, dataset: str | None = None) -> xr.Dataset:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flows import progress as bars
 from flows import server
@@ -20,9 +22,8 @@ def run_simulation(name: str, out: Path, seed: int | None, *, progress: bool) ->
     scenario = load_scenario(scenario_path(name))
     workers = len(os.sched_getaffinity(0))
     with bars.shown(progress):
-        bars.timed(lambda *_, **__: "simulate", simulate_scenario)(
-            scenario, out, seed=seed, workers=workers, progress=lambda done, total: bars.tell("simulate", done, total)
-        )
+        options: dict[str, Any] = {"seed": seed, "workers": workers, "progress": partial(bars.report, "simulate")}
+        bars.timed("simulate", lambda: simulate_scenario(scenario, out, **options))
     return out
 
 

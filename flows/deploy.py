@@ -28,7 +28,7 @@ FILE = Path(__file__).with_name("prefect.yaml")
 def deploy(
     config: Path, out: str | None, work: str | None = None, *, interval: float | None, cron: str | None, pool: str
 ) -> str:
-    """Make or renew the deployments of a dataset, and the work pool; returns what to do next, as text.
+    """Create or update the deployments of a dataset and the work pool; returns what to do next, as text.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def deploy(
     job = load_job(config, out, work=work)
     if interval is not None and cron is not None:
         raise ConfigError("--interval and --cron: give one of them")
-    if not server.lasting():
+    if not server.is_persistent():
         raise ConfigError(
             "PREFECT_API_URL: deployments need a Prefect server: run `prefect server start`, then set it to "
             "http://127.0.0.1:4200/api here and for the worker"

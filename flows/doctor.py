@@ -1,4 +1,4 @@
-"""`trxas doctor`: what would stop a run here."""
+"""`trxas doctor`: what would prevent a run on this machine."""
 
 from __future__ import annotations
 

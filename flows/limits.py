@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import socket
 import time
 from collections.abc import Iterator
@@ -14,30 +13,31 @@ from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
 
 from flows import server, settings
+from flows.states import slug
 
 __all__ = ["limit_name", "one_at_a_time"]
 
 log = logging.getLogger("trxas")
 
 TELL = 300.0
-"""Seconds between warnings that the limit is waited for."""
+"""Seconds between warnings while waiting for the limit."""
 
 LEASE = 120.0
-"""Seconds after which others may go on when the holder was killed; longer than a server on SQLite stands still."""
+"""Seconds after which the limit of a killed holder is free again; longer than a server on SQLite may stall."""
 
 
 def limit_name() -> str:
     """Return the name of this machine's limit, as Prefect's UI shows it."""
-    return "trxas-heavy-" + re.sub(r"[^a-z0-9]+", "-", socket.gethostname().lower()).strip("-")
+    return f"trxas-heavy-{slug(socket.gethostname())}"
 
 
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """Hold the machine's limit: a heavy task takes all workers and the memory it was given.
+    """Hold the machine's limit: a heavy task uses all workers and all the memory it may have.
 
-    Nobody shares a temporary server, so there is no limit. A limit that exists keeps the size that it was given in Prefect.
+    A temporary server is not shared and needs no limit. An existing limit keeps the size that it was given in Prefect.
     """
-    if not server.lasting():
+    if not server.is_persistent():
         yield
         return
     name = limit_name()
@@ -56,7 +56,7 @@ def one_at_a_time() -> Iterator[None]:
 
 
 def _acquire(name: str, held: ExitStack) -> None:
-    """Acquire the limit, or go on without it after the time that a heavy task may take: its holder must be lost."""
+    """Acquire the limit, or go on without it after the longest time a task may take: its holder must be lost."""
     end = time.monotonic() + settings.timeout()
     while time.monotonic() < end:
         # a lease that cannot be renewed does not end the work

@@ -16,7 +16,7 @@ from flows.server import retry_while_unreachable
 from flows.states import completed, failed, named_flow_run
 from pipeline import workflow
 from pipeline.errors import TrxasError
-from pipeline.job import Job, load_job
+from pipeline.job import load_job
 from pipeline.results.compare import other_settings
 from pipeline.storage import versions
 from pipeline.storage.claim import claimed
@@ -56,12 +56,7 @@ def process(
         waiting: Scan runs to leave out for now, and why.
         work: Folder of the working stores; the output folder unless given.
     """
-    try:
-        job = load_job(Path(config), out, changes, work=work)
-        with named_flow_run("process", job.config.dataset), claimed(job.out, "process", wait=settings.PATIENCE):
-            return _process(job, restart, waiting or {})
-    except TrxasError as error:
-        return failed(error)
+    return _process("process", config, out, changes, work, restart, waiting or {})
 
 
 @flow(name="trxas-reprocess", persist_result=False, validate_parameters=True)
@@ -81,20 +76,27 @@ def reprocess(
         out: Output folder, or a URL to publish to; `out` beside the config unless given.
         work: Folder of the working stores; the output folder unless given.
     """
+    return _process("reprocess", config, out, changes, work, stage, {})
+
+
+def _process(
+    verb: str,
+    config: str,
+    out: str | None,
+    changes: list[str],
+    work: str | None,
+    restart: str | None,
+    waiting: dict[int, str],
+) -> Any:
+    """Process a dataset, which no other process may work on meanwhile; returns the final state."""
     try:
         job = load_job(Path(config), out, changes, work=work)
-        with (
-            named_flow_run(f"reprocess-{stage}", job.config.dataset),
-            claimed(job.out, "reprocess", wait=settings.PATIENCE),
-        ):
-            return _process(job, stage, {})
+        name = verb if verb == "process" else f"{verb}-{restart}"
+        with named_flow_run(name, job.config.dataset), claimed(job.out, verb, wait=settings.CLAIM_TIMEOUT):
+            former = versions.latest(job.product_dir)
+            done = workflow.process(job, restart=restart, waiting=waiting, run=tasks.as_task)
+            # a failure to show the product must not fail its publication
+            retry_while_unreachable(tasks.task_show, done.version, former, return_state=True)
+            return completed(str(done.version), done.left_out, other_settings(former, done.version))
     except TrxasError as error:
         return failed(error)
-
-
-def _process(job: Job, restart: str | None, waiting: dict[int, str]) -> Any:
-    former = versions.latest(job.product_dir)
-    done = workflow.process(job, restart=restart, waiting=waiting, run=tasks.as_task)
-    # a failure to show the product must not fail its publication
-    retry_while_unreachable(tasks.task_show, done.version, former, return_state=True)
-    return completed(str(done.version), done.left_out, other_settings(former, done.version))

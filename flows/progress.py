@@ -7,21 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["Tell", "percent", "shown", "tell", "timed"]
-
-Tell = Callable[[str, int, int], None]
-"""Called with a label, the amount done and the total."""
+__all__ = ["percent", "report", "shown", "timed"]
 
 EVERY = 30.0
 """Interval between log lines about the same work [s]: often enough to show that it is alive, and still readable."""
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 _bars: Progress | None = None
@@ -50,7 +45,7 @@ def shown(enabled: bool) -> Iterator[None]:
         _bars, _lines = None, False
 
 
-def tell(text: str, done: int, total: int) -> None:
+def report(text: str, done: int, total: int) -> None:
     """Report the progress of a piece of work."""
     if _bars is not None:
         if text not in _tasks:
@@ -63,23 +58,13 @@ def tell(text: str, done: int, total: int) -> None:
             _write(f"{text}: {percent(done, total):.0f} %")
 
 
-def timed(name: Callable[P, str], work: Callable[P, T]) -> Callable[P, T]:
-    """Return a function that also writes a line with its name, which `name` makes of its arguments, and its time.
-
-    A function that returns False had nothing to do.
-    """
-
-    @wraps(work)
-    def told(*args: P.args, **kwargs: P.kwargs) -> T:
-        began = time.monotonic()
-        result = work(*args, **kwargs)
-        if _lines:
-            _write(
-                f"{name(*args, **kwargs)}: {'is current' if result is False else f'{time.monotonic() - began:.1f} s'}"
-            )
-        return result
-
-    return told
+def timed(label: str, work: Callable[[], T]) -> T:
+    """Do a piece of work and write a line with its label and time; work that returns False had nothing to do."""
+    began = time.monotonic()
+    result = work()
+    if _lines:
+        _write(f"{label}: {'is current' if result is False else f'{time.monotonic() - began:.1f} s'}")
+    return result
 
 
 def percent(done: int, total: int) -> float:

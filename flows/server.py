@@ -18,17 +18,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from flows import compat
 from pipeline.errors import ConfigError, TrxasError, causes
 
 if TYPE_CHECKING:
     from httpx import TransportError
     from prefect.tasks import Task
 
-__all__ = ["lasting", "retry_while_unreachable", "running", "start", "transport_error_in"]
+__all__ = ["is_persistent", "retry_while_unreachable", "running", "start", "transport_error_in"]
 
 log = logging.getLogger("trxas")
 
-PATIENCE = 120.0
+STARTUP_TIMEOUT = 120.0
 """Start-up timeout of the temporary server on a loaded machine [s]."""
 
 PAUSES = [5.0, 10.0, 20.0, 40.0, 80.0, 160.0]
@@ -56,7 +57,7 @@ def start() -> None:
         )
 
 
-def lasting() -> bool:
+def is_persistent() -> bool:
     """Return whether a persistent Prefect server is configured by environment, profile or project."""
     return _configured() not in ("", _url)
 
@@ -78,19 +79,18 @@ def running() -> Iterator[None]:
     TrxasError
         If the temporary server does not start, or a server goes away for longer than Prefect retries.
     """
+    own: dict[Any, Any] = {}
     if url := _configured():
         if _process is not None and url != _url:
             # started before Prefect was imported, which is when a profile or the project can name a server
             _process.kill()
-        _check(
-            url,
-            10,
-            ConfigError(f"PREFECT_API_URL: no Prefect server answers at {url}; start it, or unset PREFECT_API_URL"),
-        )
-        own, name = {}, f"the Prefect server at {url}"
+        if not _answers(url, 10):
+            raise ConfigError(
+                f"PREFECT_API_URL: no Prefect server answers at {url}; start it, or unset PREFECT_API_URL"
+            )
+        name = f"the Prefect server at {url}"
     else:
         start()
-        _check(_url, PATIENCE, TrxasError("Prefect's temporary server does not start; `trxas doctor` may tell why"))
         own, name = _temporary(), "Prefect's temporary server"
     from prefect.settings import temporary_settings
 
@@ -99,9 +99,14 @@ def running() -> Iterator[None]:
 
 
 def _temporary() -> dict[Any, Any]:
-    """Return the Prefect settings for the private temporary server."""
+    """Return the Prefect settings for the temporary server, once it answers."""
     from prefect import settings
 
+    if not _answers(_url, STARTUP_TIMEOUT):
+        if _process is None or _process.wait(STARTUP_TIMEOUT) != compat.NOT_SERVED:
+            raise TrxasError("Prefect's temporary server does not start; `trxas doctor` may tell why")
+        log.warning("this Prefect serves no temporary API to trxas (flows/compat.py); it starts one of its own, later")
+        return {settings.PREFECT_SERVER_EPHEMERAL_ENABLED: True}
     return {
         settings.PREFECT_API_URL: _url,
         # its logs cannot be read by anyone
@@ -115,16 +120,15 @@ def _temporary() -> dict[Any, Any]:
     }
 
 
-def _check(url: str, patience: float, fault: TrxasError) -> None:
-    """Raise the given error unless the server answers within `patience` seconds."""
+def _answers(url: str, timeout: float) -> bool:
+    """Return whether a server answers in time [s]; a refusal is an answer too, as it may want a password."""
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=patience):  # noqa: S310 (own address, or the user's own)
-            return
+        with urllib.request.urlopen(f"{url}/health", timeout=timeout):  # noqa: S310 (own address, or the user's own)
+            return True
     except urllib.error.HTTPError:
-        # an HTTP error is an answer too: the server may require a password
-        return
-    except OSError as error:
-        raise fault from error
+        return True
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -156,7 +160,7 @@ def retry_while_unreachable(task: Task[..., Any], *args: Any, **kwargs: Any) -> 
     Prefect asks for that permission (limits on the task's tags) once, and outside the task's own retries. A temporary
     server that was killed does not come back.
     """
-    for pause in PAUSES if lasting() else []:
+    for pause in PAUSES if is_persistent() else []:
         try:
             return task(*args, **kwargs)
         except Exception as error:

@@ -14,6 +14,8 @@ import threading
 from contextlib import closing, suppress
 from pathlib import Path
 
+from flows import compat
+
 __all__ = ["serve"]
 
 SETTINGS = {
@@ -31,8 +33,11 @@ def serve(descriptor: int) -> None:
     os.environ.update(SETTINGS)
     import prefect
     import uvicorn
-    from prefect.server.api.server import create_app
     from prefect.settings import get_current_settings
+
+    app = compat.prefect_app()
+    if app is None:
+        sys.exit(compat.NOT_SERVED)
 
     # this connection keeps the in-memory database alive, whatever Prefect does with its own
     records = sqlite3.connect("file::memory:?cache=shared", uri=True, check_same_thread=False)
@@ -45,7 +50,7 @@ def serve(descriptor: int) -> None:
             if not tables.exists():
                 _save(records, tables)
 
-    config = uvicorn.Config(create_app(ephemeral=True, final=True), log_level="critical", lifespan="on")
+    config = uvicorn.Config(app, log_level="critical", lifespan="on")
     Server(config).run(sockets=[socket.socket(fileno=descriptor)])
 
 

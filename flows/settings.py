@@ -1,9 +1,9 @@
-"""Prefect without telemetry and without a network; imported before prefect, changes nothing that the user has set."""
+"""Settings for Prefect without telemetry and network; imported before prefect, and leaves what the user has set."""
 
 import logging
 import os
 
-__all__ = ["DEFAULTS", "PATIENCE", "QUIET", "apply", "tell_prefect", "timeout"]
+__all__ = ["CLAIM_TIMEOUT", "DEFAULTS", "QUIET", "apply", "tell_prefect", "timeout"]
 
 DEFAULTS = {
     "DO_NOT_TRACK": "1",
@@ -19,10 +19,10 @@ DEFAULTS = {
 }
 
 QUIET = "CRITICAL"
-"""Level of what Prefect prints on the terminal, where our own lines say what is wrong; its API gets everything."""
+"""Level of what Prefect prints on the terminal, where our own lines say what is wrong; its API gets all messages."""
 
 HOUR = 3600.0
-PATIENCE = 24 * HOUR
+CLAIM_TIMEOUT = 24 * HOUR
 """Seconds to wait for another process that works in the same output folder."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,14 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from pipeline.errors import BusyError, ClusterError, TrxasError, is_transient, timed_out
+from pipeline.errors import ClusterError, TrxasError, is_transient, timed_out
 
-__all__ = ["named_flow_run", "completed", "failed", "lasts", "nothing_new", "outcome", "forward_state", "skipped"]
+__all__ = ["completed", "failed", "is_permanent", "named_flow_run", "slug"]
+
+
+def slug(name: str) -> str:
+    """Return a name as Prefect wants its keys: lower case, digits, dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 @contextmanager
@@ -31,8 +37,7 @@ def named_flow_run(verb: str, dataset: str) -> Iterator[None]:
 def completed(version: str, left_out: Mapping[int, str], remark: str = "") -> Any:
     """Return the final state of a flow that published; its message names the runs that were left out."""
     lost = [f"run {run} is left out: {reason}" for run, reason in left_out.items()]
-    parts = [Path(version).name, *lost, *([remark] if remark else [])]
-    return Completed(message="; ".join(parts), data=version)
+    return Completed(message="; ".join(filter(None, [Path(version).name, *lost, remark])), data=version)
 
 
 def failed(error: TrxasError) -> Any:
@@ -40,33 +45,10 @@ def failed(error: TrxasError) -> Any:
     return Failed(message=str(error), data=error)
 
 
-def nothing_new(text: str) -> Any:
-    """Return the final state of a look that found nothing to process."""
-    return Completed(name="Unchanged", message=text, data=None)
-
-
-def skipped(error: BusyError) -> Any:
-    """Return the final state of a look that was skipped because another process is working on the dataset."""
-    return Completed(name="Skipped", message=str(error), data=None)
-
-
-def outcome(state: State[Any]) -> tuple[str | None, str | None]:
-    """Return the version that a flow published, or the message that says why it did not."""
-    if state.is_completed():
-        return state.result(), None
-    return None, state.message or "failed"
-
-
-def lasts(state: State[Any]) -> bool:
+def is_permanent(state: State[Any]) -> bool:
     """Return whether a flow would end the same way if it ran again at once: not where disk, network or machine failed."""
     if state.is_completed():
         return True
     error = state.result(raise_on_failure=False)
     machine = isinstance(error, ClusterError) or is_transient(error) or timed_out(error)
     return isinstance(error, TrxasError) and not machine
-
-
-def forward_state(state: State[Any]) -> Any:
-    """Return the final state of a flow that ends in the same state as its subflow."""
-    result = state.result(raise_on_failure=False)
-    return State(type=state.type, message=state.message, data=result)

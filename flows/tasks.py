@@ -29,7 +29,7 @@ __all__ = ["TASKS", "as_task", "task_look", "task_remember", "task_show"]
 settings.tell_prefect()
 
 
-def _passing(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+def _may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     return is_transient(state.result(raise_on_failure=False))
 
 
@@ -39,7 +39,7 @@ _OPTIONS: dict[str, Any] = {
     "retries": 4,
     "retry_delay_seconds": exponential_backoff(backoff_factor=5),
     "retry_jitter_factor": 0.3,
-    "retry_condition_fn": _passing,
+    "retry_condition_fn": _may_pass,
     "timeout_seconds": settings.timeout(),
 }
 
@@ -54,9 +54,13 @@ def _task_of(stage: Stage) -> Task[..., Any]:
         with artifacts.progress_artifact(name, what, stage.title.format(run=run)) as report:
             return stage.run(replace(context, progress=report), run)
 
-    told = work if stage is INVENTORY else timed(lambda context, run: stage.title.format(run=run), work)
+    def shown(context: Context, run: int | None) -> bool:
+        return timed(stage.title.format(run=run), lambda: work(context, run))
+
     run_name = f"{stage.name}-r{{run:04d}}" if stage.per_run else stage.name
-    return task(name=stage.name, task_run_name=run_name, tags=[stage.name], **_OPTIONS)(told)
+    return task(name=stage.name, task_run_name=run_name, tags=[stage.name], **_OPTIONS)(
+        work if stage is INVENTORY else shown
+    )
 
 
 TASKS = {stage.name: _task_of(stage) for stage in STAGES}

@@ -12,10 +12,11 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from flows import server, tasks
 from flows.process import Change, process
-from flows.states import failed, forward_state, lasts, named_flow_run, nothing_new, outcome, skipped
+from flows.states import failed, is_permanent, named_flow_run
 from pipeline.errors import BusyError, TrxasError
 from pipeline.job import load_job
 from pipeline.storage.claim import claimed
@@ -31,7 +32,7 @@ def watch(
     out: str | None = None,
     changes: list[Change] = [],  # noqa: B006
     work: str | None = None,
-) -> str | None:
+) -> Any:
     """Look once at the raw folder of a dataset; process complete runs where something is new, and publish.
 
     Args:
@@ -45,14 +46,16 @@ def watch(
         with named_flow_run("watch", job.config.dataset), claimed(job.out, "watch"):
             seen = tasks.task_look(job, time.time())
             if not seen.news:
-                return nothing_new(seen.text)
+                return Completed(name="Unchanged", message=seen.text)
             done = process(config, out, [*changes, *seen.changes], waiting=seen.waiting, work=work, return_state=True)
-            version, error = outcome(done)
-            if lasts(done):
-                tasks.task_remember(job, seen, version, error)
-            return forward_state(done)
+            result = done.result(raise_on_failure=False)
+            if is_permanent(done):
+                outcome = (result, None) if done.is_completed() else (None, done.message or "failed")
+                tasks.task_remember(job, seen, *outcome)
+            # the flow ends as its subflow does
+            return State(type=done.type, message=done.message, data=result)
     except BusyError as error:
-        return skipped(error)
+        return Completed(name="Skipped", message=str(error))
     except TrxasError as error:
         return failed(error)
 
@@ -70,8 +73,8 @@ def keep_watching(
     """Look at the raw folder of a dataset at regular intervals, and process new runs.
 
     The flow runs only when there is something to process or report. With `once` there is one look, runs that were just
-    written are given time to settle, and errors are raised. Otherwise an error is told, and the next look comes all the
-    same: a config may be edited while it is watched.
+    written are given time to settle, and errors are raised. Otherwise an error is printed, and watching goes on: a config
+    may be edited while it is watched.
 
     Raises
     ------
@@ -79,7 +82,7 @@ def keep_watching(
         With `once`, or if the config is wrong at the start.
     """
     load_job(Path(config), out, changes, work=work)
-    said = ""
+    printed = ""
     while True:
         try:
             text = _look(config, out, changes, work, once=once, tell=tell)
@@ -87,9 +90,9 @@ def keep_watching(
             if once:
                 raise
             text = str(error)
-        if text and text != said:
+        if text and text != printed:
             tell(text)
-        said = text or said
+        printed = text or printed
         if once:
             return
         time.sleep(interval)
@@ -109,10 +112,11 @@ def _look(
     for note in seen.notes:
         tell(note.text)
     with server.running():
-        return _said_by(watch(config, out, changes, work, return_state=True))
+        state: Any = watch(config, out, changes, work, return_state=True)
+        return _message_of(state)
 
 
-def _said_by(state: State[Any]) -> str:
+def _message_of(state: State[Any]) -> str:
     """Return the message of a final state, or raise its error."""
     if state.is_completed():
         return str(state.message or state.name)

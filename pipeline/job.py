@@ -11,14 +11,15 @@ from typing import Any
 from pipeline.compute.workers import threads_of
 from pipeline.errors import ConfigError, DataError
 from pipeline.euxfel.run_files import raw_folder, run_folder
+from pipeline.storage import layout
 from pipeline.storage.places import Place, Remote, place
 from schemas.config import Config
 from schemas.config.detector import Beams
 from schemas.config.runs import DelayScanRun, EnergyScanRun
 from schemas.instrument import Instrument, load_instrument
-from schemas.reading import load_config, override
+from schemas.reading import load_config, override, parse_sources
 
-__all__ = ["Job", "load_job", "out_folder", "products_of", "read_config"]
+__all__ = ["Job", "instrument_of", "load_job", "out_folder", "read_config"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Job:
 
     def run_dir(self, run: int) -> Path:
         """Return the folder of a run's stores."""
-        return self.out / "runs" / f"r{run:04d}"
+        return layout.run_stores(self.out, run)
 
     @property
     def calibrations(self) -> Path:
@@ -51,12 +52,12 @@ class Job:
     @property
     def stage_dir(self) -> Path:
         """Folder of the dataset's intermediate results."""
-        return self.out / "stages" / self.config.dataset
+        return layout.dataset_stores(self.out, self.config.dataset)
 
     @property
     def product_dir(self) -> Place:
         """Folder of the dataset's versions."""
-        return products_of(self.target or self.out, self.config.dataset)
+        return layout.products(self.target or self.out, self.config.dataset)
 
     @property
     def reduced_runs(self) -> list[int]:
@@ -159,15 +160,24 @@ def read_config(path: Path, assignments: Iterable[str] = ()) -> Config:
         raise ConfigError(str(error)) from None
 
 
+def instrument_of(name: str, sources: Mapping[Any, Any], folder: Path | None = None) -> Instrument:
+    """Return an instrument profile by its name, or from a file that may be named relative to a folder.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such profile, or it or a source is wrong.
+    """
+    try:
+        return load_instrument(name, folder).with_sources(parse_sources(sources))
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(error)) from None
+
+
 def out_folder(config: Path, out: Path | str | None = None) -> Place:
     """Return the output folder or URL of a config: by default `out` next to the config file."""
     where = config.resolve().parent / "out" if out is None else place(out)
     return where.resolve() if isinstance(where, Path) else where
-
-
-def products_of(out: Place, dataset: str) -> Place:
-    """Return the folder of a dataset's versions."""
-    return out / "products" / dataset
 
 
 def load_job(
@@ -200,12 +210,7 @@ def load_job(
     """
     path = Path(config)
     loaded = read_config(path, assignments)
-    try:
-        instrument = load_instrument(loaded.instrument, path.parent).with_sources(loaded.sources)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    instrument = instrument_of(loaded.instrument, loaded.sources, path.parent)
     base = path.resolve().parent
     _check_files(loaded, base)
     stores, target = _places(path, out, work)

@@ -32,7 +32,8 @@ def test_private_modules_are_imported_by_their_own_package_only(path):
 
 
 def test_no_two_modules_have_the_same_name():
-    names = Counter(p.stem for p in SOURCES if not p.stem.startswith("__"))
+    # two of them hold private parts of other packages, as pipeline may not import Prefect
+    names = Counter(p.stem for p in SOURCES if not p.stem.startswith("__") and p.stem != "compat")
     assert [name for name, count in names.items() if count > 1] == []
 
 

@@ -28,11 +28,11 @@ def show(
     Parameters
     ----------
     other
-        A second one: what changed from the first to this.
+        A second product: show what changed from the first to this one.
     against
-        The same the other way round: what changed from this one to PRODUCT. A bare name (v0001) is a version beside PRODUCT.
+        An earlier product: show what changed from it to PRODUCT. A bare name (v0001) is a version beside PRODUCT.
     everything
-        Of two versions: every change, not the largest ones only.
+        Show every change between two versions, not only the largest.
     """
     common.start()
     if other is not None and against is not None:
@@ -46,11 +46,11 @@ def show(
         else:
             print(comparison_text(compared, **({"most": None} if everything else {})))
         return
-    from pipeline.storage import versions as publish
+    from pipeline.storage import versions
 
-    version = publish.resolve(product)
+    version = versions.resolve(product)
     if as_json:
-        print(json.dumps(publish.read_summary(version), indent=1, ensure_ascii=False))
+        print(json.dumps(versions.read_summary(version), indent=1, ensure_ascii=False))
     else:
         print_summary(str(version))
 
@@ -81,13 +81,13 @@ def t0(
 def validate(product: ProductName, *, common: Common = COMMON) -> None:
     """Check a product against its schema; exit 1 and one line per fault."""
     common.start()
-    from pipeline.storage import versions as publish
+    from pipeline.storage import versions
 
-    version = publish.resolve(product)
-    faults = publish.check(version)
+    version = versions.resolve(product)
+    faults = versions.check(version)
     if faults:
         raise ProductError("\n".join(faults))
-    print(f"{version}: valid{publish.age(version)}")
+    print(f"{version}: valid{versions.schema_remark(version)}")
 
 
 def export(
@@ -108,23 +108,22 @@ def export(
     """
     common.start()
     from pipeline.results.export import export as write
-    from pipeline.storage import store
-    from pipeline.storage import versions as publish
+    from pipeline.storage import versions
 
-    tree = store.open_tree(publish.resolve(product) / "product.zarr")
+    tree = versions.open_product(versions.resolve(product))
     for path in write(tree, format_name, out or Path("export")):
         print(path)
 
 
 def dashboard(out: Path, *, port: int = 8080, host: str = "127.0.0.1", common: Common = COMMON) -> None:
-    """Serve the products of an output folder to a browser: linked views, quality, provenance; follows new versions.
+    """Serve the products of an output folder to a browser: linked figures, quality, provenance; follows new versions.
 
     Parameters
     ----------
     out
         Output folder.
     port
-        Port to listen on; 0 takes a free one.
+        Port to listen on; 0 picks a free one.
     host
         Address to listen on. Anybody who can reach it can read the products.
     """
@@ -148,13 +147,13 @@ def dashboard(out: Path, *, port: int = 8080, host: str = "127.0.0.1", common: C
 def print_summary(where: str) -> None:
     """Print the summary of a product, and where it and its figures are."""
     from pipeline.results.summary import summary_text
-    from pipeline.storage import versions as publish
+    from pipeline.storage import versions
 
-    version = publish.resolve(where)
+    version = versions.resolve(where)
     try:
-        print(summary_text(publish.read_summary(version)))
+        print(summary_text(versions.read_summary(version)))
     except (KeyError, TypeError, AttributeError) as error:
         raise ProductError(
             f"{version}: summary.json lacks {error}; `trxas validate` lists every fault, processing again writes it anew"
         ) from None
-    print(f"product  {version / 'product.zarr'}{publish.age(version)}\nfigures  {version / 'figures'}")
+    print(f"product  {version / 'product.zarr'}{versions.schema_remark(version)}\nfigures  {version / 'figures'}")

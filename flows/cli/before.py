@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from flows.cli.options import COMMON, Changes, Common, Json, Out, Profile
 from pipeline.errors import ConfigError, TrxasError
 
-if TYPE_CHECKING:
-    from schemas.instrument import Instrument
-
 __all__ = ["demo", "doctor", "init", "inspect", "plan", "simulate"]
 
 
 def demo(*, out: Path = Path("demo"), common: Common = COMMON) -> None:
-    """Simulate the seed experiment small, process it, and print the summary beside the simulated truth.
+    """Simulate a small version of the published experiment, process it, and print the summary beside the simulated truth.
 
     Parameters
     ----------
@@ -41,7 +38,7 @@ def simulate(scenario: str, *, out: Path, seed: int | None = None, common: Commo
     out
         Folder for raw/, config.yaml and truth.json.
     seed
-        Other random numbers than the scenario's own.
+        Seed of the random numbers; the scenario's own unless given.
     """
     common.start()
     from flows.demo import run_simulation
@@ -65,8 +62,9 @@ def inspect(
     """
     common.start()
     from pipeline.euxfel.survey import inspect_run, inspect_text
+    from pipeline.job import instrument_of
 
-    report = inspect_run(raw_run, _instrument(instrument))
+    report = inspect_run(raw_run, instrument_of(instrument, {}))
     print(json.dumps(report, indent=1) if as_json else inspect_text(report))
 
 
@@ -80,7 +78,7 @@ def init(
 ) -> None:
     """Inspect every run of a folder, classify it, and write a config to edit.
 
-    Energy and stage that the profile knows under other names are sought among what moved.
+    Where the profile's sources are missing, energy and delay stage are looked for among the sources that moved.
 
     Parameters
     ----------
@@ -113,7 +111,7 @@ def plan(
     out: Out = None,
     common: Common = COMMON,
 ) -> None:
-    """Tell which errors on the times to expect, how many shots a target takes, and which delays would be better.
+    """Predict the errors of the time constants, the shots needed for a target error, and better delays.
 
     Parameters
     ----------
@@ -130,7 +128,7 @@ def plan(
 
 
 def doctor(*, common: Common = COMMON) -> None:
-    """Show versions, settings, disk and memory, and what would stop a run here."""
+    """Show versions, settings, disk and memory, and what would prevent a run on this machine."""
     common.start()
     from flows.doctor import examine
 
@@ -138,12 +136,3 @@ def doctor(*, common: Common = COMMON) -> None:
     print(report)
     if faults:
         raise TrxasError("\n".join(faults))
-
-
-def _instrument(name: str) -> Instrument:
-    from schemas.instrument import load_instrument
-
-    try:
-        return load_instrument(name).with_sources({})
-    except ValueError as error:
-        raise ConfigError(str(error)) from None

@@ -26,7 +26,7 @@ def process(
     changes: Changes = [],
     common: Common = COMMON,
 ) -> None:
-    """Run the Prefect flow from raw runs to a published product; goes on where it stopped, skips what is current."""
+    """Run the Prefect flow from raw runs to a published product; resumes where it stopped and skips what is current."""
     _run_flow(config, out, work, changes, None, common)
 
 
@@ -39,7 +39,7 @@ def reprocess(
     work: Work = None,
     common: Common = COMMON,
 ) -> None:
-    """Process again from a stage on; what comes before is taken from the stores.
+    """Process again from a stage onwards, with earlier results taken from the stores.
 
     Parameters
     ----------
@@ -59,14 +59,14 @@ def watch(
     changes: Changes = [],
     common: Common = COMMON,
 ) -> None:
-    """Look at the raw folder again and again; process and publish runs as they become complete.
+    """Watch the raw folder; process and publish runs as they become complete.
 
     Parameters
     ----------
     config
-        Config file; its `watch:` section says what becomes of runs that are not listed.
+        Config file; its `watch:` section says what happens to runs that are not listed.
     once
-        Look once and end.
+        Look once, then exit.
     interval
         Seconds between looks.
     """
@@ -96,7 +96,7 @@ def deploy(
     pool: str = "trxas",
     common: Common = COMMON,
 ) -> None:
-    """Make the Prefect deployments of a dataset: process, reprocess and watch; needs a Prefect server.
+    """Create the Prefect deployments of a dataset: process, reprocess and watch; needs a Prefect server.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def deploy(
     cron
         When the watching deployment looks, e.g. "*/10 * * * *".
     pool
-        Work pool; made (for workers that start processes) where it is missing.
+        Work pool; created, for process workers, if it does not exist.
     """
     common.start()
     from flows.deploy import deploy as make
@@ -119,11 +119,11 @@ def _run_flow(
     common.start()
     from flows import server
 
-    # the temporary server gets ready while the rest is imported
+    # the temporary server starts while the rest is imported
     server.start()
     from pipeline.job import load_job
 
-    # a wrong config is told before a flow starts, and before what takes seconds to import
+    # a wrong config is reported before a flow starts, and before imports that take seconds
     load_job(config, out, changes, work=work)
     from pipeline.workflow import RESTARTS
 

@@ -23,7 +23,7 @@ class Common:
     """Options of every verb."""
 
     log_level: Level = "WARNING"
-    "How much is logged on stderr."
+    "Lowest level of messages on stderr."
     progress: bool = True
     "Show progress: bars on a terminal, a line per run and stage elsewhere."
 

@@ -39,14 +39,7 @@ def parse_memory(text: str) -> int:
 
 
 def plan_blocks(n_trains: int, train_bytes: int, *, workers: int, memory: str) -> BlockPlan:
-    """Return the largest blocks up to 64 MiB of raw data of which `workers` fit into the memory.
-
-    Parameters
-    ----------
-    n_trains
-        Trains of the run.
-    train_bytes
-        Raw bytes of one train.
+    """Return the largest blocks up to 64 MiB of raw data of which `workers` fit into the memory; `train_bytes` are raw.
 
     Raises
     ------

@@ -62,14 +62,8 @@ def _jobs_of(settings: Compute) -> int:
 class Workers:
     """The workers described by `compute` in the config; a cluster starts on first use and is closed with the context.
 
-    Parameters
-    ----------
-    settings
-        The config's `compute`.
-    logs
-        Folder for the output of SLURM jobs, unless the config sets one.
-    client
-        A dask client to use instead of `compute.cluster`; it is not closed.
+    SLURM jobs write their output to the folder `logs` unless the config names one. A dask client that is given is used
+    instead of `compute.cluster`, and is not closed.
     """
 
     def __init__(self, settings: Compute, logs: Path | str | None = None, *, client: Client | None = None):
@@ -97,14 +91,8 @@ class Workers:
     ) -> list[Result]:
         """Return `function(block, shared)` for every block, in the order of the blocks.
 
-        Parameters
-        ----------
-        function
-            Must be importable by the workers.
-        shared
-            Sent to every process once.
-        done
-            Called with the number of finished blocks.
+        The function must be importable by the workers; `shared` is sent to every process once; `done` is called with the
+        number of finished blocks.
 
         Raises
         ------
@@ -117,7 +105,7 @@ class Workers:
             with ThreadPoolExecutor(threads_of(self.settings), "block") as threads:
                 return self._map(threads, function, blocks, shared, done)
         client = self._connected()
-        # a task, not scattered data: dask recomputes it if the worker that holds it dies
+        # a task that only holds the data: dask recomputes it if the worker that holds it dies, scattered data it does not
         held = client.submit(_same, shared, pure=False)
         try:
             return self._map(client.get_executor(pure=False), function, blocks, held, done)
@@ -249,11 +237,8 @@ def _started(settings: Compute, logs: Path | str | None) -> Any:
     completed = subprocess.run([sbatch, "--test-only"], input=cluster.job_script(), capture_output=True, text=True)  # noqa: S603
     if completed.returncode:
         cluster.close()
-        errors = (
-            [line for line in completed.stderr.splitlines() if "error" in line]
-            or completed.stderr.splitlines()
-            or ["refused"]
-        )
+        printed = completed.stderr.splitlines()
+        errors = [line for line in printed if "error" in line] or printed or ["refused"]
         raise ConfigError(f"compute.slurm: {errors[-1].strip()}")
     jobs = _jobs_of(settings)
     cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs, interval="10s")

@@ -1,13 +1,13 @@
 """The dashboard: published products in a browser, on loopback, without a request to anywhere else.
 
     data    finds datasets and versions below an output folder, opens them once
-    curves, fitted    product -> lines, points and bands, plain numpy
+    curves, fit_curves    product -> lines, points and bands, plain numpy
     canvas  colours, axes and legends of the figures
     views   lines, points and bands -> Bokeh figures
     texts   summary and provenance -> escaped HTML
-    explore, results    the pages of one product
-    app     one browser session: choices, pages, following new versions
-    server  the web server
+    explore, pages    the pages of one product
+    app, frame    one browser session: choices, pages, following new versions; HTML and colours around them
+    serve   the web server
 
-Only `server` and `app` know Panel, and nothing here is imported before the verb needs it.
+Only `explore`, `pages`, `app` and `serve` know Panel, and nothing here is imported before the verb needs it.
 """

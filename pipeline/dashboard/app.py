@@ -1,4 +1,4 @@
-"""One browser session: what is chosen, the pages of it, and new versions while a flow is publishing."""
+"""One browser session: the choices, their pages, and new versions while a flow is publishing."""
 
 from __future__ import annotations
 
@@ -32,16 +32,15 @@ class _Dark(pn.theme.DarkTheme):
 
 
 def make_page(catalogue: Catalogue) -> pn.Template:
-    """Return the page of a new session; choices in the address (dataset, version, theme) are taken over."""
-    asked = {name: values[0].decode(errors="replace") for name, values in (pn.state.session_args or {}).items()}
-    style = views.DARK if asked.get("theme") == "dark" else views.LIGHT
-    session = Session(catalogue, style, dataset=asked.get("dataset"), version=asked.get("version"))
+    """Return the page of a new session; choices in the address (dataset, version, theme) are respected."""
+    query = {name: values[0].decode(errors="replace") for name, values in (pn.state.session_args or {}).items()}
+    style = views.DARK if query.get("theme") == "dark" else views.LIGHT
+    session = Session(catalogue, style, dataset=query.get("dataset"), version=query.get("version"))
     theme = _Dark if style is views.DARK else pn.theme.DefaultTheme
     page = pn.Template(TEMPLATE, theme=theme)
-    page.add_variable("background", style.background)
-    page.add_variable("text", style.text)
-    page.add_variable("line", style.grid)
-    page.add_variable("other_theme", "light" if style is views.DARK else "dark")
+    colours = {"background": style.background, "text": style.text, "line": style.grid}
+    for name, value in {**colours, "other_theme": "light" if style is views.DARK else "dark"}.items():
+        page.add_variable(name, value)
     page.add_panel("head", session.head)
     page.add_panel("body", session.body)
     pn.state.add_periodic_callback(session.poll, period=POLL)
@@ -49,30 +48,20 @@ def make_page(catalogue: Catalogue) -> pn.Template:
 
 
 class Session:
-    """The choices of one browser and what follows from them.
-
-    Parameters
-    ----------
-    catalogue
-        The products, shared by all sessions.
-    style
-        Colours.
-    dataset, version
-        What to begin with; the first dataset's latest version unless they exist.
-    """
+    """The choices of one browser and what follows from them; it begins with the first dataset's latest version."""
 
     def __init__(
         self, catalogue: Catalogue, style: views.Style, *, dataset: str | None = None, version: str | None = None
     ) -> None:
         self.catalogue, self.style = catalogue, style
-        self.dataset = pn.widgets.Select(label="dataset", width=190, margin=(2, 6))
-        self.version = pn.widgets.Select(label="version", width=95, margin=(2, 6))
-        self.compare = pn.widgets.Select(label="compare with", width=110, margin=(2, 6))
+        self.dataset, self.version, self.compare = (
+            pn.widgets.Select(label=label, width=width, margin=(2, 6))
+            for label, width in (("dataset", 190), ("version", 95), ("compare with", 110))
+        )
         self.follow = pn.widgets.Checkbox(label="follow new versions", value=version is None, margin=(24, 6, 2, 6))
         self.status = self._html("", margin=(20, 6, 0, 6))
-        self.head = pn.Row(
-            self.dataset, self.version, self.compare, self.follow, self.status, sizing_mode="stretch_width", margin=0
-        )
+        shown = (self.dataset, self.version, self.compare, self.follow, self.status)
+        self.head = pn.Row(*shown, sizing_mode="stretch_width", margin=0)
         self.body = pn.Column(sizing_mode="stretch_width", margin=0)
         self._dress(self.head)
         self._explore: Explore | None = None
@@ -117,9 +106,8 @@ class Session:
             latest = self.catalogue.latest(chosen) if chosen else None
             self.version.param.update(options=versions, value=version if version in versions else latest)
             others = [_NOTHING, *(v for v in versions if v != self.version.value)]
-            self.compare.param.update(
-                options=others, value=self.compare.value if self.compare.value in others else _NOTHING
-            )
+            other = self.compare.value if self.compare.value in others else _NOTHING
+            self.compare.param.update(options=others, value=other)
         finally:
             self._silent = False
 
@@ -131,7 +119,7 @@ class Session:
             self._explore = None
             self._offer(self.dataset.value, None)
         elif event.obj is self.version:
-            # who goes back to an older version does not want to be taken away from it
+            # a user who goes back to an older version wants to stay there
             self.follow.value = self.version.value == self.catalogue.latest(self.dataset.value)
             self._offer(self.dataset.value, self.version.value)
         self._say("")
@@ -158,13 +146,11 @@ class Session:
             other = None if self.compare.value in (None, _NOTHING) else self.catalogue.open(dataset, self.compare.value)
         except Exception as error:
             log.warning("dashboard: %s", error)
-            everything = self._html(self._versions())
-            self.body.objects = [self._html(texts.failure(f"{dataset} {version} cannot be shown", error)), everything]
+            failure = texts.failure(f"{dataset} {version} cannot be shown", error)
+            self.body.objects = [self._html(failure), self._html(self._versions())]
             return
-        self.body.objects = [
-            self._html(texts.warnings(product.warnings), margin=(4, 12, 0, 12)),
-            self._tabs(product, other),
-        ]
+        warnings = self._html(texts.warnings(product.warnings), margin=(4, 12, 0, 12))
+        self.body.objects = [warnings, self._tabs(product, other)]
 
     def _tabs(self, product: Product, other: Product | None) -> pn.Tabs:
         def explore() -> Any:
@@ -210,11 +196,9 @@ class Session:
             for widget in made.select(pn.widgets.Widget):
                 widget.stylesheets = [DARK_WIDGETS]
 
-    def _html(self, text: str, **more: Any) -> pn.pane.HTML:
-        margin = more.pop("margin", (4, 12))
-        return pn.pane.HTML(
-            text, sizing_mode="stretch_width", margin=margin, stylesheets=[CSS], css_classes=[self.style.name], **more
-        )
+    def _html(self, text: str, margin: tuple[int, ...] = (4, 12)) -> pn.pane.HTML:
+        look = {"stylesheets": [CSS], "css_classes": [self.style.name]}
+        return pn.pane.HTML(text, sizing_mode="stretch_width", margin=margin, **look)
 
     def _versions(self) -> str:
         found: dict[str, list[tuple[str, Any]]] = {}

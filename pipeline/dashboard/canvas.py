@@ -19,12 +19,12 @@ __all__ = [
     "Style",
     "bk",
     "bounds",
+    "colour_bar",
     "delay_range",
     "delay_ticks",
     "empty_figure",
     "legend_above",
     "marks",
-    "paint_bar",
     "palette",
 ]
 
@@ -34,7 +34,7 @@ bk: Any = bokeh.models
 
 @dataclass(frozen=True)
 class Style:
-    """Colours of a page; the series are told apart by colour-blind people too."""
+    """Colours of a page; colour-blind people can tell the series apart too."""
 
     name: str
     background: str
@@ -92,12 +92,12 @@ return String(+t.toPrecision(3)).replace("-", "−");
 
 
 def empty_figure(style: Style, title: str, x_label: str, y_label: str, height: int, x_range: Any, **more: Any) -> Any:
-    """Return a figure in the colours of a page, with tools that appear on hover and a box zoom."""
-    log_range = more.pop("x_range_log", None)
+    """Return a figure in the colours of a page, with tools that appear on hover and a box zoom.
+
+    A height of 0 is half of what the controls leave of the window.
+    """
     if x_range is not None:
         more["x_range"] = x_range
-    elif log_range is not None:
-        more["x_range"] = bk.Range1d(*log_range)
     plot: Any = bokeh.plotting.figure(
         title=title,
         x_axis_label=x_label,
@@ -129,24 +129,10 @@ def empty_figure(style: Style, title: str, x_label: str, y_label: str, height: i
 def legend_above(plot: Any, style: Style, renderer: Any) -> None:
     """Put a legend over a figure, an entry per label of the renderer's source."""
     items = [bk.LegendItem(label={"field": "label"}, renderers=[renderer])]
-    plot.add_layout(
-        bk.Legend(
-            items=items,
-            orientation="horizontal",
-            location="left",
-            border_line_color=None,
-            background_fill_color=None,
-            label_text_color=style.text,
-            label_text_font_size="11px",
-            padding=0,
-            margin=2,
-            spacing=10,
-            glyph_width=16,
-            label_height=14,
-            glyph_height=14,
-        ),
-        "above",
-    )
+    sizes = {"padding": 0, "margin": 2, "spacing": 10, "glyph_width": 16, "glyph_height": 14, "label_height": 14}
+    paint = {"border_line_color": None, "background_fill_color": None, "label_text_color": style.text}
+    look = {"orientation": "horizontal", "location": "left", "label_text_font_size": "11px"}
+    plot.add_layout(bk.Legend(items=items, **look, **paint, **sizes), "above")
 
 
 def marks(plot: Any, style: Style) -> dict[str, Any]:
@@ -173,12 +159,15 @@ def bounds(axis_range: Any, low: Floats, high: Floats) -> None:
         axis_range.reset_start, axis_range.reset_end = axis_range.start, axis_range.end
 
 
-def paint_bar(bar: Any, style: Style) -> None:
-    """Give a colour bar the colours of a page."""
-    bar.major_label_text_color = bar.title_text_color = style.text
+def colour_bar(mapper: Any, style: Style, title: str) -> Any:
+    """Return a colour bar in the colours of a page."""
+    bar = bk.ColorBar(
+        color_mapper=mapper, title=title, width=10, padding=4, background_fill_color=None, label_standoff=4
+    )
+    bar.major_label_text_color = bar.title_text_color = bar.major_tick_line_color = style.text
     bar.major_label_text_font_size = bar.title_text_font_size = "11px"
     bar.title_text_font_style = "normal"
-    bar.major_tick_line_color = style.text
+    return bar
 
 
 def delay_range(delays: Sequence[float]) -> Any:

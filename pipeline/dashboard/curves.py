@@ -14,18 +14,22 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.results.lookup import SAME_ENERGY, Floats, delays_of, fitted_trace, fluences_of, measured_near, nearest
+from pipeline.dashboard.data import Product
+from pipeline.results.lookup import (
+    SAME_ENERGY,
+    Floats,
+    delays_of,
+    edges,
+    fitted_trace,
+    fluences_of,
+    measured_near,
+    nearest,
+    with_error,
+)
 
-__all__ = [
-    "LINEAR",
-    "Series",
-    "absorption",
-    "difference",
-    "edges",
-    "map_cells",
-    "symlog",
-    "trace",
-]
+__all__ = ["Kind", "LINEAR", "Series", "absorption", "difference", "map_cells", "symlog", "trace"]
+
+Kind = Literal["band", "points", "line", "dashed", "open"]
 
 LINEAR = 1.5
 """Length of the linear picosecond on the symmetric-log axis, in decades."""
@@ -40,7 +44,7 @@ class Series:
     error: Floats | None
     label: str
     colour: int
-    kind: Literal["band", "points", "line", "dashed", "open"]
+    kind: Kind
 
     @property
     def finite(self) -> NDArray[np.bool_]:
@@ -57,25 +61,10 @@ def symlog(delay: ArrayLike) -> Floats:
     return result
 
 
-def edges(centres: Floats) -> Floats:
-    """Return borders half-way between centres that rise; a single one gets a width of one."""
-    if len(centres) < 2:
-        return np.concatenate([centres - 0.5, centres + 0.5])
-    middle = (centres[1:] + centres[:-1]) / 2
-    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
-
-
 def map_cells(spectra: xr.Dataset, fluence: float, *, even: bool = False) -> dict[str, Floats]:
     """Return the cells of the energy-delay map [mOD]: borders, centre, value, error, pulses; one column each.
 
-    Parameters
-    ----------
-    spectra
-        The group of that name.
-    fluence
-        In mJ/cm².
-    even
-        Rows of equal height instead of the symmetric-log axis.
+    `even`: rows of equal height instead of the symmetric-log axis.
     """
     delays = np.array(delays_of(spectra, fluence))
     one = spectra.sel(fluence=fluence, delay=delays)
@@ -96,22 +85,15 @@ def map_cells(spectra: xr.Dataset, fluence: float, *, even: bool = False) -> dic
     }
 
 
-def _label(fluence: float, tag: str) -> str:
-    return f"{fluence:g} mJ/cm²{tag}"
-
-
 def difference(spectra: xr.Dataset, fluences: Sequence[float], delay: float, *, tag: str = "") -> list[Series]:
     """Return ΔXAS [mOD] against energy at a delay, with error bands, per fluence that was measured there."""
     found = []
     for fluence in fluences:
         here = measured_near(spectra, fluence, delay)
-        if here is None:
-            continue
-        one = spectra.sel(fluence=fluence, delay=here)
-        label = _label(fluence, tag)
-        y, error = 1e3 * one["delta_xas"].values, 1e3 * one["delta_xas_stderr"].values
-        colour = fluences_of(spectra).index(fluence)
-        found.append(Series(one["energy"].values, y, error, label, colour, "dashed" if tag else "band"))
+        if here is not None:
+            y, error = with_error(spectra.sel(fluence=fluence, delay=here), "delta_xas", 1e3)
+            label, colour = f"{fluence:g} mJ/cm²{tag}", fluences_of(spectra).index(fluence)
+            found.append(Series(spectra["energy"].values, y, error, label, colour, "dashed" if tag else "band"))
     return found
 
 
@@ -122,51 +104,33 @@ def absorption(spectra: xr.Dataset, fluence: float, delay: float) -> list[Series
         return []
     one = spectra.sel(fluence=fluence, delay=here)
     names = (("od_unpumped", "ground (unpumped)", 6), ("od_pumped", f"excited, {here:.3g} ps", 3))
-    return [
-        Series(one["energy"].values, one[name].values, one[f"{name}_stderr"].values, label, colour, "band")
-        for name, label, colour in names
-    ]
+    return [Series(one["energy"].values, *with_error(one, name), label, k, "band") for name, label, k in names]
 
 
-def trace(
-    groups: tuple[xr.Dataset, xr.Dataset, xr.Dataset],
-    fluences: Sequence[float],
-    energy: float,
-    *,
-    power: int = 2,
-    tag: str = "",
-) -> list[Series]:
+def trace(product: Product, fluences: Sequence[float], energy: float, *, tag: str = "") -> list[Series]:
     """Return ΔXAS [mOD] against delay at an energy: delay scans, values from the spectra, fits.
 
-    Parameters
-    ----------
-    groups
-        `spectra`, `delay_scan` and `kinetics`.
-    fluences, energy
-        In mJ/cm² and eV.
-    power
-        Of the kinetic form.
-    tag
-        Added to the labels; then everything is dashed and the spectra are left out.
+    A `tag` is added to the labels; then there are only fits, dashed.
     """
-    spectra, scan, kinetics = groups
+    spectra, scan, kinetics = (product.group(n) for n in ("spectra", "delay_scan", "kinetics"))
     found: list[Series] = []
     everything = fluences_of(spectra, scan)
     for fluence in fluences:
-        colour, label = everything.index(fluence) if fluence in everything else 0, _label(fluence, tag)
+        colour, label = everything.index(fluence) if fluence in everything else 0, f"{fluence:g} mJ/cm²{tag}"
         for i in range(scan.sizes["scan"]):
-            if float(scan["fluence"][i]) == fluence and abs(float(scan["energy"][i]) - energy) < SAME_ENERGY:
-                one = scan.isel(scan=i)
-                y, error = 1e3 * one["delta_xas"].values, 1e3 * one["delta_xas_stderr"].values
-                if not tag:
-                    found.append(Series(symlog(one["delay"].values), y, error, label, colour, "points"))
-                fit = fitted_trace(kinetics, fluence, float(scan["energy"][i]), power=power)
-                if fit is not None:
-                    x, curve = fit
-                    found.append(Series(symlog(x), 1e3 * curve, None, label, colour, "dashed" if tag else "line"))
+            one, here = scan.isel(scan=i), float(scan["energy"][i])
+            if float(one["fluence"]) != fluence or abs(here - energy) >= SAME_ENERGY:
+                continue
+            if not tag:
+                y, error = with_error(one, "delta_xas", 1e3)
+                found.append(Series(symlog(one["delay"].values), y, error, label, colour, "points"))
+            fit = fitted_trace(kinetics, fluence, here, power=product.power)
+            if fit is not None:
+                x, curve = fit
+                found.append(Series(symlog(x), 1e3 * curve, None, label, colour, "dashed" if tag else "line"))
         delays = delays_of(spectra, fluence)
         if delays and not tag:
             one = spectra.sel(fluence=fluence, delay=delays).sel(energy=energy, method="nearest")
-            y, error = 1e3 * one["delta_xas"].values, 1e3 * one["delta_xas_stderr"].values
+            y, error = with_error(one, "delta_xas", 1e3)
             found.append(Series(symlog(delays), y, error, f"{label}, spectra", colour, "open"))
     return found

@@ -7,10 +7,8 @@ or a pointer would lead out of the output folder.
 from __future__ import annotations
 
 import json
-import re
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +16,13 @@ import xarray as xr
 from pydantic import ValidationError
 
 from pipeline.errors import ProductError
-from pipeline.storage import store
-from pipeline.storage import versions as publish
+from pipeline.results.lookup import power_of
+from pipeline.storage import layout, versions
 from schemas.catalogue import note
 from schemas.notes import Note, by_severity, read_notes
 from schemas.products import Summary, product_faults
 
 __all__ = ["Catalogue", "Product"]
-
-_VERSION = re.compile(r"v\d{4,}")
 
 
 @dataclass(frozen=True)
@@ -60,17 +56,14 @@ class Product:
         return self._groups[name]
 
     @property
-    def attrs(self) -> dict[str, Any]:
-        """Provenance: config, inputs, code version and more."""
-        return {str(name): value for name, value in self.tree.attrs.items()}
+    def tag(self) -> str:
+        """What is added to the labels of its curves where it is the second of two products."""
+        return f", {self.version}"
 
     @property
     def power(self) -> int:
-        """The power of the kinetic form in the config; 2, as printed, where it does not say."""
-        try:
-            return int(json.loads(self.attrs["config"])["kinetics"]["power"])
-        except (KeyError, TypeError, ValueError):
-            return 2
+        """The power of the kinetic form that was fitted."""
+        return power_of(self.tree.attrs)
 
     @property
     def warnings(self) -> list[Note]:
@@ -92,51 +85,30 @@ class Catalogue:
 
     def __init__(self, out: Path, *, keep: int = 8) -> None:
         self.out = out
-        self._keep = keep
-        self._opened: OrderedDict[tuple[str, str], Product] = OrderedDict()
-        self._lock = threading.Lock()
+        self.open = lru_cache(keep)(self._open)
 
     def datasets(self) -> list[str]:
         """Return the names of all datasets with at least one version."""
-        root = self.out / "products"
+        root = layout.products(self.out)
         names = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
         return [name for name in names if self.versions(name)]
 
     def versions(self, dataset: str) -> list[str]:
         """Return the versions of a dataset, newest first."""
-        folder = self.out / "products" / dataset
+        folder = layout.products(self.out, dataset)
         if Path(dataset).name != dataset or not folder.is_dir():
             return []
-        found = [p.name for p in folder.iterdir() if _VERSION.fullmatch(p.name) and p.is_dir() and _inside(p, self.out)]
-        return sorted(found, key=lambda name: int(name[1:]), reverse=True)
+        names = [p.name for p in folder.iterdir() if p.is_dir() and _inside(p, self.out)]
+        return sorted(filter(versions.number_of, names), key=versions.number_of, reverse=True)
 
     def latest(self, dataset: str) -> str | None:
         """Return the version that `latest.json` points at, or the newest one where it points at none."""
-        versions = self.versions(dataset)
+        there = self.versions(dataset)
         try:
-            found = publish.latest(self.out / "products" / dataset)
+            found = versions.latest(layout.products(self.out, dataset))
         except ProductError:
             found = None
-        if found is not None and found.name in versions:
-            return found.name
-        return versions[0] if versions else None
-
-    def open(self, dataset: str, version: str) -> Product:
-        """Open a version, or return it if it is open already.
-
-        Raises
-        ------
-        ProductError
-            If there is no such version, or its summary or its store is damaged.
-        """
-        key = (dataset, version)
-        with self._lock:
-            if key not in self._opened:
-                self._opened[key] = self._read(dataset, version)
-                while len(self._opened) > self._keep:
-                    self._opened.popitem(last=False)
-            self._opened.move_to_end(key)
-            return self._opened[key]
+        return found.name if found is not None and found.name in there else next(iter(there), None)
 
     def summary(self, dataset: str, version: str) -> dict[str, Any]:
         """Return the summary of a version without opening its store; raises ProductError if it is damaged."""
@@ -153,12 +125,12 @@ class Catalogue:
     def _folder(self, dataset: str, version: str) -> Path:
         if version not in self.versions(dataset):
             raise ProductError(f"there is no version {version} of {dataset} in {self.out}")
-        return self.out / "products" / dataset / version
+        return layout.products(self.out, dataset) / version
 
-    def _read(self, dataset: str, version: str) -> Product:
-        folder = self._folder(dataset, version)
-        summary = self.summary(dataset, version)
-        tree = store.open_tree(folder / "product.zarr")
+    def _open(self, dataset: str, version: str) -> Product:
+        """Open a version; raises ProductError if there is none, or its summary or its store is damaged."""
+        folder, summary = self._folder(dataset, version), self.summary(dataset, version)
+        tree = versions.open_product(folder)
         return Product(dataset, version, folder, tree, summary, tuple(product_faults(tree)))
 
 

@@ -14,6 +14,8 @@ from pipeline.results import lookup
 
 __all__ = ["Explore", "Pick"]
 
+_WIDE: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": 0}
+
 
 @dataclass(frozen=True)
 class Pick:
@@ -27,31 +29,18 @@ class Pick:
 
 
 class Explore:
-    """Four linked figures and the controls above them.
+    """Four linked figures of a product and the controls above them; a second version, if there is one, is drawn dashed.
 
-    Parameters
-    ----------
-    product
-        What is shown.
-    other
-        A second version to compare with, dashed.
-    style
-        Colours.
-    pick
-        What was looked at before.
+    It begins with a `pick`: what was looked at before.
     """
 
     def __init__(self, product: Product, other: Product | None, style: views.Style, pick: Pick) -> None:
         self.product, self.other, self.style = product, other, style
-        self.spectra, self.scan, self.kinetics = (product.group(n) for n in ("spectra", "delay_scan", "kinetics"))
+        self.spectra, self.scan = product.group("spectra"), product.group("delay_scan")
         self.delays = lookup.delays_of(self.spectra)
         self.has_spectra = bool(self.delays)
-        fluence, delay, energy = lookup.default_pick(self.spectra, self.scan)
         self.fluences = lookup.fluences_of(self.spectra, self.scan)
-        wanted = lookup.nearest(self.fluences, fluence if pick.fluence is None else pick.fluence)
-        self.controls = self._controls(
-            pick, wanted, delay if pick.delay is None else pick.delay, energy if pick.energy is None else pick.energy
-        )
+        self.controls = self._controls(pick)
         self.readout = pn.pane.HTML(sizing_mode="stretch_width", margin=(0, 10), stylesheets=[])
         self.plots = self._plots()
         self._link()
@@ -60,56 +49,44 @@ class Explore:
     @property
     def pick(self) -> Pick:
         """What is looked at now."""
-        c = self.controls
-        return Pick(
-            c["fluence"].value,
-            tuple(c["overlay"].value),
-            c["delay"].value,
-            c["energy"].value,
-            c["axis"].value == "even",
-        )
+        c = {name: control.value for name, control in self.controls.items()}
+        return Pick(c["fluence"], tuple(c["overlay"]), c["delay"], c["energy"], c["axis"] == "even")
 
     def layout(self) -> pn.viewable.Viewable:
         """Return the page."""
-        c = self.controls
-        bar = pn.Row(*(_named(c[n]) for n in c if c[n].visible), margin=(2, 8))
+        bar = pn.Row(*(_named(control) for control in self.controls.values() if control.visible), margin=(2, 8))
         shown = {
             name: pn.pane.Bokeh(plot.figure, sizing_mode="stretch_width", margin=(0, 2))
             for name, plot in self.plots.items()
         }
         if not self.has_spectra:
-            return pn.Column(
-                bar,
-                pn.pane.HTML(texts.note("no energy scan in this product: delay scans only")),
-                shown["trace"],
-                sizing_mode="stretch_width",
-            )
-        left = pn.Column(shown["map"], shown["difference"], sizing_mode="stretch_width", margin=0)
-        right = pn.Column(shown["trace"], shown["absorption"], sizing_mode="stretch_width", margin=0)
-        return pn.Column(
-            bar,
-            self.readout,
-            pn.Row(left, right, sizing_mode="stretch_width", margin=0),
-            sizing_mode="stretch_width",
-            margin=0,
-        )
+            text = pn.pane.HTML(texts.note("no energy scan in this product: delay scans only"))
+            return pn.Column(bar, text, shown["trace"], sizing_mode="stretch_width")
+        left = pn.Column(shown["map"], shown["difference"], **_WIDE)
+        right = pn.Column(shown["trace"], shown["absorption"], **_WIDE)
+        return pn.Column(bar, self.readout, pn.Row(left, right, **_WIDE), **_WIDE)
 
     # --- made once --------------------------------------------------------------------------------------------------
 
-    def _controls(self, pick: Pick, fluence: float | None, delay: float | None, energy: float | None) -> dict[str, Any]:
+    def _controls(self, pick: Pick) -> dict[str, Any]:
+        fluence, delay, energy = lookup.default_pick(self.spectra, self.scan)
         names = {f"{f:g}": f for f in self.fluences}
-        kept = [f for f in pick.overlay or () if f in self.fluences] or list(self.fluences)
         energies = [float(e) for e in self.spectra["energy"].values] or sorted(
             {float(e) for e in self.scan["energy"].values}
         )
-        button = {"color": "primary", "variant": "outline", "margin": (0, 4), "height": 30}
-        several = len(self.fluences) > 1
+        button: dict[str, Any] = {"color": "primary", "variant": "outline", "margin": (0, 4), "height": 30}
+        several: dict[str, Any] = {"options": names, "visible": len(self.fluences) > 1, **button}
+        slider: dict[str, Any] = {"width": 250, "margin": (0, 8)}
         return {
             "fluence": pn.widgets.RadioButtonGroup(
-                label="map at (mJ/cm²)", options=names, value=fluence, visible=several, **button
+                label="map at (mJ/cm²)",
+                value=lookup.nearest(self.fluences, fluence if pick.fluence is None else pick.fluence),
+                **several,
             ),
             "overlay": pn.widgets.CheckButtonGroup(
-                label="curves at (mJ/cm²)", options=names, value=kept, visible=several, **button
+                label="curves at (mJ/cm²)",
+                value=[f for f in pick.overlay or () if f in self.fluences] or list(self.fluences),
+                **several,
             ),
             "axis": pn.widgets.RadioButtonGroup(
                 label="delay axis",
@@ -121,46 +98,32 @@ class Explore:
             "delay": pn.widgets.DiscreteSlider(
                 label="delay (ps)",
                 options={f"{t:.3g}": t for t in self.delays} or {"–": None},
-                value=lookup.nearest(self.delays, delay),
-                width=250,
-                margin=(0, 8),
+                value=lookup.nearest(self.delays, delay if pick.delay is None else pick.delay),
                 visible=self.has_spectra,
+                **slider,
             ),
             "energy": pn.widgets.DiscreteSlider(
                 label="photon energy (eV)",
                 options={f"{e:.2f}": e for e in energies} or {"–": None},
-                value=lookup.nearest(energies, energy),
-                width=250,
-                margin=(0, 8),
+                value=lookup.nearest(energies, energy if pick.energy is None else pick.energy),
                 visible=len(energies) > 1,
+                **slider,
             ),
         }
 
     def _plots(self) -> dict[str, views.Plot]:
-        everywhere = [*self.delays, *self.scan["delay"].values.tolist()]
-        plots = {
-            "trace": views.series_plot(
-                self._trace(),
-                self.style,
-                x_label="delay (ps)",
-                y_label="ΔXAS (mOD)",
-                title="trace",
-                delay_axis=True,
-                x_range=views.delay_range(everywhere),
-                zero=True,
-                height=0,
-            )
-        }
+        delays = views.delay_range([*self.delays, *self.scan["delay"].values.tolist()])
+        time: dict[str, Any] = {"x_label": "delay (ps)", "x_range": delays, "delay_axis": True, "height": 0}
+        delta: dict[str, Any] = {"y_label": "ΔXAS (mOD)", "zero": True}
+        plots = {"trace": views.series_plot(self._trace(), self.style, title="trace", **time, **delta)}
         if not self.has_spectra:
             return plots
-        pick = self.pick
-        cells = curves.map_cells(self.spectra, self._map_fluence(), even=pick.even)
-        plots["map"] = views.map_plot(cells, self.style, title="map", even=pick.even, height=0)
+        even = self.pick.even
+        cells = curves.map_cells(self.spectra, self._map_fluence(), even=even)
+        plots["map"] = views.map_plot(cells, self.style, title="map", even=even, height=0)
         shared = plots["map"].figure.x_range
         energy: dict[str, Any] = {"x_label": "photon energy (eV)", "x_range": shared, "height": 0}
-        plots["difference"] = views.series_plot(
-            self._difference(), self.style, y_label="ΔXAS (mOD)", title="difference", zero=True, **energy
-        )
+        plots["difference"] = views.series_plot(self._difference(), self.style, title="difference", **delta, **energy)
         plots["absorption"] = views.series_plot(
             self._absorption(), self.style, y_label="optical density", title="absorption", **energy
         )
@@ -169,11 +132,9 @@ class Explore:
         return plots
 
     def _link(self) -> None:
-        for name in ("fluence", "overlay", "delay", "energy"):
-            self.controls[name].param.watch(
-                lambda event: self.update(remap=event.obj is self.controls["fluence"]), "value"
-            )
-        self.controls["axis"].param.watch(lambda _: self.update(remap=True), "value")
+        for name, control in self.controls.items():
+            remap = name in ("fluence", "axis")
+            control.param.watch(lambda _, remap=remap: self.update(remap=remap), "value")
         taps: dict[str, Callable[[float, float], None]] = {
             "map": self._pick_both,
             "difference": lambda x, _: self._pick_energy(x),
@@ -190,25 +151,22 @@ class Explore:
         pick, style = self.pick, self.style
         energy = "" if pick.energy is None else f"{pick.energy:.2f} eV"
         trace = self.plots["trace"]
-        trace.show(views.series_columns(self._trace(), style, delay_axis=True))
-        trace.name(f"ΔXAS against delay at {energy}")
+        trace.show(views.series_columns(self._trace(), style, delay_axis=True), f"ΔXAS against delay at {energy}")
         if not self.has_spectra or pick.delay is None:
             return
-        at = float(curves.symlog(pick.delay))
-        trace.mark("x", at)
+        fluence = self._map_fluence()
         difference, absorption, chart = (self.plots[n] for n in ("difference", "absorption", "map"))
-        difference.show(views.series_columns(self._difference(), style))
-        difference.name(f"ΔXAS at {pick.delay:.3g} ps")
-        absorption.show(views.series_columns(self._absorption(), style))
-        absorption.name(f"XAS at {self._map_fluence():g} mJ/cm²")
-        rows = lookup.delays_of(self.spectra, self._map_fluence())
+        difference.show(views.series_columns(self._difference(), style), f"ΔXAS at {pick.delay:.3g} ps")
+        absorption.show(views.series_columns(self._absorption(), style), f"XAS at {fluence:g} mJ/cm²")
         if remap:
-            views.show_map(chart, curves.map_cells(self.spectra, self._map_fluence(), even=pick.even), even=pick.even)
-        chart.name(f"ΔXAS map at {self._map_fluence():g} mJ/cm²")
-        here = lookup.measured_near(self.spectra, self._map_fluence(), pick.delay)
-        chart.mark(
-            "y", None if here is None else (float(rows.index(here)) if pick.even else float(curves.symlog(here)))
-        )
+            views.show_map(chart, curves.map_cells(self.spectra, fluence, even=pick.even), even=pick.even)
+        chart.show({}, f"ΔXAS map at {fluence:g} mJ/cm²")
+        here = lookup.measured_near(self.spectra, fluence, pick.delay)
+        if here is not None:
+            rows = lookup.delays_of(self.spectra, fluence)
+            here = float(rows.index(here)) if pick.even else float(curves.symlog(here))
+        chart.mark("y", here)
+        trace.mark("x", float(curves.symlog(pick.delay)))
         for plot in (chart, difference, absorption):
             plot.mark("x", pick.energy)
         self.readout.object = texts.readout(self.spectra, pick.overlay or (), pick.delay, pick.energy)
@@ -220,33 +178,26 @@ class Explore:
             return wanted
         return next(f for f in reversed(self.fluences) if lookup.delays_of(self.spectra, f))
 
-    def _tag(self) -> str:
-        return f", {self.other.version}" if self.other else ""
+    def _both(self) -> list[tuple[Product, str]]:
+        """The products to draw, and what is added to the labels of each."""
+        return [(self.product, ""), *([(self.other, self.other.tag)] if self.other else [])]
 
     def _trace(self) -> list[curves.Series]:
         pick = self.pick
         if pick.energy is None:
             return []
-        found = curves.trace(
-            (self.spectra, self.scan, self.kinetics), pick.overlay or (), pick.energy, power=self.product.power
-        )
-        if self.other:
-            groups = tuple(self.other.group(n) for n in ("spectra", "delay_scan", "kinetics"))
-            found += curves.trace(groups, pick.overlay or (), pick.energy, power=self.other.power, tag=self._tag())  # type: ignore[arg-type]
-        return found
+        return [s for one, tag in self._both() for s in curves.trace(one, pick.overlay or (), pick.energy, tag=tag)]
 
     def _difference(self) -> list[curves.Series]:
         pick = self.pick
         if pick.delay is None:
             return []
-        found = curves.difference(self.spectra, pick.overlay or (), pick.delay)
-        if self.other:
-            found += curves.difference(self.other.group("spectra"), pick.overlay or (), pick.delay, tag=self._tag())
-        return found
+        shown = [(one.group("spectra"), tag) for one, tag in self._both()]
+        return [s for one, tag in shown for s in curves.difference(one, pick.overlay or (), pick.delay, tag=tag)]
 
     def _absorption(self) -> list[curves.Series]:
-        pick = self.pick
-        return [] if pick.delay is None else curves.absorption(self.spectra, self._map_fluence(), pick.delay)
+        delay = self.pick.delay
+        return [] if delay is None else curves.absorption(self.spectra, self._map_fluence(), delay)
 
     def _pick_both(self, x: float, y: float) -> None:
         self._pick_energy(x)

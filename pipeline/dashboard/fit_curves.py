@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import xarray as xr
 
-from pipeline.dashboard.curves import Series, symlog
-from pipeline.results.lookup import Floats, fluences_of
+from pipeline.dashboard.curves import Kind, Series, symlog
+from pipeline.results.lookup import SAME_ENERGY, Floats, fluences_of, residual_of, with_error
 
-__all__ = [
-    "alpha",
-    "alpha_line",
-    "components",
-    "mixture_fit",
-    "per_run",
-    "peak_values",
-    "residuals",
-    "scan_energies",
-]
+__all__ = ["alpha", "components", "mixture_fit", "per_run", "peak_values", "residuals", "scan_energies"]
 
 
 def scan_energies(scan: xr.Dataset) -> list[float]:
@@ -28,70 +18,55 @@ def scan_energies(scan: xr.Dataset) -> list[float]:
     return sorted({round(float(e), 3) for e in scan["energy"].values})
 
 
-def residuals(
-    scan: xr.Dataset, kinetics: xr.Dataset, fluences: Sequence[float], energy: float, everything: Sequence[float]
-) -> list[Series]:
-    """Return (data − fit) / σ against delay of the scans at an energy [eV]."""
+def residuals(scan: xr.Dataset, kinetics: xr.Dataset, fluences: Sequence[float], energy: float) -> list[Series]:
+    """Return (data − fit) / σ against delay of the scans at an energy [eV]; the fluences are all that have a colour."""
     found = []
-    for i in range(scan.sizes["scan"]):
+    for i in range(scan.sizes["scan"] if kinetics.sizes["energy"] else 0):
         fluence, here = float(scan["fluence"][i]), float(scan["energy"][i])
-        if fluence not in fluences or abs(here - energy) > 0.11 or fluence not in kinetics["fluence"].values:
+        if abs(here - energy) > SAME_ENERGY or fluence not in kinetics["fluence"].values:
             continue
-        if not kinetics.sizes["energy"]:
-            continue
-        fit = kinetics.sel(fluence=fluence).sel(energy=here, method="nearest")
-        t = scan["delay"].values
-        left = fit["residual"].reindex(delay=t, method="nearest", tolerance=1e-6).values
-        y = left / scan["delta_xas_stderr"][i].values
-        found.append(Series(symlog(t), y, None, f"{fluence:g} mJ/cm²", everything.index(fluence), "points"))
+        x, y = symlog(scan["delay"].values), residual_of(kinetics, scan.isel(scan=i))
+        found.append(Series(x, y, None, f"{fluence:g} mJ/cm²", fluences.index(fluence), "points"))
     return found
 
 
-def peak_values(
-    peaks: xr.Dataset, peak: str, variable: str, fluences: Sequence[float], *, tag: str = ""
-) -> list[Series]:
-    """Return position [eV], amplitude [mOD] or fwhm [eV] of the detected lines against delay."""
-    everything, found = fluences_of(peaks), []
-    scale = 1e3 if variable == "amplitude" else 1.0
-    for fluence in fluences:
-        if fluence not in everything or peak not in peaks["peak"].values:
-            continue
+def peak_values(peaks: xr.Dataset, peak: str, variable: str, *, tag: str = "") -> list[Series]:
+    """Return position [eV], amplitude [mOD] or fwhm [eV] of the detected lines against delay, per fluence."""
+    if peak not in peaks["peak"].values:
+        return []
+    found, kind = [], _kind(tag, "open")
+    for colour, fluence in enumerate(fluences_of(peaks)):
         one = peaks.sel(peak=peak, fluence=fluence)
-        there = one["detected"].values
-        y = np.where(there, scale * one[variable].values, np.nan)
-        error = scale * one[f"{variable}_stderr"].values
-        kind: Literal["open", "points"] = "open" if tag else "points"
-        label = f"{fluence:g} mJ/cm²{tag}"
-        found.append(Series(symlog(peaks["delay"].values), y, error, label, everything.index(fluence), kind))
+        y, error = with_error(one, variable, 1e3 if variable == "amplitude" else 1.0)
+        y = np.where(one["detected"].values, y, np.nan)
+        found.append(Series(symlog(peaks["delay"].values), y, error, f"{fluence:g} mJ/cm²{tag}", colour, kind))
     return found
 
 
-def alpha(mixture: xr.Dataset, *, tag: str = "") -> Series:
-    """Return the excited fraction [%] against fluence [mJ/cm²]."""
-    x = mixture["fluence"].values.astype(float)
-    y, error = 100 * mixture["alpha"].values, 100 * mixture["alpha_stderr"].values
-    return Series(x, y, error, f"α{tag}", 1 if tag else 0, "open" if tag else "points")
+def _kind(tag: str, other: Kind, own: Kind = "points") -> Kind:
+    return other if tag else own
 
 
-def alpha_line(mixture: xr.Dataset, *, tag: str = "") -> Series | None:
-    """Return the line through the excited fractions, or None without one."""
-    if not np.isfinite(mixture["slope"]):
-        return None
-    x = np.linspace(0.0, 1.06 * float(mixture["fluence"].max()), 3)
-    y: Floats = 100 * (float(mixture["intercept"]) + float(mixture["slope"]) * x)
-    return Series(x, y, None, f"line{tag}", 1 if tag else 0, "dashed" if tag else "line")
+def alpha(mixture: xr.Dataset, *, tag: str = "") -> list[Series]:
+    """Return the excited fraction [%] against fluence [mJ/cm²], and the line through it if there is one."""
+    x, colour = mixture["fluence"].values.astype(float), 1 if tag else 0
+    found = [Series(x, *with_error(mixture, "alpha", 100), f"α{tag}", colour, _kind(tag, "open"))]
+    if np.isfinite(mixture["slope"]):
+        x = np.linspace(0.0, 1.06 * float(x.max()), 3)
+        y: Floats = 100 * (float(mixture["intercept"]) + float(mixture["slope"]) * x)
+        found.append(Series(x, y, None, f"line{tag}", colour, _kind(tag, "dashed", "line")))
+    return found
 
 
-def mixture_fit(mixture: xr.Dataset, fluences: Sequence[float]) -> list[Series]:
+def mixture_fit(mixture: xr.Dataset) -> list[Series]:
     """Return the difference [mOD] at late delays and its mixture fit, per fluence."""
-    found, everything = [], fluences_of(mixture)
-    for fluence in fluences:
-        if fluence not in everything or not np.isfinite(mixture["alpha"].sel(fluence=fluence)):
-            continue
-        one, energy, colour = mixture.sel(fluence=fluence), mixture["energy"].values, everything.index(fluence)
-        data = 1e3 * (one["fit"] + one["residual"]).values
-        found.append(Series(energy, data, None, f"{fluence:g} mJ/cm²", colour, "points"))
-        found.append(Series(energy, 1e3 * one["fit"].values, None, f"{fluence:g} mJ/cm²", colour, "line"))
+    found, energy = [], mixture["energy"].values
+    for colour, fluence in enumerate(fluences_of(mixture)):
+        one, label = mixture.sel(fluence=fluence), f"{fluence:g} mJ/cm²"
+        if np.isfinite(one["alpha"]):
+            data = 1e3 * (one["fit"] + one["residual"]).values
+            found.append(Series(energy, data, None, label, colour, "points"))
+            found.append(Series(energy, 1e3 * one["fit"].values, None, label, colour, "line"))
     return found
 
 

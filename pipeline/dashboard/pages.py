@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -12,27 +12,31 @@ from pipeline.dashboard import curves, texts, views
 from pipeline.dashboard import fit_curves as fitted
 from pipeline.dashboard.data import Product
 from pipeline.results import lookup
+from pipeline.results.wording import percent
 
 __all__ = ["kinetics_page", "peaks_page", "pictures_page", "provenance_page", "quality_page"]
 
 Page = pn.viewable.Viewable
 
 
-def _html(text: str, **more: Any) -> pn.pane.HTML:
-    return pn.pane.HTML(text, sizing_mode="stretch_width", margin=(4, 12), **more)
+def _html(text: str) -> pn.pane.HTML:
+    return pn.pane.HTML(text, sizing_mode="stretch_width", margin=(4, 12))
 
 
 def _shown(plot: views.Plot) -> pn.pane.Bokeh:
     return pn.pane.Bokeh(plot.figure, sizing_mode="stretch_width", margin=2)
 
 
+def _row(parts: Iterable[Any]) -> pn.Row:
+    return pn.Row(*parts, sizing_mode="stretch_width")
+
+
 def kinetics_page(product: Product, other: Product | None, style: views.Style) -> Page:
     """Return delay scans with fit and residuals, and what is known about the times."""
-    groups = (product.group("spectra"), product.group("delay_scan"), product.group("kinetics"))
-    scan, kinetics = groups[1:]
+    scan, kinetics = product.group("delay_scan"), product.group("kinetics")
     if not scan.sizes["scan"]:
         return _html(texts.note("no delay scan in this product: the times are not fitted"))
-    everything = lookup.fluences_of(*groups[:2])
+    everything = lookup.fluences_of(product.group("spectra"), scan)
     energies = fitted.scan_energies(scan)
     spans = lookup.intervals(product.summary["kinetics"])
     redchi = {fit["fluence"]: fit["redchi"] for fit in product.summary["kinetics"]}
@@ -49,13 +53,11 @@ def kinetics_page(product: Product, other: Product | None, style: views.Style) -
     )
 
     def draw(energy: float) -> None:
-        series = [s for s in curves.trace(groups, everything, energy, power=product.power) if s.kind != "open"]
+        series = [s for s in curves.trace(product, everything, energy) if s.kind != "open"]
         if other is not None:
-            parts = (other.group("spectra"), other.group("delay_scan"), other.group("kinetics"))
-            series += curves.trace(parts, everything, energy, power=other.power, tag=f", {other.version}")
-        data.show(views.series_columns(series, style, delay_axis=True))
-        data.name(f"delay scan and fit at {energy:.2f} eV")
-        rest = fitted.residuals(scan, kinetics, everything, energy, everything)
+            series += curves.trace(other, everything, energy, tag=other.tag)
+        data.show(views.series_columns(series, style, delay_axis=True), f"delay scan and fit at {energy:.2f} eV")
+        rest = fitted.residuals(scan, kinetics, everything, energy)
         left.show(views.series_columns(rest, style, delay_axis=True))
 
     draw(choice.value)
@@ -63,7 +65,7 @@ def kinetics_page(product: Product, other: Product | None, style: views.Style) -
     chart = views.interval_plot(spans, everything, style, height=max(150, 60 + 26 * len(spans)))
     scans = pn.Column(choice, _shown(data), _shown(left), sizing_mode="stretch_width")
     table = pn.Column(_shown(chart), _html(texts.taus(spans, redchi)), sizing_mode="stretch_width")
-    return pn.Row(scans, table, sizing_mode="stretch_width")
+    return _row([scans, table])
 
 
 def _strongest(scan: Any, energies: Sequence[float]) -> float:
@@ -74,98 +76,64 @@ def _strongest(scan: Any, energies: Sequence[float]) -> float:
 
 def peaks_page(product: Product, other: Product | None, style: views.Style) -> Page:
     """Return peaks A and B against delay, α against fluence and the mixture fit."""
-    peaks = product.group("peaks")
-    fluences = lookup.fluences_of(peaks)
+    peaks, names = product.group("peaks"), list(map(str, product.group("peaks")["peak"].values))
     x_range = views.delay_range(peaks["delay"].values.tolist())
-    common: dict[str, Any] = {
-        "delay_axis": True,
-        "x_range": x_range,
-        "x_label": "delay (ps)",
-        "height": 285,
-        "ticks": 9,
-    }
+    common: dict[str, Any] = {"delay_axis": True, "x_range": x_range, "x_label": "delay (ps)", "height": 285}
     plots = []
-    for peak in map(str, peaks["peak"].values):
-        series = fitted.peak_values(peaks, peak, "position", fluences)
+    for peak in names:
+        series = fitted.peak_values(peaks, peak, "position")
         if other is not None:
-            series += fitted.peak_values(other.group("peaks"), peak, "position", fluences, tag=f", {other.version}")
-        plots.append(views.series_plot(series, style, title=f"position of peak {peak}", y_label="eV", **common))
-    heights = [
-        s for peak in map(str, peaks["peak"].values) for s in fitted.peak_values(peaks, peak, "amplitude", fluences)
-    ]
-    plots.append(views.series_plot(heights, style, title="height of A and B", y_label="mOD", zero=True, **common))
-    plots += _mixture_plots(product, other, style)
-    rows = (plots[:3], plots[3:])
-    table = _html(texts.fractions(product.summary))
-    return pn.Column(
-        *(pn.Row(*map(_shown, row), sizing_mode="stretch_width") for row in rows), table, sizing_mode="stretch_width"
+            series += fitted.peak_values(other.group("peaks"), peak, "position", tag=other.tag)
+        title = f"position of peak {peak}"
+        plots.append(views.series_plot(series, style, title=title, y_label="eV", ticks=9, **common))
+    heights = [s for peak in names for s in fitted.peak_values(peaks, peak, "amplitude")]
+    plots.append(
+        views.series_plot(heights, style, title="height of A and B", y_label="mOD", zero=True, ticks=9, **common)
     )
+    plots += _mixture_plots(product, other, style)
+    rows = [_row(map(_shown, row)) for row in (plots[:3], plots[3:])]
+    return pn.Column(*rows, _html(texts.fractions(product.summary)), sizing_mode="stretch_width")
 
 
 def _mixture_plots(product: Product, other: Product | None, style: views.Style) -> list[views.Plot]:
-    mixture = product.group("mixture")
-    points = [fitted.alpha(mixture), fitted.alpha_line(mixture)]
-    if other is not None:
-        points += [
-            fitted.alpha(other.group("mixture"), tag=f", {other.version}"),
-            fitted.alpha_line(other.group("mixture"), tag=f", {other.version}"),
-        ]
-    slope = product.summary["slope"]
+    mixture, slope = product.group("mixture"), product.summary["slope"]
+    points = fitted.alpha(mixture) + ([] if other is None else fitted.alpha(other.group("mixture"), tag=other.tag))
     title = "excited fraction α"
     if slope["value"] is not None:
-        title += f": {texts.plus_minus(100 * slope['value'], 100 * (slope['stderr'] or 0))} % per mJ/cm²"
+        title += f": {percent(slope)} per mJ/cm²"
     strongest = max(
         (float(f) for f in mixture["fluence"].values if float(mixture["alpha"].sel(fluence=f)) > 0), default=None
     )
     energy: dict[str, Any] = {"x_label": "photon energy (eV)", "height": 285}
-    parts = fitted.components(mixture, strongest)
+    fits: dict[str, Any] = {"title": "mixture fit, late delays", "y_label": "ΔXAS (mOD)", "zero": True}
     at = "" if strongest is None else f" at {strongest:g} mJ/cm²"
+    parts: dict[str, Any] = {"title": f"both components{at}", "y_label": "optical density"}
     return [
-        views.series_plot(
-            [s for s in points if s], style, title=title, x_label="fluence (mJ/cm²)", y_label="α (%)", height=285
-        ),
-        views.series_plot(
-            fitted.mixture_fit(mixture, lookup.fluences_of(mixture)),
-            style,
-            title="mixture fit, late delays",
-            y_label="ΔXAS (mOD)",
-            zero=True,
-            **energy,
-        ),
-        views.series_plot(parts, style, title=f"both components{at}", y_label="optical density", **energy),
+        views.series_plot(points, style, title=title, x_label="fluence (mJ/cm²)", y_label="α (%)", height=285),
+        views.series_plot(fitted.mixture_fit(mixture), style, **fits, **energy),
+        views.series_plot(fitted.components(mixture, strongest), style, **parts, **energy),
     ]
 
 
 def quality_page(product: Product, style: views.Style) -> Page:
     """Return the runs with bookkeeping and audit, noise and null tests, and every warning."""
-    quality = product.group("quality")
+    quality, found = product.group("quality"), product.warnings
     plots = []
-    for name, title, ideal, scale in (
-        ("noise_ratio", "noise / photon noise", 1.0, 1.0),
-        ("null_chi2", "odd − even trains, χ²/dof", 1.0, 1.0),
-        ("null_chi2_early", "before time zero, χ²/dof", 1.0, 1.0),
-        ("drift", "drift along the burst (mOD)", 0.0, 1e3),
-    ):
-        if name not in quality:
-            continue
-        series = fitted.per_run(quality, name, scale=scale)
-        plots.append(_shown(views.run_plot(series, style, quality["run"].values.tolist(), title=title, ideal=ideal)))
-    found = product.warnings
-    said = f"<h3>Warnings</h3>{texts.warning_list(found)}" if found else "<p>✓ no warnings</p>"
-    return pn.Column(
-        pn.Row(*plots, sizing_mode="stretch_width"),
-        _html(texts.runs(product.summary, quality)),
-        _html(said),
-        sizing_mode="stretch_width",
-    )
+    for name, title, ideal, scale in lookup.QUALITY_PANELS:
+        if name in quality:
+            series = fitted.per_run(quality, name, scale=scale)
+            plots.append(views.run_plot(series, style, quality["run"].values.tolist(), title=title, ideal=ideal))
+    warnings = f"<h3>Warnings</h3>{texts.warning_list(found)}" if found else "<p>✓ no warnings</p>"
+    table = _html(texts.runs(product.summary, quality))
+    return pn.Column(_row(map(_shown, plots)), table, _html(warnings), sizing_mode="stretch_width")
 
 
 def provenance_page(product: Product) -> Page:
     """Return where the numbers come from, and the config that made them."""
-    attrs = product.attrs
+    attrs: Any = product.tree.attrs
     left = f"<h3>Provenance</h3>{texts.provenance(attrs, str(product.folder))}<h3>Raw files</h3>{texts.inputs(attrs)}"
     right = f"<h3>Config</h3>{texts.configuration(attrs)}"
-    return pn.Row(_html(left), _html(right), sizing_mode="stretch_width")
+    return _row([_html(left), _html(right)])
 
 
 def pictures_page(product: Product) -> Page:

@@ -1,4 +1,4 @@
-"""The web server of the dashboard: loopback unless told otherwise, no static files, nothing from elsewhere."""
+"""The web server of the dashboard: loopback by default, no static files, nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 def make_server(out: Path, port: int, *, host: str = "127.0.0.1") -> Any:
     """Return a server that shows the products of an output folder; `server.start()` and its `io_loop` run it.
 
-    Parameters
-    ----------
-    out
-        Output folder.
-    port
-        0 takes a free one; see `server.port`.
-    host
-        Address to listen on.
+    Port 0 picks a free one, see `server.port`; `host` is the address to listen on.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Everything that is words on the dashboard, as HTML; whatever comes from a product is escaped."""
+"""The texts of the dashboard as HTML; whatever comes from a product is escaped."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from html import escape
 from typing import Any
 from urllib.parse import urlencode
 
-import numpy as np
 import xarray as xr
 import yaml
 
 from pipeline.results.lookup import Interval, measured_near
+from pipeline.results.summary import CHANCE, NOISY
+from pipeline.results.wording import TAU_SYMBOLS, ends, percent, plus_minus
 from schemas.notes import SEVERITIES, WORDS, Note, read_notes
 
 __all__ = [
@@ -31,7 +32,15 @@ __all__ = [
     "warnings",
 ]
 
-_TAU = {"tau1": "τ<sub>1</sub>", "tau2": "τ<sub>2</sub>", "tau3": "τ<sub>3</sub>"}
+
+def _table(head: Iterable[str], rows: Iterable[str]) -> str:
+    titles = "".join(f"<th>{title}</th>" for title in head)
+    return f"<table><tr>{titles}</tr>{''.join(rows)}</table>"
+
+
+def _row(*cells: str) -> str:
+    """Return cells, which are HTML already, as a row of a table."""
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
 def note(text: str) -> str:
@@ -40,12 +49,12 @@ def note(text: str) -> str:
 
 
 def failure(what: str, error: object) -> str:
-    """Return the panel that stands where something cannot be shown."""
+    """Return the panel in place of something that cannot be shown."""
     return f"<div class='failure' role='alert'><b>{escape(what)}</b><br>{escape(str(error))}</div>"
 
 
 def empty(out: str) -> str:
-    """Return the page of an output folder without products; it goes away by itself."""
+    """Return the page of an output folder that holds no product yet."""
     return (
         f"<div class='empty'><h2>No products yet</h2><p>Nothing has been published in <code>{escape(out)}</code>.</p>"
         f"<p><code>trxas process CONFIG --out {escape(out)}</code></p>"
@@ -75,16 +84,6 @@ def warning_list(found: Sequence[Note]) -> str:
     return f"<ul>{''.join(items)}</ul>"
 
 
-def plus_minus(value: float | None, stderr: float | None) -> str:
-    """Return value ± error with the digits that the error allows."""
-    if value is None or not np.isfinite(value):
-        return "–"
-    if not stderr or not np.isfinite(stderr):
-        return f"{value:.4g}"
-    digits = max(0, int(np.ceil(1 - np.log10(stderr)))) if stderr < 10 else 0
-    return f"{value:.{digits}f} ± {stderr:.{digits}f}"
-
-
 def readout(spectra: xr.Dataset, fluences: Iterable[float], delay: float | None, energy: float | None) -> str:
     """Return what is picked, and the difference there with its error per fluence."""
     if delay is None or energy is None:
@@ -108,90 +107,72 @@ def taus(found: Sequence[Interval], redchi: Mapping[float, float | None]) -> str
         return note("no kinetic fit in this product")
     rows = []
     for one in found:
-        value = (
-            f"<b>{plus_minus(one.value, one.stderr)} ps</b>"
-            if one.determined and one.value is not None
-            else f"<b class='bad'>{one.instead_of_value}</b>"
-        )
-        rows.append(
-            f"<tr><td>{_TAU[one.name]}</td><td>{one.fluence:g}</td><td>{value}</td>"
-            f"<td>{_range(one.ci68)}</td><td>{_range(one.ci95)}</td></tr>"
-        )
+        known = one.determined and one.value is not None
+        value = f"<b>{plus_minus(one.value, one.stderr)} ps</b>" if known else _bad(one.instead_of_value)
+        rows.append(_row(TAU_SYMBOLS[one.name], f"{one.fluence:g}", value, ends(one.ci68), ends(one.ci95)))
     fits = ", ".join(f"{f:g} mJ/cm²: χ²/dof {x:.2f}" for f, x in redchi.items() if x is not None)
     words = "".join(
         f"<li>{one.fluence:g} mJ/cm²: {escape(one.verdict)}</li>" for one in found if not one.determined and one.verdict
     )
-    return (
-        "<table><tr><th></th><th>mJ/cm²</th><th>value</th><th>68 % (ps)</th><th>95 % (ps)</th></tr>"
-        f"{''.join(rows)}</table><p>{fits}</p>" + (f"<ul class='bad'>{words}</ul>" if words else "")
-    )
+    table = _table(("", "mJ/cm²", "value", "68 % (ps)", "95 % (ps)"), rows)
+    return f"{table}<p>{fits}</p>" + (f"<ul class='bad'>{words}</ul>" if words else "")
 
 
 def fractions(summary: Mapping[str, Any]) -> str:
-    """Return the excited fractions with standard and model error, and the line through them."""
+    """Return the excited fractions with standard and model error."""
     rows = []
     for row in summary["alpha"]:
-        value = row["alpha"]["value"]
+        value, model = row["alpha"]["value"], row.get("model_stderr")
         if value is not None:
-            model = row.get("model_stderr")
             other = "–" if model is None else f"{100 * model:.2g} %"
-            number = plus_minus(100 * value, 100 * (row["alpha"]["stderr"] or 0))
-            rows.append(f"<tr><td>{row['fluence']:g}</td><td><b>{number} %</b></td><td>{other}</td></tr>")
+            rows.append(_row(f"{row['fluence']:g}", f"<b>{percent(row['alpha'])}</b>", other))
     if not rows:
         return note("no mixture fit in this product")
-    head = "<tr><th>mJ/cm²</th><th>excited fraction α</th><th>model error (other DOS)</th></tr>"
-    return f"<table>{head}{''.join(rows)}</table>"
-
-
-def _range(pair: tuple[float | None, float | None]) -> str:
-    low, high = ("open" if v is None else f"{v:.3g}" for v in pair)
-    return f"{low} … {high}"
-
-
-_REASONS = "dropped_"
+    return _table(("mJ/cm²", "excited fraction α", "model error (other DOS)"), rows)
 
 
 def runs(summary: Mapping[str, Any], quality: xr.Dataset) -> str:
-    """Return the runs with their bookkeeping, quality and what the audit said about them."""
+    """Return the runs with their bookkeeping, quality and what the audit found."""
     head = ("run", "kind", "frames read", "pulses used", "left out", "noise / photon noise", "null χ²", "drift (mOD)")
     rows = []
     for run in summary["runs"]:
-        number = run["run"]
+        number, read, expected = run["run"], run["frames_read"], run["frames_expected"]
         row = quality.sel(run=number) if number in quality["run"].values else None
-        cells = [
-            str(number),
-            escape(run["kind"].replace("_", " ")),
-            _of(run["frames_read"], run["frames_expected"]),
-            f"{run['pulses_used']:,}".replace(",", " "),
-            _dropped(row),
-            _flagged(run["noise_ratio"], bad=(run["noise_ratio"] or 0) > 1.5),
-            _flagged(run["null_chi2"], bad=row is not None and float(row["null_p"]) < 1e-4),
-            "–" if row is None else plus_minus(1e3 * float(row["drift"]), 1e3 * float(row["drift_stderr"])),
-        ]
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        frames = f"{_thousands(read)} of {_thousands(expected)}"
+        rows.append(
+            _row(
+                str(number),
+                escape(run["kind"].replace("_", " ")),
+                frames if read >= 0.99 * expected else _bad(frames),
+                _thousands(run["pulses_used"]),
+                "–" if row is None else _dropped(row),
+                _flagged(run["noise_ratio"], bad=(run["noise_ratio"] or 0) > NOISY),
+                _flagged(run["null_chi2"], bad=row is not None and float(row["null_p"]) < CHANCE),
+                "–" if row is None else plus_minus(1e3 * float(row["drift"]), 1e3 * float(row["drift_stderr"])),
+            )
+        )
         rows += [
             f"<tr class='audit'><td></td><td colspan={len(head) - 1}>⚠ {escape(a)}</td></tr>" for a in run["audit"]
         ]
-    titles = "".join(f"<th>{title}</th>" for title in head)
-    return f"<table><tr>{titles}</tr>{''.join(rows)}</table>"
+    return _table(head, rows)
 
 
-def _of(part: int, whole: int) -> str:
-    text = f"{part:,} of {whole:,}".replace(",", " ")
-    return text if part >= 0.99 * whole else f"<b class='bad'>{text}</b>"
+def _bad(text: str) -> str:
+    return f"<b class='bad'>{text}</b>"
 
 
-def _dropped(row: xr.Dataset | None) -> str:
-    if row is None:
-        return "–"
-    names = [str(n) for n in row.data_vars if str(n).startswith(_REASONS) and int(row[n])]
-    return ", ".join(f"{int(row[n])} {escape(n.removeprefix(_REASONS).replace('_', ' '))}" for n in names) or "none"
+def _thousands(number: int) -> str:
+    return f"{number:,}".replace(",", " ")
+
+
+def _dropped(row: xr.Dataset) -> str:
+    counts = {str(n).removeprefix("dropped_"): int(row[n]) for n in row.data_vars if str(n).startswith("dropped_")}
+    return ", ".join(f"{n} {escape(reason.replace('_', ' '))}" for reason, n in counts.items() if n) or "none"
 
 
 def _flagged(value: float | None, *, bad: bool) -> str:
-    if value is None:
-        return "–"
-    return f"<b class='bad'>{value:.2f}</b>" if bad else f"{value:.2f}"
+    text = "–" if value is None else f"{value:.2f}"
+    return _bad(text) if bad and value is not None else text
 
 
 def provenance(attrs: Mapping[str, Any], folder: str) -> str:
@@ -215,49 +196,41 @@ def configuration(attrs: Mapping[str, Any]) -> str:
 def inputs(attrs: Mapping[str, Any]) -> str:
     """Return the raw files with size and hash."""
     rows = [
-        f"<tr><td>{escape(str(run))}</td><td>{escape(str(f.get('name')))}</td><td>{int(f.get('size', 0)) / 1e6:,.1f}</td>"
-        f"<td><code>{escape(str(f.get('sha256', ''))[:16])}…</code></td></tr>"
+        _row(
+            escape(str(run)),
+            escape(str(f.get("name"))),
+            f"{int(f.get('size', 0)) / 1e6:,.1f}",
+            f"<code>{escape(str(f.get('sha256', ''))[:16])}…</code>",
+        )
         for run, files in dict(attrs.get("inputs", {})).items()
         for f in files
     ]
-    return f"<table><tr><th>run</th><th>file</th><th>MB</th><th>sha256</th></tr>{''.join(rows)}</table>"
+    return _table(("run", "file", "MB", "sha256"), rows)
 
 
 def versions(found: Mapping[str, Sequence[tuple[str, Any]]], shown: tuple[str, str], theme: str) -> str:
-    """Return all datasets and versions with their first numbers; each is a link.
-
-    Parameters
-    ----------
-    found
-        Per dataset (version, summary or the error that it gave), newest first.
-    shown
-        Dataset and version that are shown now.
-    theme
-        Kept in the links.
-    """
+    """Return all versions (name, and summary or the error that it gave) by dataset, each a link that keeps the theme."""
     parts = []
     for dataset, entries in found.items():
         rows = []
         for version, summary in entries:
             link = "?" + urlencode({"dataset": dataset, "version": version, "theme": theme})
-            name = f"<a href='{escape(link)}'>{escape(version)}</a>" + (
-                " ← shown" if (dataset, version) == shown else ""
-            )
+            here = " ← shown" if (dataset, version) == shown else ""
+            name = f"<a href='{escape(link)}'>{escape(version)}</a>{here}"
             if isinstance(summary, Exception):
                 rows.append(f"<tr><td>{name}</td><td colspan=6 class='bad'>{escape(str(summary))}</td></tr>")
             else:
-                rows.append(f"<tr><td>{name}</td>{_numbers(summary)}</tr>")
-        titles = ("version", "created", "runs", "pulses used", "τ1, τ2, τ3 (ps)", "α", "warnings")
-        head = "".join(f"<th>{t}</th>" for t in titles)
-        parts.append(f"<h3>{escape(dataset)}</h3><table><tr>{head}</tr>{''.join(rows)}</table>")
+                rows.append(_row(name, *_numbers(summary)))
+        head = ("version", "created", "runs", "pulses used", "τ1, τ2, τ3 (ps)", "α", "warnings")
+        parts.append(f"<h3>{escape(dataset)}</h3>{_table(head, rows)}")
     return "".join(parts)
 
 
-def _numbers(summary: Mapping[str, Any]) -> str:
+def _numbers(summary: Mapping[str, Any]) -> list[str]:
     fits = []
     for fit in summary["kinetics"]:
         if fit["redchi"] is not None:
-            p = [fit["parameters"].get(n) for n in _TAU]
+            p = [fit["parameters"].get(n) for n in TAU_SYMBOLS]
             words = ", ".join("not determined" if not q or not q["identifiable"] else f"{q['value']:.3g}" for q in p)
             fits.append(f"{fit['fluence']:g} mJ/cm²: {words}")
     fractions = [
@@ -265,14 +238,12 @@ def _numbers(summary: Mapping[str, Any]) -> str:
         for a in summary["alpha"]
         if a["alpha"]["value"] is not None
     ]
-    n = sum(said.severity != "info" for said in read_notes(summary["warnings"]))
-    used = sum(run["pulses_used"] for run in summary["runs"])
-    cells = [
+    n = sum(one.severity != "info" for one in read_notes(summary["warnings"]))
+    return [
         escape(summary["created"][:19].replace("T", " ")),
         str(len(summary["runs"])),
-        f"{used:,}".replace(",", " "),
+        _thousands(sum(run["pulses_used"] for run in summary["runs"])),
         "<br>".join(fits) or "–",
         "<br>".join(fractions) or "–",
-        f"<b class='bad'>{n}</b>" if n else "0",
+        _bad(str(n)) if n else "0",
     ]
-    return "".join(f"<td>{cell}</td>" for cell in cells)

@@ -12,22 +12,11 @@ from typing import Any
 import numpy as np
 from bokeh.events import Tap
 
-from pipeline.dashboard.canvas import (
-    DARK,
-    LIGHT,
-    Style,
-    bk,
-    bounds,
-    delay_range,
-    delay_ticks,
-    empty_figure,
-    legend_above,
-    marks,
-    paint_bar,
-    palette,
-)
+from pipeline.dashboard import canvas
+from pipeline.dashboard.canvas import DARK, LIGHT, Style, bk, delay_range
 from pipeline.dashboard.curves import LINEAR, Series
 from pipeline.results.lookup import Floats, Interval
+from pipeline.results.wording import TAU_SYMBOLS, ends
 
 __all__ = [
     "DARK",
@@ -43,7 +32,6 @@ __all__ = [
     "show_map",
 ]
 
-
 _HOVER = [("", "@label"), ("x", "@x_text"), ("y", "@y_text")]
 
 
@@ -55,14 +43,12 @@ class Plot:
     sources: dict[str, Any]
     marks: dict[str, Any] = field(default_factory=dict)
 
-    def show(self, columns: Mapping[str, Mapping[str, Any]]) -> None:
-        """Draw other numbers in the same figure."""
+    def show(self, columns: Mapping[str, Mapping[str, Any]], title: str | None = None) -> None:
+        """Draw other numbers in the same figure, under another title if one is given."""
         for name, data in columns.items():
             self.sources[name].data = dict(data)
-
-    def name(self, title: str) -> None:
-        """Write another title."""
-        self.figure.title.text = title
+        if title is not None:
+            self.figure.title.text = title
 
     def mark(self, dimension: str, at: float | None) -> None:
         """Move the line that marks the picked energy or delay; None hides it."""
@@ -85,34 +71,30 @@ def series_columns(
     points: dict[str, list[Any]] = {
         n: [] for n in ("x", "y", "low", "high", "colour", "fill", "label", "x_text", "y_text", "size")
     }
+
+    def add(columns: dict[str, list[Any]], **values: Any) -> None:
+        for name, value in values.items():
+            columns[name].append(value)
+
     for one in series:
         good = one.finite
         x, y = one.x[good], one.y[good]
         error = np.zeros(len(x)) if one.error is None else np.nan_to_num(one.error[good])
-        colour = style.series[one.colour % len(style.series)]
+        colour, banded = style.series[one.colour % len(style.series)], one.kind == "band"
         if one.kind in ("band", "line", "dashed"):
-            lines["xs"].append(x.tolist())
-            lines["ys"].append(y.tolist())
-            lines["dash"].append([6, 4] if one.kind == "dashed" else [])
-            lines["colour"].append(colour)
-            lines["label"].append(one.label)
-        if one.kind == "band":
-            bands["xs"].append([*x.tolist(), *x[::-1].tolist()])
-            bands["ys"].append([*(y - error).tolist(), *(y + error)[::-1].tolist()])
-            bands["colour"].append(colour)
+            dash = [6, 4] if one.kind == "dashed" else []
+            add(lines, xs=x.tolist(), ys=y.tolist(), dash=dash, colour=colour, label=one.label)
+        if banded:
+            outline = np.concatenate([y - error, (y + error)[::-1]])
+            add(bands, xs=np.concatenate([x, x[::-1]]).tolist(), ys=outline.tolist(), colour=colour)
         if one.kind in ("points", "open", "band"):
-            n = len(x)
-            bars = error if one.kind != "band" else np.zeros(n)
-            for name, values in (("x", x), ("y", y), ("low", y - bars), ("high", y + bars)):
-                points[name] += values.tolist()
-            points["colour"] += [colour] * n
-            points["fill"] += [style.background if one.kind == "open" else colour] * n
-            points["size"] += [3 if one.kind == "band" else 6] * n
-            points["label"] += [one.label] * n
-            points["x_text"] += [_delay_text(v) if delay_axis else f"{v:.2f}" for v in x]
-            points["y_text"] += [
-                f"{v:.4g}" if one.error is None else f"{v:.4g} ± {e:.2g}" for v, e in zip(y, error, strict=True)
-            ]
+            fill, size = style.background if one.kind == "open" else colour, 3 if banded else 6
+            look: dict[str, Any] = {"colour": colour, "fill": fill, "size": size, "label": one.label}
+            for u, v, e in zip(x.tolist(), y.tolist(), error.tolist(), strict=True):
+                bar = 0.0 if banded else e
+                x_text = _delay_text(u) if delay_axis else f"{u:.2f}"
+                y_text = f"{v:.4g}" if one.error is None else f"{v:.4g} ± {e:.2g}"
+                add(points, x=u, y=v, low=v - bar, high=v + bar, x_text=x_text, y_text=y_text, **look)
     return {"lines": lines, "bands": bands, "points": points}
 
 
@@ -137,28 +119,10 @@ def series_plot(
 ) -> Plot:
     """Return a figure of lines with bands, points with error bars, hover and marks for what is picked.
 
-    Parameters
-    ----------
-    series
-        What to draw at first; may be empty.
-    style
-        Colours.
-    title, x_label, y_label
-        Texts.
-    delay_axis
-        Whether x is `curves.symlog` of a delay.
-    x_range
-        The range of another figure, to zoom together.
-    zero
-        Draw the line y = 0.
-    legend
-        Whether to show one above the figure.
-    height
-        In pixels; 0 is half of what the controls leave of the window.
-    ticks
-        Most labels on the delay axis.
+    With `delay_axis` x is `curves.symlog` of a delay, labelled with at most so many `ticks`; `x_range` may be that of
+    another figure, to zoom together; `zero` draws the line y = 0.
     """
-    plot = empty_figure(style, title, x_label, y_label, height, x_range)
+    plot = canvas.empty_figure(style, title, x_label, y_label, height, x_range)
     sources = {n: bk.ColumnDataSource(dict(d)) for n, d in series_columns(series, style, delay_axis=delay_axis).items()}
     if zero:
         plot.add_layout(bk.Span(location=0, dimension="width", line_color=style.text, line_alpha=0.35, line_width=1))
@@ -171,57 +135,28 @@ def series_plot(
     )
     plot.add_tools(bk.HoverTool(renderers=[points], tooltips=_HOVER, point_policy="snap_to_data"))
     if legend:
-        legend_above(plot, style, points if sources["points"].data["x"] else lines)
+        canvas.legend_above(plot, style, points if sources["points"].data["x"] else lines)
     if delay_axis:
-        delay_ticks(plot.xaxis[0], ticks)
-    return Plot(plot, sources, marks(plot, style))
+        canvas.delay_ticks(plot.xaxis[0], ticks)
+    return Plot(plot, sources, canvas.marks(plot, style))
 
 
 def map_plot(
     cells: Mapping[str, Floats], style: Style, *, title: str = "", even: bool = False, height: int = 280
 ) -> Plot:
-    """Return the map of ΔXAS on energy and delay, symmetric about zero in colour.
-
-    Parameters
-    ----------
-    cells
-        `curves.map_cells`.
-    style
-        Colours.
-    title
-        Text.
-    even
-        Whether the rows have equal heights.
-    height
-        In pixels.
-    """
-    plot = empty_figure(style, title, "photon energy (eV)", "delay (ps)", height, bk.Range1d(0, 1))
-    mapper = bk.LinearColorMapper(palette=palette(style), low=-1, high=1, nan_color=style.missing)
+    """Return the map of ΔXAS (`curves.map_cells`), symmetric about zero in colour; `even`: rows of equal height."""
+    plot = canvas.empty_figure(style, title, "photon energy (eV)", "delay (ps)", height, bk.Range1d(0, 1))
+    mapper = bk.LinearColorMapper(palette=canvas.palette(style), low=-1, high=1, nan_color=style.missing)
     source = bk.ColumnDataSource({n: [] for n in cells})
-    quads = plot.quad(
-        "left",
-        "right",
-        "bottom",
-        "top",
-        source=source,
-        fill_color={"field": "value", "transform": mapper},
-        line_color=None,
-    )
+    colour = {"field": "value", "transform": mapper}
+    quads = plot.quad("left", "right", "bottom", "top", source=source, fill_color=colour, line_color=None)
     plot.y_range = bk.Range1d(0, 1)
-    tooltips = [
-        ("energy", "@energy{0.00} eV"),
-        ("delay", "@delay{0.00} ps"),
-        ("ΔXAS", "@value{0.00} ± @error{0.00} mOD"),
-        ("pulses", "@pulses{0}"),
-    ]
+    tooltips = [("energy", "@energy{0.00} eV"), ("delay", "@delay{0.00} ps")]
+    tooltips += [("ΔXAS", "@value{0.00} ± @error{0.00} mOD"), ("pulses", "@pulses{0}")]
     plot.add_tools(bk.HoverTool(renderers=[quads], tooltips=tooltips))
-    bar = bk.ColorBar(
-        color_mapper=mapper, title="mOD", width=10, padding=4, background_fill_color=None, label_standoff=4
-    )
-    paint_bar(bar, style)
-    plot.add_layout(bar, "right")
+    plot.add_layout(canvas.colour_bar(mapper, style, "mOD"), "right")
     plot.grid.visible = False
-    made = Plot(plot, {"cells": source}, marks(plot, style))
+    made = Plot(plot, {"cells": source}, canvas.marks(plot, style))
     show_map(made, cells, even=even)
     return made
 
@@ -233,17 +168,21 @@ def show_map(plot: Plot, cells: Mapping[str, Floats], *, even: bool) -> None:
     mapper = plot.figure.select_one(bk.LinearColorMapper)
     mapper.low, mapper.high = -bound, bound
     plot.show({"cells": cells})
-    bounds(plot.figure.x_range, cells["left"], cells["right"])
-    bounds(plot.figure.y_range, cells["bottom"], cells["top"])
+    canvas.bounds(plot.figure.x_range, cells["left"], cells["right"])
+    canvas.bounds(plot.figure.y_range, cells["bottom"], cells["top"])
     axis = plot.figure.yaxis[0]
     if even:
-        rows = np.unique(cells["delay"])
-        axis.ticker = bk.FixedTicker(ticks=list(range(len(rows))))
+        _label_rows(axis, [f"{t:.3g}" for t in np.unique(cells["delay"])])
         axis.formatter = bk.BasicTickFormatter()
-        axis.major_label_overrides = {i: f"{t:.3g}" for i, t in enumerate(rows)}
     else:
         axis.major_label_overrides = {}
-        delay_ticks(axis, 13)
+        canvas.delay_ticks(axis, 13)
+
+
+def _label_rows(axis: Any, labels: Sequence[str]) -> None:
+    """Label the places 0, 1, 2, … of an axis."""
+    axis.ticker = bk.FixedTicker(ticks=list(range(len(labels))))
+    axis.major_label_overrides = dict(enumerate(labels))
 
 
 def interval_plot(found: Sequence[Interval], fluences: Sequence[float], style: Style, *, height: int = 280) -> Plot:
@@ -251,57 +190,31 @@ def interval_plot(found: Sequence[Interval], fluences: Sequence[float], style: S
 
     An open end runs to the border of the figure. `fluences` are all that have a colour.
     """
-    ends = [e for one in found for e in (*one.ci68, *one.ci95, one.value) if e is not None and e > 0]
-    low, high = (min(ends) / 1.6, max(ends) * 1.6) if ends else (0.05, 5.0)
-    rows = [f"{_TAU[one.name]}   {one.fluence:g} mJ/cm²" for one in found][::-1]
-    plot = empty_figure(
-        style,
-        "intervals of the times",
-        "ps",
-        "",
-        height,
-        None,
-        y_range=bk.FactorRange(*(rows or ["no fit"]), range_padding=0.3),
-        x_axis_type="log",
-        x_range_log=(low, high),
-    )
+    positive = [e for one in found for e in (*one.ci68, *one.ci95, one.value) if e is not None and e > 0]
+    low, high = (min(positive) / 1.6, max(positive) * 1.6) if positive else (0.05, 5.0)
+    rows = [f"{TAU_SYMBOLS[one.name]}   {one.fluence:g} mJ/cm²" for one in found]
+    log = {"x_axis_type": "log", "y_range": bk.FactorRange(*(rows[::-1] or ["no fit"]), range_padding=0.3)}
+    plot = canvas.empty_figure(style, "intervals of the times", "ps", "", height, bk.Range1d(low, high), **log)
     for name, width in (("ci95", 2), ("ci68", 7)):
         pairs = [getattr(one, name) for one in found]
-        source = bk.ColumnDataSource(
-            {
-                "row": rows[::-1],
-                "left": [low if p[0] is None or p[0] <= 0 else p[0] for p in pairs],
-                "right": [high if p[1] is None else p[1] for p in pairs],
-                "colour": [style.series[fluences.index(one.fluence) % len(style.series)] for one in found],
-                "text": [_ends(p) for p in pairs],
-            }
-        )
-        bars = plot.segment(
-            "left",
-            "row",
-            "right",
-            "row",
-            source=source,
-            line_width=width,
-            line_color="colour",
-            line_alpha=0.55 if width > 2 else 1,
-        )
-        plot.add_tools(
-            bk.HoverTool(renderers=[bars], tooltips=[("", "@row"), (name.replace("ci", "") + " %", "@text ps")])
-        )
+        columns = {
+            "row": rows,
+            "left": [low if p[0] is None or p[0] <= 0 else p[0] for p in pairs],
+            "right": [high if p[1] is None else p[1] for p in pairs],
+            "colour": [style.series[fluences.index(one.fluence) % len(style.series)] for one in found],
+            "text": [ends(p) for p in pairs],
+        }
+        look = {"line_width": width, "line_color": "colour", "line_alpha": 0.55 if width > 2 else 1}
+        bars = plot.segment("left", "row", "right", "row", source=bk.ColumnDataSource(columns), **look)
+        tooltips = [("", "@row"), (f"{name.removeprefix('ci')} %", "@text ps")]
+        plot.add_tools(bk.HoverTool(renderers=[bars], tooltips=tooltips))
     plot.xaxis[0].ticker = bk.FixedTicker(ticks=[m * 10.0**k for k in range(-3, 5) for m in (1, 2, 5)])
     plot.xaxis[0].formatter = bk.NumeralTickFormatter(format="0.[000]")
-    known = [(row, one) for row, one in zip(rows[::-1], found, strict=True) if one.value is not None]
-    plot.scatter([one.value for _, one in known], [row for row, _ in known], size=8, color=style.text)
-    unknown = [(row, one.instead_of_value) for row, one in zip(rows[::-1], found, strict=True) if not one.determined]
-    plot.text(
-        [low * 1.05] * len(unknown),
-        [row for row, _ in unknown],
-        [words for _, words in unknown],
-        text_color=style.series[1],
-        text_font_size="11px",
-        y_offset=-7,
-    )
+    known = {row: one.value for row, one in zip(rows, found, strict=True) if one.value is not None}
+    plot.scatter(list(known.values()), list(known), size=8, color=style.text)
+    unknown = {row: one.instead_of_value for row, one in zip(rows, found, strict=True) if not one.determined}
+    look = {"text_color": style.series[1], "text_font_size": "11px", "y_offset": -7}
+    plot.text([low * 1.05] * len(unknown), list(unknown), list(unknown.values()), **look)
     return Plot(plot, {})
 
 
@@ -309,16 +222,6 @@ def run_plot(series: Series, style: Style, runs: Sequence[int], *, title: str, i
     """Return a quantity per run, with a line where it should be."""
     made = series_plot([series], style, title=title, x_label="run", legend=False, height=190)
     made.mark("y", ideal)
-    axis = made.figure.xaxis[0]
-    axis.ticker = bk.FixedTicker(ticks=list(range(len(runs))))
-    axis.major_label_overrides = {i: str(n) for i, n in enumerate(runs)}
+    _label_rows(made.figure.xaxis[0], list(map(str, runs)))
     made.figure.x_range = bk.Range1d(-0.6, len(runs) - 0.4)
     return made
-
-
-_TAU = {"tau1": "τ1", "tau2": "τ2", "tau3": "τ3"}
-
-
-def _ends(pair: tuple[float | None, float | None]) -> str:
-    low, high = ("open" if v is None else f"{v:.3g}" for v in pair)
-    return f"{low} … {high}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from pipeline.plots.quality_figures import draw_beams, draw_burst, draw_quality
 from pipeline.plots.spectra_figures import draw_absorption, draw_differences, draw_map
 from pipeline.plots.style import house_style
 from pipeline.plots.time_zero_figure import draw_time_zero
+from pipeline.results.lookup import power_of
 
 __all__ = ["draw_beams", "draw_product"]
 
@@ -39,7 +39,7 @@ def draw_product(tree: xr.DataTree, summary: Mapping[str, Any], folder: Path) ->
             "mixture": lambda to: draw_mixture(mixture, spectra, to),
         }
     if scan.sizes["scan"]:
-        power = _power(tree.attrs)
+        power = power_of(tree.attrs)
         drawings["kinetics"] = lambda to: draw_kinetics(scan, groups["kinetics"], summary, power, to)
     components = groups.get("components", xr.Dataset())
     if "time_zero" in groups:
@@ -52,7 +52,3 @@ def draw_product(tree: xr.DataTree, summary: Mapping[str, Any], folder: Path) ->
                 draw(folder / f"{name}.png")
             except Exception as error:  # a picture must not cost the numbers
                 log.warning("figure %s cannot be drawn: %s", name, error)
-
-
-def _power(attrs: Mapping[Any, Any]) -> int:
-    return int(json.loads(attrs["config"])["kinetics"]["power"])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from pipeline.plots.style import COLOURS, DELAY, ENERGY, band, delay_axis, new_figure, panel_letters, save, zero_line
+from pipeline.plots import style
+from pipeline.results.lookup import with_error
 
 __all__ = ["draw_components", "has_components"]
 
@@ -25,7 +27,7 @@ def draw_components(components: xr.Dataset, path: Path) -> None:
     cubes = np.flatnonzero(components["n_components"].values >= 0)
     with_das = _fluences_with_das(components)
     rows = bool(len(cubes)) + -(-len(with_das) // 3)
-    figure, panels = new_figure(3, width=12, height=3.4 * rows, rows=rows)
+    figure, panels = style.new_figure(3, width=12, height=3.4 * rows, rows=rows)
     if len(cubes):
         counts = components["delays_right"].isel(component=0, fluence=cubes).notnull().sum("delay").values
         _draw_cube(components.isel(fluence=int(cubes[np.argmax(counts)])), panels[:3])
@@ -34,15 +36,15 @@ def draw_components(components: xr.Dataset, path: Path) -> None:
         _draw_das(components.isel(fluence=k), axes)
     for axes in below[len(with_das) :]:
         axes.set_axis_off()
-    panel_letters(panels[: (3 if len(cubes) else 0) + len(with_das)])
-    save(figure, path)
+    style.panel_letters(panels[: (3 if len(cubes) else 0) + len(with_das)])
+    style.save(figure, path)
 
 
 def _draw_cube(one: xr.Dataset, panels: list[Axes]) -> None:
     values, spectra, courses = panels
     number = one["component"].values
-    values.semilogy(number, one["singular_values"], "o", color=COLOURS[0], label="difference")
-    values.semilogy(number, one["noise_level"], "_", ms=14, color=COLOURS[1], label="noise, 99 %")
+    values.semilogy(number, one["singular_values"], "o", color=style.COLOURS[0], label="difference")
+    values.semilogy(number, one["noise_level"], "_", ms=14, color=style.COLOURS[1], label="noise, 99 %")
     n = int(one["n_components"])
     values.set(
         title=f"{float(one['fluence']):g} mJ/cm²: {n} above noise", xlabel="component", ylabel="singular value / noise"
@@ -51,31 +53,26 @@ def _draw_cube(one: xr.Dataset, panels: list[Axes]) -> None:
     values.margins(x=0.1)
     values.legend()
     for k in range(n):
-        row, label = one.isel(component=k), f"component {k + 1}"
-        spectra.plot(*_finite(row["energy"].values, 1e3 * row["spectra_left"].values), color=COLOURS[k], label=label)
-        courses.plot(
-            *_finite(row["delay"].values, row["delays_right"].values), "o-", ms=4, color=COLOURS[k], label=label
-        )
-    zero_line(spectra)
-    spectra.set(xlabel=ENERGY, ylabel="spectrum (mOD)")
-    zero_line(courses)
-    courses.set(xlabel=DELAY, ylabel="course, largest value 1")
+        row = one.isel(component=k)
+        look: Any = {"color": style.COLOURS[k], "label": f"component {k + 1}"}
+        spectra.plot(*_finite(row["energy"].values, 1e3 * row["spectra_left"].values), **look)
+        courses.plot(*_finite(row["delay"].values, row["delays_right"].values), "o-", ms=4, **look)
+    style.zero_line(spectra)
+    spectra.set(xlabel=style.ENERGY, ylabel="spectrum (mOD)")
+    style.zero_line(courses)
+    courses.set(xlabel=style.DELAY, ylabel="course, largest value 1")
     if n:
         spectra.legend()
-        delay_axis(courses)
+        style.delay_axis(courses)
 
 
 def _draw_das(one: xr.Dataset, axes: Axes) -> None:
-    energy = one["energy"].values
     for k, name in enumerate(map(str, one["decay"].values)):
-        row = one.sel(decay=name)
-        good = np.isfinite(row["das"].values)
-        if not good.any():
-            continue
-        label = "stays" if name == "0" else f"decays with {name}"
-        band(axes, energy[good], 1e3 * row["das"].values[good], 1e3 * row["das_stderr"].values[good], COLOURS[k], label)
-    zero_line(axes)
-    axes.set(title=f"{float(one['fluence']):g} mJ/cm²", xlabel=ENERGY, ylabel="amplitude after the rise (mOD)")
+        row, label = one.sel(decay=name), "stays" if name == "0" else f"decays with {name}"
+        if row["das"].notnull().any():
+            style.band(axes, one["energy"].values, *with_error(row, "das", 1e3), style.COLOURS[k], label)
+    style.zero_line(axes)
+    axes.set(title=f"{float(one['fluence']):g} mJ/cm²", xlabel=style.ENERGY, ylabel="amplitude after the rise (mOD)")
     axes.legend(fontsize=7)
 
 

@@ -11,22 +11,12 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from pipeline.plots.style import (
-    DELAY,
-    DELTA,
-    delay_axis,
-    fluence_colours,
-    new_figure,
-    panel_letters,
-    points,
-    save,
-    zero_line,
-)
-from pipeline.results.lookup import Interval, fitted_trace, intervals
+from pipeline.plots import style
+from pipeline.results.lookup import Interval, fitted_trace, intervals, residual_of, with_error
+from pipeline.results.wording import TAU_SYMBOLS, plus_minus
 
 __all__ = ["draw_kinetics"]
 
-_TAU = {"tau1": "τ₁", "tau2": "τ₂", "tau3": "τ₃"}
 _COLUMNS = 4
 
 
@@ -37,22 +27,22 @@ def draw_kinetics(scan: xr.Dataset, kinetics: xr.Dataset, summary: Mapping[str, 
     n = len(chosen)
     tall = 0.9 + 0.24 * len(found) if found else 0.0
     mosaic: Any = [[f"a{i}" for i in range(n)], [f"r{i}" for i in range(n)]] + ([["t"] * n] if found else [])
-    figure, _ = new_figure(1, width=max(4.8, 0.5 + 3.4 * n), height=4.3 + tall)
+    figure, _ = style.new_figure(1, width=max(4.8, 0.5 + 3.4 * n), height=4.3 + tall)
     figure.clear()
     ratios = [2.8, 1.2] + ([tall] if found else [])
     panels: dict[str, Axes] = figure.subplot_mosaic(mosaic, height_ratios=ratios)
-    colours = fluence_colours(kinetics["fluence"].values)
+    colours = style.fluence_colours(kinetics["fluence"].values)
     for k, i in enumerate(chosen):
         above, below = panels[f"a{k}"], panels[f"r{k}"]
         _draw_scan(above, below, scan.isel(scan=i), kinetics, power, colours)
-        below.set_xlabel(DELAY)
+        below.set_xlabel(style.DELAY)
         if k == 0:
-            above.set_ylabel(DELTA)
+            above.set_ylabel(style.DELTA)
             below.set_ylabel("residual / σ")
     if found:
         _draw_intervals(panels["t"], found, colours)
-    panel_letters([panels[f"a{k}"] for k in range(n)] + ([panels["t"]] if found else []))
-    save(figure, path)
+    style.panel_letters([panels[f"a{k}"] for k in range(n)] + ([panels["t"]] if found else []))
+    style.save(figure, path)
 
 
 def _chosen(scan: xr.Dataset) -> list[int]:
@@ -65,22 +55,19 @@ def _draw_scan(
     above: Axes, below: Axes, one: xr.Dataset, kinetics: xr.Dataset, power: int, colours: Mapping[float, str]
 ) -> None:
     fluence, energy, t = float(one["fluence"]), float(one["energy"]), one["delay"].values
-    sigma = one["delta_xas_stderr"].values
-    points(above, t, 1e3 * one["delta_xas"].values, 1e3 * sigma, "0.35", "data", fmt=".")
+    style.points(above, t, *with_error(one, "delta_xas", 1e3), "0.35", "data", fmt=".")
     above.set_title(f"{energy:.2f} eV, {fluence:g} mJ/cm²")
-    zero_line(above)
-    zero_line(below)
+    style.zero_line(above)
+    style.zero_line(below)
     fit = fitted_trace(kinetics, fluence, energy, power=power)
     if fit is not None:
-        stored = kinetics.sel(fluence=fluence).sel(energy=energy, method="nearest")
-        label = f"fit, χ²/dof {float(stored['redchi']):.2f}"
+        label = f"fit, χ²/dof {float(kinetics['redchi'].sel(fluence=fluence)):.2f}"
         above.plot(fit[0], 1e3 * fit[1], color=colours.get(fluence, "black"), lw=1.4, label=label)
-        residual = stored["residual"].reindex(delay=t, method="nearest", tolerance=1e-6).values / sigma
         below.axhspan(-1, 1, color="0.92", lw=0, zorder=0)
-        below.plot(t, residual, ".", color="0.35")
+        below.plot(t, residual_of(kinetics, one), ".", color="0.35")
         above.legend(loc="best")
     for axes in (above, below):
-        delay_axis(axes)
+        style.delay_axis(axes)
     below.set_xlim(above.get_xlim())
     above.tick_params(labelbottom=False)
 
@@ -96,27 +83,13 @@ def _draw_intervals(axes: Axes, found: Sequence[Interval], colours: Mapping[floa
             axes.plot([left, right], [row, row], color=colour, lw=width, alpha=alpha, solid_capstyle="butt")
         if one.value is not None:
             axes.plot(one.value, row, "o", color="black", ms=4)
-        axes.annotate(
-            _words(one),
-            (1.01, row),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=7.5,
-            annotation_clip=False,
-        )
-    axes.set_yticks(range(len(found)), [f"{_TAU[one.name]}, {one.fluence:g} mJ/cm²" for one in found])
+        words = one.instead_of_value if one.value is None else f"{plus_minus(one.value, one.stderr)} ps"
+        beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center", "annotation_clip": False}
+        axes.annotate(words, (1.01, row), fontsize=7.5, **beside)
+    axes.set_yticks(range(len(found)), [f"{TAU_SYMBOLS[one.name]}, {one.fluence:g} mJ/cm²" for one in found])
     axes.set(xscale="log", xlim=(low, high), ylim=(len(found) - 0.4, -0.6), xlabel="ps (bars: 68 %, lines: 95 %)")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="y", left=False, right=False)
     axes.set_title("times of the fit")
-
-
-def _words(one: Interval) -> str:
-    if one.value is None:
-        return one.instead_of_value
-    if not one.stderr:
-        return f"{one.value:.3g} ps"
-    digits = max(0, int(np.ceil(1 - np.log10(one.stderr)))) if one.stderr < 10 else 0
-    return f"{one.value:.{digits}f} ± {one.stderr:.{digits}f} ps"

@@ -3,46 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from pipeline.plots.style import COLOURS, band, house_style, new_figure, panel_letters, points, save, zero_line
+from pipeline.plots import style
+from pipeline.results.lookup import QUALITY_PANELS, with_error
 
 __all__ = ["draw_beams", "draw_burst", "draw_quality"]
 
 
 def draw_beams(image: xr.DataArray, beams: xr.Dataset, roles: list[str], path: Path) -> None:
     """Draw the mean image with the patches that were found, numbered from low to high x."""
-    with house_style():
+    with style.house_style():
         values = image.values
         rows, columns = values.shape
-        figure, (axes,) = new_figure(1, width=9, height=max(1.6, 0.85 + 7.5 * rows / columns))
-        drawn = axes.imshow(
-            values,
-            vmin=0,
-            vmax=float(np.percentile(values, 99.5)),
-            cmap="viridis",
-            interpolation="nearest",
-            aspect="equal",
-        )
+        figure, (axes,) = style.new_figure(1, width=9, height=max(1.6, 0.85 + 7.5 * rows / columns))
+        top = float(np.percentile(values, 99.5))
+        drawn = axes.imshow(values, vmin=0, vmax=top, cmap="viridis", interpolation="nearest", aspect="equal")
         figure.colorbar(drawn, ax=axes, label="mean signal (ADU)", pad=0.02)
         for i in range(beams.sizes["beam"]):
             x0, x1, y0, y1 = (int(beams[n][i]) for n in ("x0", "x1", "y0", "y1"))
             axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, color="white", lw=1.2))
-            axes.annotate(
-                f"beam {i}",
-                ((x0 + x1) / 2, -0.5),
-                xytext=(0, 3),
-                textcoords="offset points",
-                ha="center",
-                annotation_clip=False,
-            )
+            above: Any = {"xytext": (0, 3), "textcoords": "offset points", "ha": "center", "annotation_clip": False}
+            axes.annotate(f"beam {i}", ((x0 + x1) / 2, -0.5), **above)
         axes.set(xlabel=f"column (pixel){_response(beams)}", ylabel="row (pixel)")
         axes.tick_params(direction="out", top=False, right=False)
-        save(figure, path)
+        style.save(figure, path)
 
 
 def _response(calibration: xr.Dataset) -> str:
@@ -59,25 +49,20 @@ def _response(calibration: xr.Dataset) -> str:
 def draw_quality(quality: xr.Dataset, path: Path) -> None:
     """Noise over photon noise, null tests, and the drift along the burst, run by run."""
     n = quality.sizes["run"]
-    figure, panels = new_figure(2, rows=2, width=max(7.0, 1.5 + 0.6 * n), height=5.0)
+    figure, panels = style.new_figure(2, rows=2, width=max(7.0, 1.5 + 0.6 * n), height=5.0)
     x = np.arange(n)
-    for axes, name, label, ideal, scale in (
-        (panels[0], "noise_ratio", "noise / photon noise", 1.0, 1.0),
-        (panels[1], "null_chi2", "odd − even trains, χ²/dof", 1.0, 1.0),
-        (panels[2], "null_chi2_early", "before time zero, χ²/dof", 1.0, 1.0),
-        (panels[3], "drift", "drift along the burst (mOD)", 0.0, 1e3),
-    ):
+    for axes, (name, label, ideal, scale) in zip(panels, QUALITY_PANELS, strict=True):
         if name not in quality:
             axes.set_axis_off()
             continue
         error = scale * quality[f"{name}_stderr"].values if f"{name}_stderr" in quality else None
-        points(axes, x, scale * quality[name].values, error, COLOURS[0])
+        style.points(axes, x, scale * quality[name].values, error, style.COLOURS[0])
         axes.axhline(ideal, color="0.6", lw=0.8, zorder=0)
         axes.set_xticks(x, [str(r) for r in quality["run"].values])
         axes.set_xlim(-0.6, n - 0.4)
         axes.set(xlabel="run", ylabel=label)
-    panel_letters(panels)
-    save(figure, path)
+    style.panel_letters(panels)
+    style.save(figure, path)
 
 
 def draw_burst(quality: xr.Dataset, path: Path) -> None:
@@ -85,26 +70,26 @@ def draw_burst(quality: xr.Dataset, path: Path) -> None:
     runs = quality["run"].values.tolist()
     columns = min(4, len(runs))
     rows = -(-len(runs) // columns)
-    figure, panels = new_figure(columns, rows=rows, width=2.7 * columns + 0.4, height=0.6 + 1.8 * rows)
+    figure, panels = style.new_figure(columns, rows=rows, width=2.7 * columns + 0.4, height=0.6 + 1.8 * rows)
     for axes in panels[len(runs) :]:
         axes.set_axis_off()
     for axes, run in zip(panels, runs, strict=False):
         _draw_run(axes, quality.sel(run=run), quality["pulse"].values)
     figure.supxlabel("pulse index in the train", fontsize=9)
     figure.supylabel("ΔXAS − mean of the train (mOD)", fontsize=9)
-    save(figure, path)
+    style.save(figure, path)
 
 
 def _draw_run(axes: Axes, one: xr.Dataset, pulse: np.ndarray) -> None:
-    value, error = 1e3 * one["burst_profile"].values, 1e3 * one["burst_profile_stderr"].values
+    value, error = with_error(one, "burst_profile", 1e3)
     there = np.isfinite(value)
-    zero_line(axes)
-    points(axes, pulse, value, error, COLOURS[0], fmt=".")
+    style.zero_line(axes)
+    style.points(axes, pulse, value, error, style.COLOURS[0], fmt=".")
     drift, drift_error = 1e3 * float(one["drift"]), 1e3 * float(one["drift_stderr"])
     title = f"run {int(one['run'])}"
     if np.isfinite(drift) and there.sum() > 1:
         x = pulse[there]
         t = (x - np.average(x, weights=error[there] ** -2.0)) / np.ptp(x)
-        band(axes, x, drift * t, drift_error * np.abs(t), COLOURS[1])
+        style.band(axes, x, drift * t, drift_error * np.abs(t), style.COLOURS[1])
         title += f": {drift:+.2f} ± {drift_error:.2f} mOD"
     axes.set_title(title, fontsize=8)

@@ -9,21 +9,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from pipeline.plots.style import (
-    COLOURS,
-    DELAY,
-    DELTA,
-    ENERGY,
-    band,
-    by_delay,
-    delay_axis,
-    fluence_colours,
-    new_figure,
-    panel_letters,
-    save,
-    zero_line,
-)
-from pipeline.results.lookup import Floats, delays_of, fluences_of
+from pipeline.plots import style
+from pipeline.results.lookup import Floats, best_fluence, delays_of, edges, fluences_of, with_error
 
 __all__ = ["draw_absorption", "draw_differences", "draw_map"]
 
@@ -33,23 +20,23 @@ _MAPPED = 3
 
 def draw_absorption(spectra: xr.Dataset, path: Path) -> None:
     """Ground and excited XAS, and below them their difference, where the difference is strongest and where it ends."""
-    fluence = _best(spectra)
-    delays = _telling(spectra, fluence)
-    figure, (above, below) = new_figure(1, rows=2, width=4.6, height=5.0, sharex=True, height_ratios=[2, 1.2])
+    fluence = best_fluence(spectra)
+    delays = _delays_shown(spectra, fluence)
+    figure, (above, below) = style.new_figure(1, rows=2, width=4.6, height=5.0, sharex=True, height_ratios=[2, 1.2])
     energy = spectra["energy"].values
     one = spectra.sel(fluence=fluence, delay=delays[0])
-    band(above, energy, one["od_unpumped"].values, one["od_unpumped_stderr"].values, "0.25", "ground (unpumped)")
-    for delay, colour in zip(delays, (COLOURS[1], COLOURS[0]), strict=False):
+    style.band(above, energy, *with_error(one, "od_unpumped"), "0.25", "ground (unpumped)")
+    for delay, colour in zip(delays, (style.COLOURS[1], style.COLOURS[0]), strict=False):
         one = spectra.sel(fluence=fluence, delay=delay)
         label = f"excited, {_ps(delay)}"
-        band(above, energy, one["od_pumped"].values, one["od_pumped_stderr"].values, colour, label)
-        band(below, energy, 1e3 * one["delta_xas"].values, 1e3 * one["delta_xas_stderr"].values, colour, label)
-    zero_line(below)
+        style.band(above, energy, *with_error(one, "od_pumped"), colour, label)
+        style.band(below, energy, *with_error(one, "delta_xas", 1e3), colour, label)
+    style.zero_line(below)
     above.set(ylabel="optical density", title=f"{fluence:g} mJ/cm²")
     above.legend()
-    below.set(xlabel=ENERGY, ylabel=DELTA)
-    panel_letters([above, below])
-    save(figure, path)
+    below.set(xlabel=style.ENERGY, ylabel=style.DELTA)
+    style.panel_letters([above, below])
+    style.save(figure, path)
 
 
 def draw_differences(spectra: xr.Dataset, path: Path) -> None:
@@ -60,25 +47,25 @@ def draw_differences(spectra: xr.Dataset, path: Path) -> None:
     stacks: list[tuple[str, list[tuple[str, Any, xr.Dataset]]]] = []
     for fluence in several:
         delays = delays_of(spectra, fluence)
-        colours = by_delay(len(delays))
+        colours = style.by_delay(len(delays))
         rows = [(_ps(t), c, spectra.sel(fluence=fluence, delay=t)) for t, c in zip(delays, colours, strict=True)]
         stacks.append((f"{fluence:g} mJ/cm²", rows))
     if len(at) > 1 or not stacks:
-        colour = fluence_colours(fluences_of(spectra))
+        colour = style.fluence_colours(fluences_of(spectra))
         rows = [(f"{f:g} mJ/cm²", colour[f], spectra.sel(fluence=f, delay=common)) for f in at]
         stacks.append((_ps(common), rows))
     tallest = max(len(rows) for _, rows in stacks)
-    figure, panels = new_figure(len(stacks), width=0.4 + 3.2 * len(stacks), height=1.8 + 0.48 * tallest)
+    figure, panels = style.new_figure(len(stacks), width=0.4 + 3.2 * len(stacks), height=1.8 + 0.48 * tallest)
     for axes, (title, rows) in zip(panels, stacks, strict=True):
         _stack(axes, spectra["energy"].values, rows)
-        axes.set(title=title, xlabel=ENERGY)
+        axes.set(title=title, xlabel=style.ENERGY)
     panels[0].set_ylabel("ΔXAS, stacked")
-    panel_letters(panels)
-    save(figure, path)
+    style.panel_letters(panels)
+    style.save(figure, path)
 
 
 def _stack(axes: Axes, energy: Floats, rows: list[tuple[str, Any, xr.Dataset]]) -> None:
-    """Draw spectra above each other, first one lowest, far enough apart to be told apart."""
+    """Draw spectra above each other, the first lowest, far enough apart to be distinguished."""
     values = [1e3 * one["delta_xas"].values for _, _, one in rows]
     reach = max(float(np.nanmax(np.abs(v), initial=0.0)) for v in values) or 1.0
     # neighbours look alike, so that half of the largest excursion is enough
@@ -86,7 +73,7 @@ def _stack(axes: Axes, energy: Floats, rows: list[tuple[str, Any, xr.Dataset]]) 
     first, last, span = energy[0], energy[-1], np.ptp(energy)
     for k, ((label, colour, one), y) in enumerate(zip(rows, values, strict=True)):
         axes.plot([first, last], [k * apart, k * apart], color="0.8", lw=0.6, zorder=0)
-        band(axes, energy, y + k * apart, 1e3 * one["delta_xas_stderr"].values, colour)
+        style.band(axes, energy, y + k * apart, 1e3 * one["delta_xas_stderr"].values, colour)
         axes.text(last + 0.02 * span, k * apart, label, va="center", fontsize=7.5, color=colour)
     axes.margins(y=0.03)
     axes.set_xlim(first - 0.01 * span, last + 0.24 * span)
@@ -103,29 +90,23 @@ def draw_map(spectra: xr.Dataset, path: Path) -> bool:
     fluences = [f for f in fluences_of(spectra) if len(delays_of(spectra, f)) >= _MAPPED][-4:]
     if not fluences:
         return False
-    figure, panels = new_figure(len(fluences), width=1.2 + 3.3 * len(fluences), height=3.4, sharey=True)
+    figure, panels = style.new_figure(len(fluences), width=1.2 + 3.3 * len(fluences), height=3.4, sharey=True)
     for axes, fluence in zip(panels, fluences, strict=True):
         delays = np.array(delays_of(spectra, fluence))
         values = 1e3 * spectra["delta_xas"].sel(fluence=fluence, delay=delays).values
         bound = float(np.nanpercentile(np.abs(values), 99.7)) or 1.0
-        x, y = _borders(spectra["energy"].values), _delay_borders(delays)
+        x, y = edges(spectra["energy"].values), _delay_borders(delays)
         drawn = axes.pcolormesh(x, y, values, cmap="RdBu_r", vmin=-bound, vmax=bound, rasterized=True)
         axes.plot(np.full(len(delays), x[-1]), delays, "<", ms=3.5, color="black", clip_on=False)
-        figure.colorbar(drawn, ax=axes, label=DELTA, pad=0.02)
-        axes.set(title=f"{fluence:g} mJ/cm²", xlabel=ENERGY)
-        delay_axis(axes, "y")
+        figure.colorbar(drawn, ax=axes, label=style.DELTA, pad=0.02)
+        axes.set(title=f"{fluence:g} mJ/cm²", xlabel=style.ENERGY)
+        style.delay_axis(axes, "y")
         axes.set_ylim(y[0], y[-1])
         axes.tick_params(which="both", direction="out", top=False, right=False)
-    panels[0].set_ylabel(DELAY)
-    panel_letters(panels)
-    save(figure, path)
+    panels[0].set_ylabel(style.DELAY)
+    style.panel_letters(panels)
+    style.save(figure, path)
     return True
-
-
-def _borders(centres: Floats) -> Floats:
-    middle = (centres[1:] + centres[:-1]) / 2
-    result: Floats = np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
-    return result
 
 
 def _delay_borders(delays: Floats) -> Floats:
@@ -133,17 +114,12 @@ def _delay_borders(delays: Floats) -> Floats:
     scaled = np.where(
         np.abs(delays) <= 1, delays, np.sign(delays) * (1 + np.log10(np.maximum(np.abs(delays), 1)) / 1.5)
     )
-    b = _borders(scaled)
+    b = edges(scaled)
     result: Floats = np.where(np.abs(b) <= 1, b, np.sign(b) * 10 ** (1.5 * (np.abs(b) - 1)))
     return result
 
 
-def _best(spectra: xr.Dataset) -> float:
-    """The highest fluence of those with the most delays."""
-    return max(fluences_of(spectra), key=lambda f: (len(delays_of(spectra, f)), f))
-
-
-def _telling(spectra: xr.Dataset, fluence: float) -> list[float]:
+def _delays_shown(spectra: xr.Dataset, fluence: float) -> list[float]:
     """The delay where the difference is strongest, and the last one."""
     delays = delays_of(spectra, fluence)
     change = spectra["delta_xas"].sel(fluence=fluence, delay=delays)

@@ -125,18 +125,11 @@ def panel_letters(panels: list[Axes]) -> None:
 def delay_axis(axes: Axes, which: str = "x") -> None:
     """Make an axis linear around time zero and logarithmic beyond a picosecond, and label what fits on it."""
     low, high = axes.dataLim.intervalx if which == "x" else axes.dataLim.intervaly
-    scale, ticks, limits = (
-        (axes.set_xscale, axes.set_xticks, axes.set_xlim)
-        if which == "x"
-        else (axes.set_yscale, axes.set_yticks, axes.set_ylim)
-    )
-    scale("symlog", linthresh=1.0, linscale=1.5)
-    shown = [
-        t for t in _TICKS if not np.isfinite([low, high]).all() or low - 0.3 * max(1, -low) <= t <= high * 1.4 + 0.1
-    ]
-    ticks(shown)
-    (axes.xaxis if which == "x" else axes.yaxis).set_major_formatter(
-        FuncFormatter(lambda t, _: f"{t:g}".replace("-", "−"))
-    )
-    if np.isfinite([low, high]).all():
-        limits(low - 0.1 * abs(low) - 0.05, high * 1.25 + 0.05)
+    known = bool(np.isfinite([low, high]).all())
+    shown = [t for t in _TICKS if not known or low - 0.3 * max(1, -low) <= t <= high * 1.4 + 0.1]
+    getattr(axes, f"set_{which}scale")("symlog", linthresh=1.0, linscale=1.5)
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_ticks(shown)
+    axis.set_major_formatter(FuncFormatter(lambda t, _: f"{t:g}".replace("-", "−")))
+    if known:
+        getattr(axes, f"set_{which}lim")(low - 0.1 * abs(low) - 0.05, high * 1.25 + 0.05)

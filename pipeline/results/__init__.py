@@ -1,1 +1,1 @@
-"""After processing: products looked up, compared, summarised, planned with, exported."""
+"""After processing: look up, compare, summarise and export products, and plan with them."""

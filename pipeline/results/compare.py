@@ -1,33 +1,40 @@
 """What changed between two versions of a product: config, code, inputs, numbers, arrays and warnings.
 
-A change is told in units of the larger of the two standard errors. Versions usually share their data, so the errors of
-both are one and the same scatter: 1 means that the choice made as much as the noise does, whatever the correlation.
+Changes are given in units of the larger of the two standard errors. Versions usually share their data, so both errors
+describe the same scatter: 1 means that the choice matters as much as the noise.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from pipeline.storage import store
-from pipeline.storage import versions as publish
+from pipeline.results.wording import finite_or_none
+from pipeline.storage import layout, versions
 from pipeline.storage.places import Place, place
 from schemas.notes import OLDER, WORDS, Note, as_plain, read_notes
 
 __all__ = ["compare", "compare_versions", "comparison_text", "other_settings"]
 
 MOST = 15
-"""Changes that a person reads before losing the thread."""
+"""Number of changes shown unless all are wanted."""
 SAME_PLACE = 0.1
 """Points of two grids that differ by less than this part of a step are the same point."""
 ABOUT = ("dataset", "created", "code_version", "code_hash", "schema_version", "product_hash", "calibration")
 NO_SETTINGS = ("runs", "raw", "compute", "watch")
-_VERSION = re.compile(r"v\d{4,}")
+HEADLINES = (
+    ("kinetics", "value", "stderr", "{parameter} at {fluence} mJ/cm²"),
+    ("mixture", "alpha", "alpha_stderr", "alpha at {fluence} mJ/cm²"),
+    ("mixture", "slope", "slope_stderr", "slope of alpha"),
+    ("mixture", "intercept", "intercept_stderr", "intercept of alpha"),
+    ("peaks", "position", "position_stderr", "peak {peak} position at {fluence} mJ/cm², {delay} ps"),
+    ("peaks", "amplitude", "amplitude_stderr", "peak {peak} amplitude at {fluence} mJ/cm², {delay} ps"),
+)
+"""Group, variable, its standard error, and what every value of it is called."""
 
 
 def compare_versions(old: str, new: str) -> dict[str, Any]:
@@ -38,61 +45,50 @@ def compare_versions(old: str, new: str) -> dict[str, Any]:
     ProductError
         If one of them is not there.
     """
-    first, second = _beside(old, new), _beside(new, old)
-    trees = [store.open_tree(v / "product.zarr").load() for v in (first, second)]
-    compared = compare(*trees)
-    for side, version in (("old", first), ("new", second)):
+    places = {"old": _beside(old, new), "new": _beside(new, old)}
+    compared = compare(*(versions.open_product(version).load() for version in places.values()))
+    for side, version in places.items():
         compared[side] = {"where": str(version), **compared[side]}
-    return {**compared, "warnings": _said(*(_notes_of(version) for version in (first, second)))}
+    summaries: list[Any] = [versions.read_summary(version) for version in places.values()]
+    before, after = (read_notes(summary.get("warnings", [])) for summary in summaries)
+    return {**compared, "warnings": {"added": _only_in(after, before), "removed": _only_in(before, after)}}
 
 
-def _notes_of(version: Place) -> list[Note]:
-    summary: Any = publish.read_summary(version)
-    return read_notes(summary.get("warnings", []))
-
-
-def _said(old: list[Note], new: list[Note]) -> dict[str, list[dict[str, Any]]]:
-    """Return the notes that only one of two products has: same code and same text is the same note."""
-
-    def only(these: list[Note], those: list[Note]) -> list[dict[str, Any]]:
-        return as_plain(n for n in these if not any(_same_note(n, other) for other in those))
-
-    return {"added": only(new, old), "removed": only(old, new)}
-
-
-def _same_note(one: Note, other: Note) -> bool:
-    # an older product has no codes
-    return one.text == other.text and (one.code == other.code or OLDER in (one.code, other.code))
+def _only_in(these: list[Note], those: list[Note]) -> list[dict[str, Any]]:
+    """Return the notes that are not among the others: the same code and text is the same note, an older product has no codes."""
+    known = {(n.code, n.text) for n in those} | {(OLDER, n.text) for n in those}
+    uncoded = {n.text for n in those if n.code == OLDER}
+    return as_plain(n for n in these if (n.code, n.text) not in known and n.text not in uncoded)
 
 
 def other_settings(former: Place | None, version: Place) -> str:
     """Return one line that names the settings in which a version differs from the one before it; empty where there are none.
 
-    Which runs are in it, and where it was computed, are no settings.
+    The runs, and where it was computed, are not settings.
     """
     if former is None or former == version:
         return ""
-    configs = [_flat(_config(v)) for v in (former, version)]
-    changed = [row for row in _changes(*configs) if row["key"].partition(".")[0].partition("[")[0] not in NO_SETTINGS]
+    changes = _changes(*(_flat(_config(v)) for v in (former, version)))
+    changed = [row for row in changes if row["key"].partition(".")[0].partition("[")[0] not in NO_SETTINGS]
     if not changed:
         return ""
-    shown = [f"{row['key']} {_word(row['old'])} → {_word(row['new'])}" for row in changed[:4]]
     more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
+    shown = [f"{row['key']} {_from_to(row)}" for row in changed[:4]]
     return f"other settings than {former.name}: {', '.join(shown)}{more}"
 
 
 def _config(version: Place) -> dict[str, Any]:
     try:
-        head = json.loads((version / "product.zarr" / "zarr.json").read_text(encoding="utf-8"))
+        head = json.loads((version / layout.PRODUCT / "zarr.json").read_text(encoding="utf-8"))
         return dict(json.loads(head["attributes"]["config"]))
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
 def _beside(name: str, other: str) -> Place:
-    if _VERSION.fullmatch(name) and not place(name).exists():
-        return publish.resolve(publish.resolve(other).parent / name)
-    return publish.resolve(name)
+    if versions.number_of(name) and not place(name).exists():
+        return versions.resolve(versions.resolve(other).parent / name)
+    return versions.resolve(name)
 
 
 def compare(old: xr.DataTree, new: xr.DataTree) -> dict[str, Any]:
@@ -120,8 +116,8 @@ def compare(old: xr.DataTree, new: xr.DataTree) -> dict[str, Any]:
         "config": _changes(*configs),
         "environment": _changes(*(dict(t.attrs.get("environment", {})) for t in (old, new))),
         "inputs": _inputs(*(_files(t.attrs.get("inputs", {})) for t in (old, new))),
-        "numbers": _numbers(old, new),
-        "arrays": [row for name in _union(old.children, new.children) for row in _group(name, old, new)],
+        "numbers": _numbers(dict(_headlines(old)), dict(_headlines(new))),
+        "arrays": [row for name in _union(old.children, new.children) for row in _arrays(name, old, new)],
     }
 
 
@@ -129,7 +125,7 @@ def compare(old: xr.DataTree, new: xr.DataTree) -> dict[str, Any]:
 
 
 def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    """Return nested mappings as dotted keys; entries of a list of runs are named by their run, so that order is nothing."""
+    """Return nested mappings as dotted keys; entries of a list of runs are named by their run, as their order has no meaning."""
     if isinstance(value, Mapping):
         parts = [(f"{key}.{k}" if key else str(k), v) for k, v in value.items()]
     elif isinstance(value, list) and value and all(isinstance(v, Mapping) and "run" in v for v in value):
@@ -143,7 +139,7 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[dict[str, A
     return [{"key": k, "old": old.get(k), "new": new.get(k)} for k in _union(old, new) if old.get(k) != new.get(k)]
 
 
-def _union(old: Mapping[Any, Any], new: Mapping[Any, Any]) -> list[str]:
+def _union(old: Iterable[Any], new: Iterable[Any]) -> list[str]:
     return list(dict.fromkeys([*map(str, old), *map(str, new)]))
 
 
@@ -153,59 +149,50 @@ def _files(inputs: Mapping[str, list[Mapping[str, Any]]]) -> dict[str, str]:
 
 def _inputs(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, list[str]]:
     return {
-        "added": sorted(set(new) - set(old)),
-        "removed": sorted(set(old) - set(new)),
-        "changed": sorted(n for n in set(old) & set(new) if old[n] != new[n]),
+        "added": sorted(new.keys() - old.keys()),
+        "removed": sorted(old.keys() - new.keys()),
+        "changed": sorted(n for n in old.keys() & new.keys() if old[n] != new[n]),
     }
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
 
+Number = tuple[float, float, str]
+"""Value, standard error and unit."""
 
-def _numbers(old: xr.DataTree, new: xr.DataTree) -> list[dict[str, Any]]:
+
+def _numbers(old: Mapping[str, Number], new: Mapping[str, Number]) -> list[dict[str, Any]]:
     """Return every headline number that either product has, changed or not."""
-    before, after = (dict(_headlines(t)) for t in (old, new))
     rows = []
-    for name in _union(before, after):
-        (value, error, unit), (value2, error2, unit2) = before.get(name, _NOTHING), after.get(name, _NOTHING)
-        sigma = np.fmax(error, error2)
+    for name in _union(old, new):
+        nothing = (np.nan, np.nan, "")
+        (value, error, unit), (value2, error2, unit2) = old.get(name, nothing), new.get(name, nothing)
         difference = value2 - value
         rows.append(
             {
                 "name": name,
                 "unit": unit or unit2,
-                "old": {"value": _plain(value), "stderr": _plain(error)},
-                "new": {"value": _plain(value2), "stderr": _plain(error2)},
-                "difference": _plain(difference),
-                "sigmas": _plain(_ratio(difference, sigma)),
+                "old": {"value": finite_or_none(value), "stderr": finite_or_none(error)},
+                "new": {"value": finite_or_none(value2), "stderr": finite_or_none(error2)},
+                "difference": finite_or_none(difference),
+                "sigmas": finite_or_none(_ratio(difference, np.fmax(error, error2))),
             }
         )
     return rows
 
 
-Number = tuple[float, float, str]
-_NOTHING: Number = (np.nan, np.nan, "")
-
-
 def _headlines(tree: xr.DataTree) -> Iterator[tuple[str, Number]]:
-    """Yield name, value, standard error and unit of times, excited fractions, slope and peaks."""
-    for group, variable, error, label in (
-        ("kinetics", "value", "stderr", "{parameter} at {fluence} mJ/cm²"),
-        ("mixture", "alpha", "alpha_stderr", "alpha at {fluence} mJ/cm²"),
-        ("mixture", "slope", "slope_stderr", "slope of alpha"),
-        ("mixture", "intercept", "intercept_stderr", "intercept of alpha"),
-        ("peaks", "position", "position_stderr", "peak {peak} position at {fluence} mJ/cm², {delay} ps"),
-        ("peaks", "amplitude", "amplitude_stderr", "peak {peak} amplitude at {fluence} mJ/cm², {delay} ps"),
-    ):
+    """Yield name and number of times, excited fractions, slope and peaks."""
+    for group, variable, error, label in HEADLINES:
         if group not in tree.children or not {variable, error} <= set(tree[group].data_vars):
             continue
         dataset = tree[group].to_dataset()
         values, errors = dataset[variable], dataset[error]
-        unit = str(values.attrs.get("units", "1"))
         for index in np.ndindex(values.shape):
             if np.isfinite(values.values[index]):
                 at = {str(d): _label(dataset[d].values[i]) for d, i in zip(values.dims, index, strict=True)}
-                yield label.format(**at), (float(values.values[index]), float(errors.values[index]), unit)
+                number = float(values.values[index]), float(errors.values[index])
+                yield label.format(**at), (*number, str(values.attrs.get("units", "1")))
 
 
 def _label(value: Any) -> str:
@@ -215,28 +202,24 @@ def _label(value: Any) -> str:
 # --- arrays ----------------------------------------------------------------------------------------------------------
 
 
-def _group(name: str, old: xr.DataTree, new: xr.DataTree) -> list[dict[str, Any]]:
-    if name not in old.children or name not in new.children:
-        only = "new" if name in new.children else "old"
-        return [{"group": name, "variable": None, "only": only, "same": False}]
-    first, second = old[name].to_dataset(), new[name].to_dataset()
-    left, right = _on_common_points(first, second)
-    rows = []
+def _arrays(group: str, old: xr.DataTree, new: xr.DataTree) -> Iterator[dict[str, Any]]:
+    """Yield a row for every array of a group, or one for a group that only one product has."""
+    if group not in old.children or group not in new.children:
+        yield {"group": group, "variable": None, "only": "new" if group in new.children else "old", "same": False}
+        return
+    first, second = old[group].to_dataset(), new[group].to_dataset()
+    common = _on_common_points(first, second)
     for variable in _union(first.data_vars, second.data_vars):
-        row: dict[str, Any] = {"group": name, "variable": variable}
+        row: dict[str, Any] = {"group": group, "variable": variable}
         if variable not in first or variable not in second:
-            rows.append({**row, "only": "new" if variable in second else "old", "same": False})
+            yield {**row, "only": "new" if variable in second else "old", "same": False}
         elif first[variable].dims != second[variable].dims:
-            rows.append({**row, "dims": [list(map(str, ds[variable].dims)) for ds in (first, second)], "same": False})
+            yield {**row, "dims": [list(map(str, ds[variable].dims)) for ds in (first, second)], "same": False}
         else:
-            points = [int(ds[variable].size) for ds in (left, first, second)]
+            points = [int(ds[variable].size) for ds in (common[0], first, second)]
             row |= dict(zip(("points", "points_old", "points_new"), points, strict=True))
             row["unit"] = first[variable].attrs.get("units", "1")
-            error = "stderr" if variable == "value" else f"{variable}_stderr"
-            known = error in left and error in right
-            sigma = np.fmax(left[error].values, right[error].values) if known else None
-            rows.append(row | _difference(left[variable], right[variable], sigma, len(set(points)) == 1))
-    return rows
+            yield row | _difference(*common, variable, whole=len(set(points)) == 1)
 
 
 def _on_common_points(old: xr.Dataset, new: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
@@ -255,18 +238,20 @@ def _on_common_points(old: xr.Dataset, new: xr.Dataset) -> tuple[xr.Dataset, xr.
     return old, new
 
 
-def _difference(left: xr.DataArray, right: xr.DataArray, sigma: np.ndarray | None, whole: bool) -> dict[str, Any]:
-    """Return how two arrays differ at their common points; `whole` says that neither has others."""
-    a, b = left.values, right.values
-    if a.shape != b.shape:
-        return {"points": 0, "max_difference": None, "max_sigmas": None, "same": False}
-    same = np.asarray(a == b)
+def _difference(old: xr.Dataset, new: xr.Dataset, variable: str, *, whole: bool) -> dict[str, Any]:
+    """Return how an array differs at the common points; `whole` says that there are no others."""
+    a, b = old[variable].values, new[variable].values
     row: dict[str, Any] = {"max_difference": None, "max_sigmas": None}
+    if a.shape != b.shape:
+        return {"points": 0, **row, "same": False}
+    same = np.asarray(a == b)
     if a.dtype.kind in "fiu" and b.dtype.kind in "fiu":
         same |= np.isnan(a.astype(float)) & np.isnan(b.astype(float))
         change = np.where(same, 0.0, np.abs(b.astype(float) - a.astype(float)))
         row["max_difference"] = _largest(change)
-        row["max_sigmas"] = None if sigma is None else _largest(_ratio(change, sigma))
+        error = "stderr" if variable == "value" else f"{variable}_stderr"
+        if error in old and error in new:
+            row["max_sigmas"] = _largest(_ratio(change, np.fmax(old[error].values, new[error].values)))
     return {**row, "same": whole and bool(same.all()), "n_different": int((~same).sum())}
 
 
@@ -276,13 +261,7 @@ def _ratio(difference: Any, sigma: Any) -> Any:
 
 
 def _largest(values: np.ndarray) -> float | None:
-    finite = values[np.isfinite(values)]
-    return float(finite.max()) if finite.size else None
-
-
-def _plain(value: Any) -> float | None:
-    number = float(value)
-    return number if np.isfinite(number) else None
+    return float(values.max(initial=-np.inf, where=np.isfinite(values))) if np.isfinite(values).any() else None
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
@@ -293,56 +272,57 @@ def comparison_text(compared: Mapping[str, Any], *, most: int | None = MOST) -> 
 
     Of numbers and of arrays the `most` largest changes are shown, the largest first; None: all.
     """
-    lines = []
-    for side in ("old", "new"):
-        about = compared[side]
-        lines.append(f"{side}  {about.get('where', '')}  made {about['created']} by trxas {about['code_version']}")
-    if compared["old"]["product_hash"] == compared["new"]["product_hash"]:
+    old, new = compared["old"], compared["new"]
+    lines = [
+        f"{side}  {compared[side].get('where', '')}  made {compared[side]['created']} by trxas {compared[side]['code_version']}"
+        for side in ("old", "new")
+    ]
+    if old["product_hash"] == new["product_hash"]:
         lines.append("same arrays, bit for bit")
-    changed = [k for k in ABOUT if k not in ("created", "product_hash") and compared["old"][k] != compared["new"][k]]
-    lines += [f"{name}  {_word(compared['old'][name])} → {_word(compared['new'][name])}" for name in changed]
-    for title in ("config", "environment"):
-        rows = compared[title]
-        lines.append(f"{title}" if rows else f"{title}  no change")
-        lines += [f"  {r['key']}: {_word(r['old'])} → {_word(r['new'])}" for r in rows]
-    inputs = compared["inputs"]
-    lines.append("inputs" if any(inputs.values()) else "inputs  no change")
-    lines += [f"  {what} {name}" for what, names in inputs.items() for name in names]
-    if (said := compared.get("warnings")) is not None:
-        lines.append("warnings" if any(said.values()) else "warnings  no change")
-        lines += [f"  {what} {WORDS[n.severity]} {n.text}" for what, stored in said.items() for n in read_notes(stored)]
+    lines += [
+        f"{name}  {_from_to({'old': old[name], 'new': new[name]})}"
+        for name in ABOUT
+        if name not in ("created", "product_hash") and old[name] != new[name]
+    ]
     moved = [r for r in compared["numbers"] if r["difference"] != 0]
-    lines.append("numbers" if moved else "numbers  no change")
-    lines += _largest_first(moved, lambda r: _size(r["sigmas"]), _number_line, most)
     different = [r for r in compared["arrays"] if not r["same"]]
-    lines.append("arrays" if different else "arrays  no change")
-    lines += _largest_first(different, _array_size, _array_line, most)
+    parts = {title: [f"{r['key']}: {_from_to(r)}" for r in compared[title]] for title in ("config", "environment")}
+    parts["inputs"] = [f"{what} {name}" for what, names in compared["inputs"].items() for name in names]
+    if "warnings" in compared:
+        parts["warnings"] = [
+            f"{what} {WORDS[n.severity]} {n.text}"
+            for what, stored in compared["warnings"].items()
+            for n in read_notes(stored)
+        ]
+    parts["numbers"] = _largest_first(moved, _number_line, most)
+    parts["arrays"] = _largest_first(different, _array_line, most)
+    for title, rows in parts.items():
+        lines += [title, *(f"  {row}" for row in rows)] if rows else [f"{title}  no change"]
     return "\n".join(lines)
 
 
 def _largest_first(
-    rows: list[Mapping[str, Any]],
-    size: Callable[[Mapping[str, Any]], float],
-    line: Callable[[Mapping[str, Any]], str],
-    most: int | None,
+    rows: list[Mapping[str, Any]], line: Callable[[Mapping[str, Any]], str], most: int | None
 ) -> list[str]:
-    ordered = sorted(rows, key=size, reverse=True)
+    ordered = sorted(rows, key=_size, reverse=True)
     shown = ordered if most is None or len(ordered) <= most + 1 else ordered[:most]
     more = len(ordered) - len(shown)
-    return [f"  {line(r)}" for r in shown] + ([f"  and {more} more, smaller ones; --all shows them"] if more else [])
+    return [*map(line, shown), *([f"and {more} more, smaller ones; --all shows them"] if more else [])]
 
 
-def _size(sigmas: float | None) -> float:
+def _size(row: Mapping[str, Any]) -> float:
+    """Return how much a number or an array changed, in standard errors; what only one product has comes before all others."""
+    if "only" in row or "dims" in row:
+        return np.inf
+    sigmas = row["sigmas"] if "sigmas" in row else row["max_sigmas"]
     return -1.0 if sigmas is None else abs(sigmas)
 
 
-def _array_size(row: Mapping[str, Any]) -> float:
-    """Return how much an array changed, in standard errors; one that only one product has comes before all others."""
-    return np.inf if "only" in row or "dims" in row else _size(row["max_sigmas"])
-
-
-def _word(value: Any) -> str:
-    return "–" if value is None else (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+def _from_to(row: Mapping[str, Any]) -> str:
+    return " → ".join(
+        "–" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for value in (row["old"], row["new"])
+    )
 
 
 def _number_line(row: Mapping[str, Any]) -> str:

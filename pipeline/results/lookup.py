@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,26 +11,47 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pipeline.results.wording import TAU_SYMBOLS
 from pipeline.science.kinetics.model import kinetic_trace
 
 __all__ = [
+    "QUALITY_PANELS",
     "SAME_ENERGY",
     "Floats",
     "Interval",
+    "best_fluence",
     "default_pick",
     "delays_of",
+    "edges",
     "fitted_trace",
     "fluences_of",
     "intervals",
     "measured_near",
     "nearest",
+    "power_of",
+    "residual_of",
+    "with_error",
 ]
 
 Floats = NDArray[np.float64]
 
 SAME_ENERGY = 0.11
 """Energies [eV] that are one energy of a trace: half a usual bin."""
-_TAUS = ("tau1", "tau2", "tau3")
+QUALITY_PANELS = (
+    ("noise_ratio", "noise / photon noise", 1.0, 1.0),
+    ("null_chi2", "odd − even trains, χ²/dof", 1.0, 1.0),
+    ("null_chi2_early", "before time zero, χ²/dof", 1.0, 1.0),
+    ("drift", "drift along the burst (mOD)", 0.0, 1e3),
+)
+"""Variables of `/quality` that are drawn run by run: name, title, ideal value, scale."""
+
+
+def power_of(attrs: Mapping[Any, Any]) -> int:
+    """Return the power of the kinetic form in a product's config; 2, as published, where it does not say."""
+    try:
+        return int(json.loads(attrs["config"])["kinetics"]["power"])
+    except (KeyError, TypeError, ValueError):
+        return 2
 
 
 def fluences_of(*groups: xr.Dataset) -> list[float]:
@@ -49,6 +71,19 @@ def delays_of(spectra: xr.Dataset, fluence: float | None = None) -> list[float]:
     return [float(t) for t in spectra["delay"].values[there.any("fluence").values]]
 
 
+def best_fluence(spectra: xr.Dataset) -> float:
+    """Return the highest fluence of those with the most delays."""
+    return max(fluences_of(spectra), key=lambda f: (len(delays_of(spectra, f)), f))
+
+
+def edges(centres: Floats) -> Floats:
+    """Return borders half-way between centres that rise; a single one gets a width of one."""
+    if len(centres) < 2:
+        return np.concatenate([centres - 0.5, centres + 0.5])
+    middle = (centres[1:] + centres[:-1]) / 2
+    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
+
+
 def default_pick(spectra: xr.Dataset, scan: xr.Dataset) -> tuple[float | None, float | None, float | None]:
     """Return fluence, delay and energy to begin with: peak A where it is strongest.
 
@@ -58,7 +93,7 @@ def default_pick(spectra: xr.Dataset, scan: xr.Dataset) -> tuple[float | None, f
     if not spectra.sizes["energy"] or not delays_of(spectra):
         fluence = max(scan["fluence"].values.tolist(), default=None)
         return fluence, None, (float(scan["energy"][0]) if scan.sizes["scan"] else None)
-    fluence = max(fluences_of(spectra), key=lambda f: (len(delays_of(spectra, f)), f))
+    fluence = best_fluence(spectra)
     change = spectra["delta_xas"].sel(fluence=fluence)
     strongest = np.nan_to_num(change.values, nan=-np.inf)
     d, e = np.unravel_index(int(np.argmax(strongest)), strongest.shape)
@@ -80,6 +115,11 @@ def measured_near(spectra: xr.Dataset, fluence: float, delay: float) -> float | 
     """Return the delay [ps] of a fluence's spectrum that counts as the wanted one, within 3 % or 0.02 ps, or None."""
     here = nearest(delays_of(spectra, fluence), delay)
     return here if here is not None and abs(here - delay) <= max(0.02, 0.03 * abs(delay)) else None
+
+
+def with_error(dataset: xr.Dataset, name: str, scale: float = 1.0) -> tuple[Floats, Floats]:
+    """Return the values of a variable and their standard errors."""
+    return scale * dataset[name].values, scale * dataset[f"{name}_stderr"].values
 
 
 def fitted_trace(
@@ -106,6 +146,13 @@ def fitted_trace(
     return fine, sign * curve[len(t) :]
 
 
+def residual_of(kinetics: xr.Dataset, scan: xr.Dataset) -> Floats:
+    """Return (data − fit) / σ of a delay scan at its delays; NaN where nothing was fitted."""
+    fit = kinetics["residual"].sel(fluence=float(scan["fluence"])).sel(energy=float(scan["energy"]), method="nearest")
+    left = fit.reindex(delay=scan["delay"].values, method="nearest", tolerance=1e-6).values
+    return left / scan["delta_xas_stderr"].values
+
+
 def _fine(t: Floats) -> Floats:
     near = np.linspace(max(t.min(), -1.0), min(t.max(), 1.0), 241)
     far = np.geomspace(1.0, max(t.max(), 1.0), 60)
@@ -117,7 +164,7 @@ def _model(fit: xr.Dataset, t: Floats, power: int) -> Floats | None:
     value: dict[str, Any] = {
         str(n): float(v) for n, v in zip(fit["parameter"].values, fit["value"].values, strict=True)
     }
-    taus = [value[n] for n in ("tau1", "tau2", "tau3") if np.isfinite(value.get(n, np.nan))]
+    taus = [value[n] for n in TAU_SYMBOLS if np.isfinite(value.get(n, np.nan))]
     amplitudes = fit["amplitude"].values[: len(taus)]
     if not taus or not np.isfinite([*amplitudes, value["t_d"], value["irf_sigma"]]).all():
         return None
@@ -150,14 +197,14 @@ class Interval:
 def intervals(kinetics: Sequence[Mapping[str, Any]]) -> list[Interval]:
     """Return what the summary's `kinetics` says about the times, τ1 first, per fluence that was fitted."""
     found = []
-    for name in _TAUS:
+    for name in TAU_SYMBOLS:
         for fit in kinetics:
             p = fit["parameters"].get(name)
             if p is None or (p["value"] is None and fit["redchi"] is None):
                 continue
             known = bool(p["identifiable"]) and p["value"] is not None
-            ends68, ends95 = (p["ci68"][0], p["ci68"][1]), (p["ci95"][0], p["ci95"][1])
             value, stderr = (p["value"], p["stderr"]) if known else (None, None)
             fits = fit.get("describes_data") is not False
-            found.append(Interval(name, fit["fluence"], value, stderr, ends68, ends95, known, fits, p["verdict"]))
+            ci68, ci95 = tuple(p["ci68"]), tuple(p["ci95"])
+            found.append(Interval(name, fit["fluence"], value, stderr, ci68, ci95, known, fits, p["verdict"]))
     return found

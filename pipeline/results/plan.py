@@ -7,6 +7,7 @@ The plan rests on a product (measured delays and errors, fitted taus and amplitu
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError, ProductError
-from pipeline.job import out_folder, products_of, read_config
+from pipeline.job import out_folder, read_config
+from pipeline.results.wording import finite_or_none
 from pipeline.science.kinetics.design import (
     Response,
     candidate_delays,
@@ -27,8 +29,7 @@ from pipeline.science.kinetics.design import (
     tau_information,
 )
 from pipeline.science.kinetics.traces import collect_traces
-from pipeline.storage import store
-from pipeline.storage import versions as publish
+from pipeline.storage import layout, versions
 from schemas.config import Config
 from schemas.config.beamtime import Plan
 from schemas.config.fit_options import Measured
@@ -46,16 +47,8 @@ def make_plan(
 ) -> dict[str, Any]:
     """Return the plan for a config (its product if it was processed and fitted, else its `plan` section) or a product.
 
-    Parameters
-    ----------
-    where
-        A config (.yaml, .yml), or a product as in `publish.resolve`.
-    assignments
-        key=value changes of the config.
-    out
-        Output folder of the config's products, or a URL; `out` beside it unless given.
-    from_config
-        Use the `plan` section even if there is a product.
+    `where` is a config (.yaml, .yml) with `key=value` changes and the folder or URL of its products, or a product as
+    `versions.resolve` takes it. With `from_config` the `plan` section is used even if there is a product.
 
     Raises
     ------
@@ -63,20 +56,18 @@ def make_plan(
         One line each.
     """
     if not str(where).endswith((".yaml", ".yml")):
-        found = publish.resolve(where)
-        return plan_of_product(store.open_tree(found / "product.zarr"), f"product {found}")
-    path = Path(where)
-    config = read_config(path, assignments)
-    note = "there is no product of this config yet"
-    version = None if from_config else publish.latest(products_of(out_folder(path, out), config.dataset))
+        found = versions.resolve(where)
+        return plan_of_product(versions.open_product(found), f"product {found}")
+    config = read_config(Path(where), assignments)
     if from_config:
-        note = "a product, if there is one, was not looked at"
-    elif version is not None:
+        return plan_of_config(config) | {"note": "a product, if there is one, was not looked at"}
+    note = "there is no product of this config yet"
+    version = versions.latest(layout.products(out_folder(Path(where), out), config.dataset))
+    if version is not None:
         try:
-            tree = store.open_tree(version / "product.zarr")
-            return plan_of_product(tree, f"product {version}", settings=config.plan)
+            return plan_of_product(versions.open_product(version), f"product {version}", settings=config.plan)
         except ProductError as error:
-            note = f"the product {version.name} does not serve: {error}"
+            note = f"the product {version.name} cannot be used: {error}"
     return plan_of_config(config) | {"note": note}
 
 
@@ -96,23 +87,21 @@ def plan_of_product(tree: xr.DataTree, source: str, *, settings: Plan | None = N
     config = Config.model_validate_json(tree.attrs["config"])
     settings = settings or config.plan
     spectra, scan, kinetics = (tree[n].to_dataset().load() for n in ("spectra", "delay_scan", "kinetics"))
+    there = (scan["n_pulses"] > 0).transpose("scan", "delay").values
     cases, notes = [], []
     for fluence in kinetics["fluence"].values.tolist():
-        fit = kinetics.sel(fluence=fluence)
-        values = fit["value"].sel(parameter=[p for p in fit["parameter"].values if str(p).startswith("tau")]).values
-        taus = tuple(values[np.isfinite(values) & (values > 0)].tolist())
-        chosen = np.flatnonzero((scan["fluence"].values == fluence) & (scan["n_pulses"] > 0).any("delay").values)
-        if not taus or not len(chosen):
+        fit, chosen = kinetics.sel(fluence=fluence), (scan["fluence"].values == fluence) & there.any(axis=1)
+        fitted = fit["value"].sel(parameter=[p for p in fit["parameter"].values if str(p).startswith("tau")]).values
+        taus = tuple(fitted[np.isfinite(fitted) & (fitted > 0)].tolist())
+        if not taus or not chosen.any():
             continue
-        shape = _Shape(config, taus, fit)
-        measured = scan.isel(scan=chosen)
-        measured = measured.isel(delay=np.flatnonzero((measured["n_pulses"] > 0).any("scan").values))
+        measured = scan.isel(scan=chosen, delay=there[chosen].any(axis=0)).transpose("scan", "delay")
         held = None
         if config.kinetics.global_:
             others = collect_traces(spectra, scan.isel(scan=slice(0)), fluence, include_spectra=True)
-            held = None if others is None else shape.information(others)
+            held = None if others is None else _information(_response(config, taus, fit, others), others)
         try:
-            case = _case(shape.response(measured["energy"].values), _points(measured), settings, held)
+            case = _case(_response(config, taus, fit, measured), measured, settings, held)
         except DataError as error:
             notes.append(f"{fluence:g} mJ/cm²: {error}")
             continue
@@ -129,6 +118,18 @@ def plan_of_product(tree: xr.DataTree, source: str, *, settings: Plan | None = N
     return {"source": source, "basis": basis, "note": "; ".join(notes), "cases": cases}
 
 
+def _response(config: Config, taus: tuple[float, ...], fit: xr.Dataset, traces: xr.Dataset) -> Response:
+    """Return the fitted response at the energies of the traces."""
+    amplitudes = fit["amplitude"].sel(energy=traces["energy"].values).values.T[:, : len(taus)]
+    t_d, irf_sigma = (float(fit["value"].sel(parameter=n)) for n in ("t_d", "irf_sigma"))
+    stderrs = [_known(config.kinetics.setting(n), 0.0)[1] for n in ("t_d", "irf_sigma")]
+    return Response(taus, np.nan_to_num(amplitudes), config.kinetics.power, t_d, irf_sigma, *stderrs)
+
+
+def _information(response: Response, traces: xr.Dataset) -> Floats:
+    return tau_information(response, traces["delay"].values, _precision(traces["delta_xas_stderr"].values))
+
+
 def plan_of_config(config: Config) -> dict[str, Any]:
     """Return the plan of the `plan` section, with the fit's settings of the `kinetics` section."""
     plan, kinetics = config.plan, config.kinetics
@@ -141,31 +142,22 @@ def plan_of_config(config: Config) -> dict[str, Any]:
     peak = float(np.abs(response.traces(delay)).max())
     if not peak > 0:
         raise DataError("plan.delays: no signal at any planned delay; give delays after time zero")
-    response = Response(
-        plan.taus[:n],
-        rows * (plan.signal / peak) ** (1.0 / kinetics.power),
-        kinetics.power,
-        t_d,
-        irf_sigma,
-        t_d_stderr,
-        irf_stderr,
-    )
+    response = replace(response, amplitudes=rows * (plan.signal / peak) ** (1.0 / kinetics.power))
     shots = plan.trains * plan.pulses_per_train
-    one = plan.noise_ratio * np.sqrt(2.0 / plan.photons)
-    shape = (len(rows), len(delay))
-    points = xr.Dataset(
+    one, shape = plan.noise_ratio * np.sqrt(2.0 / plan.photons), (len(rows), len(delay))
+    planned = xr.Dataset(
         {
-            "stderr": (("trace", "delay"), np.full(shape, one / np.sqrt(shots))),
-            "shots": (("trace", "delay"), np.full(shape, shots)),
+            "delta_xas_stderr": (("scan", "delay"), np.full(shape, one / np.sqrt(shots))),
+            "n_pulses": (("scan", "delay"), np.full(shape, shots)),
         },
-        coords={"delay": delay},
+        {"delay": delay},
     )
-    case = {"fluence": None, "energies": []} | _case(response, points, plan, None, per_train=plan.pulses_per_train)
+    case = {"fluence": None, "energies": []} | _case(response, planned, plan, None, per_train=plan.pulses_per_train)
     return {"source": f"config {config.dataset}", "basis": _basis(plan), "note": "", "cases": [case]}
 
 
 def _basis(plan: Plan) -> str:
-    """Tell which numbers of a plan are the person's and which are those of the published experiment."""
+    """Say which numbers of a plan are the user's own and which are those of the published experiment."""
     own = ("delays", "trains", "pulses_per_train", "photons", "noise_ratio", "signal", "taus", "amplitudes")
     given = [n for n in own if getattr(plan, n) != getattr(Plan(), n)]
     if not given:
@@ -184,44 +176,6 @@ def _known(option: float | Measured | str, default: float) -> tuple[float, float
     return (default, np.inf) if isinstance(option, str) else (float(option), 0.0)
 
 
-class _Shape:
-    """The fitted response of a fluence, for any of its traces."""
-
-    def __init__(self, config: Config, taus: tuple[float, ...], fit: xr.Dataset) -> None:
-        self._fit, self._power, self._taus = fit, config.kinetics.power, taus
-        self._known = [
-            (float(fit["value"].sel(parameter=name)), _known(option, 0.0)[1])
-            for name, option in (
-                ("t_d", config.kinetics.setting("t_d")),
-                ("irf_sigma", config.kinetics.setting("irf_sigma")),
-            )
-        ]
-
-    def response(self, energy: Floats) -> Response:
-        amplitudes = self._fit["amplitude"].sel(energy=energy).values.T[:, : len(self._taus)]
-        (t_d, t_d_stderr), (irf_sigma, irf_stderr) = self._known
-        return Response(self._taus, np.nan_to_num(amplitudes), self._power, t_d, irf_sigma, t_d_stderr, irf_stderr)
-
-    def information(self, traces: xr.Dataset) -> Floats:
-        return tau_information(
-            self.response(traces["energy"].values),
-            traces["delay"].values,
-            _precision(traces["delta_xas_stderr"].values),
-        )
-
-
-def _points(scan: xr.Dataset) -> xr.Dataset:
-    """Errors and shots of the delay scans, dims (trace, delay)."""
-    used = scan.rename(scan="trace").transpose("trace", "delay")
-    return xr.Dataset(
-        {
-            "stderr": (("trace", "delay"), used["delta_xas_stderr"].values),
-            "shots": (("trace", "delay"), used["n_pulses"].values),
-        },
-        coords={"delay": used["delay"].values},
-    )
-
-
 def _precision(stderr: Floats) -> Floats:
     usable = np.isfinite(stderr) & (stderr > 0)
     return np.where(usable, 1.0 / np.square(np.where(usable, stderr, 1.0)), 0.0)
@@ -231,30 +185,27 @@ def _precision(stderr: Floats) -> Floats:
 
 
 def _case(
-    response: Response, points: xr.Dataset, settings: Plan, held: Floats | None, *, per_train: int | None = None
+    response: Response, scans: xr.Dataset, settings: Plan, held: Floats | None, *, per_train: int = 1
 ) -> dict[str, Any]:
-    """Expected errors, shots for the target, and better delays, as plain data."""
-    delay, shots = points["delay"].values, points["shots"].values
-    precision = _precision(points["stderr"].values)
+    """Return expected errors, shots for the target, and better delays for scans (scan, delay), as plain data."""
+    delay, precision = scans["delay"].values, _precision(scans["delta_xas_stderr"].values)
+    total = np.where(precision > 0, scans["n_pulses"].values, 0).sum(axis=1)
     # what one shot tells, the same at all delays of a scan
-    per_shot = precision.sum(axis=1) / np.maximum(np.where(precision > 0, shots, 0).sum(axis=1), 1)
-    total = np.where(precision > 0, shots, 0).sum(axis=1)
-    fixed = settings.candidates == "auto"
-    candidates = (
-        candidate_delays(response, float(delay.max())) if fixed else np.unique(grid_values(settings.candidates))  # type: ignore[arg-type]
-    )
+    per_shot = precision.sum(axis=1) / np.maximum(total, 1)
+    if settings.candidates == "auto":
+        candidates = candidate_delays(response, float(delay.max()))
+    else:
+        candidates = np.unique(grid_values(settings.candidates))
     best = optimal_delays(response, candidates, total * per_shot, held=held)
     at, share = best["delay"].values, best["share"].values
-    then = (total * per_shot)[:, None] * share
-    unit = per_train or 1
     curve = np.abs(response.traces(delay)) * np.sqrt(precision)
-    strongest = int(np.argmax(curve.max(axis=1)))
+    shots = rounded_shots(share, max(int(total.sum()) // per_train, len(share)))
     return {
         "power": response.power,
         "n_scans": len(precision),
         "n_delays": len(delay),
         "shots": int(total.sum()),
-        "snr": float(curve[strongest].max()),
+        "snr": float(curve.max()),
         "target": settings.target,
         "t_d": _setting(response.t_d, response.t_d_stderr),
         "irf_sigma": _setting(response.irf_sigma, response.irf_stderr),
@@ -263,8 +214,8 @@ def _case(
         "better": {
             "delays": at.tolist(),
             "shares": share.tolist(),
-            "shots": (unit * rounded_shots(share, max(int(total.sum()) // unit, len(share)))).tolist(),
-            "taus": _taus(response, at, then, settings.target, held),
+            "shots": (per_train * shots).tolist(),
+            "taus": _taus(response, at, (total * per_shot)[:, None] * share, settings.target, held),
             "efficiency": efficiency(response, delay, precision, best, held=held),
         },
     }
@@ -274,12 +225,9 @@ def _taus(response: Response, delay: Floats, precision: Floats, target: float, h
     errors = expected_errors(response, delay, precision, held=held)
     factors = shots_for(response, delay, precision, target, held=held)
     return {
-        name: {
-            "value": tau,
-            "stderr": _number(errors["stderr"].sel(parameter=name)),
-            "relative": _number(errors["relative"].sel(parameter=name)),
-            "shots_factor": _number(factor),
-        }
+        name: {"value": tau}
+        | {n: finite_or_none(errors[n].sel(parameter=name)) for n in ("stderr", "relative")}
+        | {"shots_factor": finite_or_none(factor)}
         for name, tau, factor in zip(response.names[2:], response.taus, factors, strict=True)
     }
 
@@ -287,11 +235,6 @@ def _taus(response: Response, delay: Floats, precision: Floats, target: float, h
 def _setting(value: float, stderr: float) -> dict[str, Any]:
     mode = "fixed" if stderr == 0 else ("fitted" if np.isinf(stderr) else "measured")
     return {"value": value, "mode": mode, "stderr": stderr if mode == "measured" else None}
-
-
-def _number(value: Any) -> float | None:
-    number = float(value)
-    return number if np.isfinite(number) else None
 
 
 # --- in words ---------------------------------------------------------------------------------------------------------
@@ -307,7 +250,7 @@ def plan_text(plan: Mapping[str, Any]) -> str:
     lines += [
         "",
         "Errors are the smallest that the data allow (Cramér-Rao, amplitudes free); a fit reaches them below about 50 %.",
-        "Better delays hold for these times: keep some shots before time zero and between them, to see what the model does not hold.",
+        "Better delays are best for these times only: keep some shots before time zero and between them, to test the model.",
     ]
     return "\n".join(lines)
 

@@ -7,37 +7,28 @@ from pathlib import Path
 import xarray as xr
 
 from pipeline.errors import ProductError
-from pipeline.science.labels.join import joined, run_group
-from pipeline.storage import store
+from pipeline.science.labels.join import joined
+from pipeline.storage import layout, store
 
 __all__ = ["stored_pulses"]
 
 
 def stored_pulses(out: Path, number: int, dataset: str | None = None) -> xr.Dataset:
-    """Return the pulses of a run with their labels, in memory, see `pipeline.science.labels.join`.
-
-    Parameters
-    ----------
-    out
-        The output folder.
-    number
-        The run.
-    dataset
-        Whose labels; the only dataset there unless named.
+    """Return the pulses of a run in an output folder, joined with the labels of a dataset (the only one unless named).
 
     Raises
     ------
     ProductError
         If the run was not processed there, or there are several datasets; names those there are.
     """
-    there = sorted(path.parent.name for path in out.glob("stages/*/labels.zarr"))
+    there = layout.datasets(out)
     if dataset is None and len(there) > 1:
         raise ProductError(f"{out}: holds several datasets ({', '.join(there)}); name one of them")
     name = dataset or "".join(there)
     if name not in there:
         raise ProductError(f"{out}: no pulses of dataset {name!r} there; process it first (there: {', '.join(there)})")
-    labels, group = store.open_tree(out / "stages" / name / "labels.zarr"), run_group(number)
+    labels, group = store.open_tree(layout.dataset_stores(out, name) / layout.LABELS), layout.run_name(number)
     if group not in labels.children:
         raise ProductError(f"{out}: run {number} is not in dataset {name}; there: {', '.join(sorted(labels.children))}")
-    pulses = store.open_dataset(out / "runs" / group / "pulses.zarr").load()
+    pulses = store.open_dataset(layout.run_stores(out, number) / layout.PULSES).load()
     return joined(pulses, labels[group].to_dataset().load())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from scipy.stats import chi2
 
+from pipeline.results.wording import ends, finite_or_none, percent, plus_minus
 from pipeline.science.kinetics.intervals import describes
 from pipeline.science.quality.noise import BLUR, SETTLED
 from pipeline.science.spectra.reference import EARLY
@@ -36,38 +38,20 @@ def summarise(
 ) -> dict[str, Any]:
     """Return the summary of a product; `version`, `created` and `product_hash` are added when it is published.
 
-    Parameters
-    ----------
-    tree
-        All groups of the product.
-    config
-        The config it was made with.
-    audits
-        What the audit of each run found.
-    notes
-        What the stages had to say.
+    `audits` is what the audit of each run found, `notes` what the stages had to say.
     """
-    mixture = tree["mixture"].to_dataset()
-    quality = tree["quality"].to_dataset()
+    mixture, quality = tree["mixture"].to_dataset(), tree["quality"].to_dataset()
     runs = [_run(quality.sel(run=n), config, audits.get(n, [])) for n in quality["run"].values.tolist()]
+    profile = tree.attrs.get("instrument")
     return {
         "schema_version": SCHEMA_VERSION,
         "dataset": config.dataset,
-        "instrument": {n: tree.attrs["instrument"][n] for n in ("name", "hash")}
-        if "instrument" in tree.attrs
-        else None,
+        "instrument": None if profile is None else {n: profile[n] for n in ("name", "hash")},
         "time_zero": _time_zero(tree),
         "kinetics": _kinetics(tree["kinetics"].to_dataset()),
-        "alpha": [
-            {
-                "fluence": f,
-                "alpha": _estimate(mixture.sel(fluence=f), "alpha", "1"),
-                "model_stderr": _number(mixture["alpha_model_stderr"].sel(fluence=f)),
-            }
-            for f in mixture["fluence"].values.tolist()
-        ],
+        "alpha": [_alpha(mixture.sel(fluence=f)) for f in mixture["fluence"].values.tolist()],
         "slope": _estimate(mixture, "slope", "cm^2/mJ"),
-        "slope_model_stderr": _number(mixture["slope_model_stderr"]),
+        "slope_model_stderr": finite_or_none(mixture["slope_model_stderr"]),
         "intercept": _estimate(mixture, "intercept", "1"),
         "peaks": _peaks(tree["peaks"].to_dataset()),
         "runs": runs,
@@ -75,13 +59,13 @@ def summarise(
     }
 
 
-def _number(value: Any) -> float | None:
-    number = float(value)
-    return number if np.isfinite(number) else None
+def _alpha(one: xr.Dataset) -> dict[str, Any]:
+    model = finite_or_none(one["alpha_model_stderr"])
+    return {"fluence": float(one["fluence"]), "alpha": _estimate(one, "alpha", "1"), "model_stderr": model}
 
 
 def _estimate(dataset: xr.Dataset, name: str, unit: str) -> dict[str, Any]:
-    return {"value": _number(dataset[name]), "stderr": _number(dataset[f"{name}_stderr"]), "unit": unit}
+    return {"value": finite_or_none(dataset[name]), "stderr": finite_or_none(dataset[f"{name}_stderr"]), "unit": unit}
 
 
 def _time_zero(tree: xr.DataTree) -> dict[str, Any] | None:
@@ -103,23 +87,16 @@ def _kinetics(kinetics: xr.Dataset) -> list[dict[str, Any]]:
         for name in map(str, fit["parameter"].values):
             one = fit.sel(parameter=name)
             parameters[name] = {
-                "value": _number(one["value"]),
-                "stderr": _number(one["stderr"]),
-                "ci68": [_number(v) for v in one["ci68"].values],
-                "ci95": [_number(v) for v in one["ci95"].values],
+                "value": finite_or_none(one["value"]),
+                "stderr": finite_or_none(one["stderr"]),
+                "ci68": [finite_or_none(v) for v in one["ci68"].values],
+                "ci95": [finite_or_none(v) for v in one["ci95"].values],
                 "identifiable": bool(one["identifiable"]),
-                **{n: _number(one[n]) for n in ("value_without_prior", "bootstrap_stderr") if n in one},
+                **{n: finite_or_none(one[n]) for n in ("value_without_prior", "bootstrap_stderr") if n in one},
                 **{n: str(one[n].values) for n in ("verdict", "verdict_code")},
             }
-        described = _described(fit)
-        result.append(
-            {
-                "fluence": fluence,
-                "parameters": parameters,
-                "redchi": _number(fit["redchi"]),
-                "describes_data": described,
-            }
-        )
+        fitted = {"redchi": finite_or_none(fit["redchi"]), "describes_data": _described(fit)}
+        result.append({"fluence": fluence, "parameters": parameters, **fitted})
     return result
 
 
@@ -132,21 +109,19 @@ def _described(fit: xr.Dataset) -> bool | None:
 
 def _peaks(peaks: xr.Dataset) -> list[dict[str, Any]]:
     result = []
-    for fluence in peaks["fluence"].values.tolist():
-        for delay in peaks["delay"].values.tolist():
-            for peak in map(str, peaks["peak"].values):
-                one = peaks.sel(fluence=fluence, delay=delay, peak=peak)
-                if bool(one["detected"]):
-                    result.append(
-                        {
-                            "peak": peak,
-                            "fluence": fluence,
-                            "delay": delay,
-                            "position": _estimate(one, "position", "eV"),
-                            "amplitude": _estimate(one, "amplitude", "1"),
-                        }
-                    )
+    for fluence, delay, one in _spectra(peaks):
+        for name in map(str, peaks["peak"].values):
+            peak = one.sel(peak=name)
+            if bool(peak["detected"]):
+                line = {"position": _estimate(peak, "position", "eV"), "amplitude": _estimate(peak, "amplitude", "1")}
+                result.append({"peak": name, "fluence": fluence, "delay": delay, **line})
     return result
+
+
+def _spectra(peaks: xr.Dataset) -> Iterator[tuple[float, float, xr.Dataset]]:
+    """Yield fluence, delay and peaks of every spectrum."""
+    for fluence, delay in product(peaks["fluence"].values.tolist(), peaks["delay"].values.tolist()):
+        yield fluence, delay, peaks.sel(fluence=fluence, delay=delay)
 
 
 def _run(row: xr.Dataset, config: Config, audit: Sequence[str]) -> dict[str, Any]:
@@ -157,8 +132,8 @@ def _run(row: xr.Dataset, config: Config, audit: Sequence[str]) -> dict[str, Any
         "frames_expected": int(row["frames_expected"]),
         "frames_read": int(row["frames_read"]),
         "pulses_used": int(row["pulses_used"]),
-        "noise_ratio": _number(row["noise_ratio"]),
-        "null_chi2": _number(row["null_chi2"]),
+        "noise_ratio": finite_or_none(row["noise_ratio"]),
+        "null_chi2": finite_or_none(row["null_chi2"]),
         "audit": list(audit),
     }
 
@@ -184,7 +159,7 @@ _SIZES = {
 
 def _quality_notes(quality: xr.Dataset) -> list[Note]:
     """Return what a person must know before using the numbers, run by run."""
-    return [said for number in quality["run"].values.tolist() for said in _notes_of_run(quality.sel(run=number))]
+    return [one for number in quality["run"].values.tolist() for one in _notes_of_run(quality.sel(run=number))]
 
 
 def _notes_of_run(row: xr.Dataset) -> list[Note]:
@@ -227,19 +202,16 @@ def _disturbed_spectra(tree: xr.DataTree) -> list[Note]:
     if "stderr_scale" not in peaks:
         return []
     notes = []
-    for fluence in peaks["fluence"].values.tolist():
-        for delay in peaks["delay"].values.tolist():
-            one = peaks[["redchi", "stderr_scale", "n_bins"]].sel(fluence=fluence, delay=delay)
-            redchi, scale = float(one["redchi"]), float(one["stderr_scale"])
-            freedom = max(int(one["n_bins"]) - PEAK_PARAMETERS, 1)
-            if not (scale > 1.0 and chi2.sf(redchi * freedom, freedom) < CHANCE):
-                continue
+    for fluence, delay, one in _spectra(peaks[["redchi", "stderr_scale", "n_bins"]]):
+        redchi, scale = float(one["redchi"]), float(one["stderr_scale"])
+        freedom = max(int(one["n_bins"]) - PEAK_PARAMETERS, 1)
+        if scale > 1.0 and chi2.sf(redchi * freedom, freedom) < CHANCE:
             near = _measured_at(quality, fluence, delay)
             spread = float(near["delay_spread"].max()) if "delay_spread" in near and near.sizes["run"] else np.nan
             code = "peaks.scatter"
             if EARLY < delay < SETTLED:
                 code = "peaks.scatter_by_arrival" if spread > BLUR else "peaks.scatter_near_time_zero"
-            about = {"run": _only_run(near), "fluence": fluence, "delay": delay, "runs": _names(near)}
+            about = _about(near, fluence, delay)
             notes.append(note(code, **about, redchi=redchi, scale=scale, spread_fs=1e3 * spread))
     return notes
 
@@ -253,13 +225,11 @@ def _measured_at(quality: xr.Dataset, fluence: float, delay: float) -> xr.Datase
     return quality.isel(run=np.flatnonzero(near.values))
 
 
-def _names(quality: xr.Dataset) -> str:
-    return ", ".join(f"run {n}" for n in quality["run"].values.tolist()) or "several runs"
-
-
-def _only_run(quality: xr.Dataset) -> int | None:
-    """Return the number of the run where there is one row."""
-    return int(quality["run"][0]) if quality.sizes["run"] == 1 else None
+def _about(near: xr.Dataset, fluence: float, delay: float) -> dict[str, Any]:
+    """Return what a note on a spectrum is about; `run` is None where several runs, or none, were measured there."""
+    numbers = near["run"].values.tolist()
+    runs = ", ".join(f"run {n}" for n in numbers) or "several runs"
+    return {"run": numbers[0] if len(numbers) == 1 else None, "fluence": fluence, "delay": delay, "runs": runs}
 
 
 def _constants_under_peaks(tree: xr.DataTree) -> list[Note]:
@@ -269,15 +239,12 @@ def _constants_under_peaks(tree: xr.DataTree) -> list[Note]:
         return []
     common = float(tree["spectra"]["flat_field_constant_stderr"])
     notes = []
-    for fluence in peaks["fluence"].values.tolist():
-        for delay in peaks["delay"].values.tolist():
-            value, error = (float(peaks[n].sel(fluence=fluence, delay=delay)) for n in ("offset", "offset_stderr"))
-            # the error of the flat-field constant is in all bins alike
-            error = float(np.hypot(error, common))
-            if abs(value) > SIGMAS * error > 0:
-                near = _measured_at(quality, fluence, delay)
-                about = {"run": _only_run(near), "fluence": fluence, "delay": delay, "runs": _names(near)}
-                notes.append(note("peaks.constant", **about, value=1e3 * value, stderr=1e3 * error))
+    for fluence, delay, one in _spectra(peaks):
+        # the error of the flat-field constant is in all bins alike
+        value, error = float(one["offset"]), float(np.hypot(float(one["offset_stderr"]), common))
+        if abs(value) > SIGMAS * error > 0:
+            about = _about(_measured_at(quality, fluence, delay), fluence, delay)
+            notes.append(note("peaks.constant", **about, value=1e3 * value, stderr=1e3 * error))
     return notes
 
 
@@ -288,44 +255,23 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         lines.append(f"instrument profile {instrument['name']}, content {instrument['hash'][:8]}")
     lines.append("")
     for fit in summary.get("kinetics", []):
-        if all(p["value"] is None for p in fit["parameters"].values()):
-            lines.append(f"kinetics at {fit['fluence']:g} mJ/cm²: no fit, no delay scan")
-            continue
-        lines.append(
-            f"kinetics at {fit['fluence']:g} mJ/cm²"
-            + (f"   χ²/dof {fit['redchi']:.2f}" if fit["redchi"] else "")
-            + ("   the model does not describe the data" if fit.get("describes_data") is False else "")
-        )
-        for name, p in fit["parameters"].items():
-            if p["value"] is None:
-                continue
-            low, high = ("open" if v is None else f"{v:.3g}" for v in p["ci68"])
-            if p["identifiable"]:
-                lines.append(f"  {name:9s} {_pm(p['value'], p['stderr'])} ps   68 %: {low} … {high}")
-            else:
-                lines.append(
-                    f"  {name:9s} not determined   68 %: {low} … {high} ps"
-                    + (f"   {p['verdict']}" if p["verdict"] else "")
-                )
+        lines += _fit_lines(fit)
     if summary.get("alpha"):
         lines.append("excited fraction")
-        for row in summary.get("alpha", []):
-            a = row["alpha"]
-            shown = "–" if a["value"] is None else f"{_pm(100 * a['value'], 100 * (a['stderr'] or 0))} %"
-            model = row.get("model_stderr")
+        for row in summary["alpha"]:
+            value, model = percent(row["alpha"]), row.get("model_stderr")
             other = "" if model is None else f"   other models: ± {100 * model:.2g} %"
-            lines.append(f"  {row['fluence']:6g} mJ/cm²  α = {shown}{other}")
-        s = summary.get("slope") or {"value": None}
-        if s["value"] is not None:
-            lines.append(f"  slope {_pm(100 * s['value'], 100 * (s['stderr'] or 0))} % per mJ/cm²")
+            lines.append(f"  {row['fluence']:6g} mJ/cm²  α = {value or '–'}{other}")
+        if slope := percent(summary.get("slope") or {"value": None}):
+            lines.append(f"  slope {slope} per mJ/cm²")
     if summary.get("peaks"):
         lines.append("peaks of the difference")
-        for row in summary.get("peaks", []):
-            p, a = row["position"], row["amplitude"]
-            lines.append(
-                f"  {row['peak']} {row['fluence']:6g} mJ/cm² {row['delay']:7.2f} ps  {_pm(p['value'], p['stderr'])} eV"
-                f"   {_pm(1e3 * a['value'], 1e3 * (a['stderr'] or 0))} mOD"
-            )
+    for row in summary.get("peaks", []):
+        position, height = row["position"], row["amplitude"]
+        lines.append(
+            f"  {row['peak']} {row['fluence']:6g} mJ/cm² {row['delay']:7.2f} ps  {plus_minus(position['value'], position['stderr'])} eV"
+            f"   {plus_minus(1e3 * height['value'], 1e3 * (height['stderr'] or 0))} mOD"
+        )
     lines.append("runs")
     for run in summary.get("runs", []):
         noise = "–" if run["noise_ratio"] is None else f"{run['noise_ratio']:.2f}"
@@ -334,7 +280,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
             f"noise/photon noise {noise}"
         )
         lines += [f"       ! {text}" for text in run["audit"]]
-    lines += [f"{WORDS[said.severity]} {said.text}" for said in read_notes(summary.get("warnings", []))]
+    lines += [f"{WORDS[one.severity]} {one.text}" for one in read_notes(summary.get("warnings", []))]
     if zero := summary.get("time_zero"):
         lines.append(time_zero_line(zero))
     return "\n".join(lines)
@@ -343,12 +289,20 @@ def summary_text(summary: Mapping[str, Any]) -> str:
 def time_zero_line(zero: Mapping[str, Any]) -> str:
     """Return time zero of a summary as one line, with what belongs into the config."""
     value, stderr = zero["stage"]["value"], zero["stage"]["stderr"]
-    shown = _pm(value, stderr)
+    shown = plus_minus(value, stderr)
     return f"time zero at stage {shown} {zero['stage']['unit']} → delay.t0: {shown.split()[0]}"
 
 
-def _pm(value: float, stderr: float | None) -> str:
-    if not stderr:
-        return f"{value:.4g}"
-    digits = max(0, int(np.ceil(1 - np.log10(stderr)))) if stderr < 10 else 0
-    return f"{value:.{digits}f} ± {stderr:.{digits}f}"
+def _fit_lines(fit: Mapping[str, Any]) -> Iterator[str]:
+    head, fitted = f"kinetics at {fit['fluence']:g} mJ/cm²", fit["parameters"].items()
+    if all(p["value"] is None for _, p in fitted):
+        yield f"{head}: no fit, no delay scan"
+        return
+    quality = f"   χ²/dof {fit['redchi']:.2f}" if fit["redchi"] else ""
+    yield head + quality + ("   the model does not describe the data" if fit.get("describes_data") is False else "")
+    for name, p in ((name, p) for name, p in fitted if p["value"] is not None):
+        if p["identifiable"]:
+            yield f"  {name:9s} {plus_minus(p['value'], p['stderr'])} ps   68 %: {ends(p['ci68'])}"
+        else:
+            verdict = f"   {p['verdict']}" if p["verdict"] else ""
+            yield f"  {name:9s} not determined   68 %: {ends(p['ci68'])} ps{verdict}"

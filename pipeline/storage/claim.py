@@ -40,16 +40,9 @@ _guard = threading.Lock()
 
 @contextmanager
 def claimed(folder: Path, what: str, *, wait: float | None = None) -> Iterator[None]:
-    """Hold the claim on a folder; re-entrant within a process.
+    """Hold the claim on a folder, to which no other process may write meanwhile; re-entrant within a process.
 
-    Parameters
-    ----------
-    folder
-        Folder to claim; no other process may write to it meanwhile.
-    what
-        Description of the work, shown to other processes.
-    wait
-        Time to wait for another owner [s]; None: do not wait.
+    `what` describes the work to other processes; waits up to `wait` seconds for another owner.
 
     Raises
     ------
@@ -126,7 +119,7 @@ def _highest(folder: Path) -> tuple[int, dict[str, Any] | None]:
 def _make(folder: Path, number: int, what: str) -> Path | None:
     """Create a claim; return None if another process was faster."""
     path, draft = folder / _name(number), folder / f".{_name(number)}.{os.getpid()}.{socket.gethostname()}"
-    draft.write_text(json.dumps(owners.me() | {"what": what, "ended": False}), encoding="utf-8")
+    draft.write_text(json.dumps(owners.this_process() | {"what": what, "ended": False}), encoding="utf-8")
     try:
         path.hardlink_to(draft)
     except FileExistsError:
@@ -145,7 +138,7 @@ def _make(folder: Path, number: int, what: str) -> Path | None:
 
 
 def _alive(path: Path, owner: dict[str, Any]) -> bool:
-    known = owners.lives(owner)
+    known = owners.is_alive(owner)
     if known is not None:
         return known
     try:

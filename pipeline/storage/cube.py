@@ -7,7 +7,6 @@ file and renamed, so that it is either complete or absent.
 
 from __future__ import annotations
 
-import shutil
 import threading
 import uuid
 from collections.abc import Mapping
@@ -37,12 +36,9 @@ def create_cube(path: Path, labels: xr.Dataset, *, shape: Mapping[str, int], chu
 
     `chunk` is the number of trains in a chunk; the other dims are not chunked.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    with store.quiet():
+    sizes = tuple(shape.values())
+    with store.replaced(path) as partial:
         store.plain(labels).to_zarr(partial, mode="w", zarr_format=3, consolidated=False)
-        sizes = tuple(shape.values())
         zarr.open_group(partial, mode="r+").create_array(
             "frames",
             shape=sizes,
@@ -53,7 +49,6 @@ def create_cube(path: Path, labels: xr.Dataset, *, shape: Mapping[str, int], chu
             attributes=attrs,
         )
         zarr.consolidate_metadata(partial)
-    store.replace_folder(partial, path)
 
 
 def chunk_trains(path: Path) -> int:
@@ -78,18 +73,10 @@ def _chunk_file(path: Path, array: zarr.Array, number: int) -> Path:
 
 
 def write_chunk(path: Path, number: int, block: np.ndarray, aside: Path | None = None) -> int:
-    """Write one chunk; returns its size on disk [bytes].
+    """Write a chunk, by its position along the trains; returns its size on disk [bytes].
 
-    Parameters
-    ----------
-    path
-        The cube.
-    number
-        Position of the chunk along the trains.
-    block
-        Exactly one chunk, (trains, pulse, y, x) uint16, C-contiguous; padded with zeros beyond the end of the run.
-    aside
-        Folder on the same file system where the chunk is written before it is renamed into place; by default next to it.
+    The block is (trains, pulse, y, x) uint16, C-contiguous, padded with zeros beyond the end of the run. It is written next
+    to its place, or in the folder `aside` on the same file system, and then renamed.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-__all__ = ["FileHashes", "Identity", "code_version", "digest", "environment", "tree_hash"]
+__all__ = ["FileHashes", "Identity", "code_version", "digest", "environment", "tree_hash", "write_json"]
 
 PACKAGES = ("numpy", "scipy", "numba", "xarray", "zarr", "dask", "lmfit", "extra-data", "prefect")
 
@@ -29,21 +29,20 @@ def digest(content: Any) -> str:
 
 def code_version() -> str:
     """Return the version of the installed distribution."""
-    try:
-        return importlib.metadata.version("trxas")
-    except importlib.metadata.PackageNotFoundError:
-        return "0+unknown"
+    return _installed("trxas") or "0+unknown"
 
 
 def environment() -> dict[str, str]:
     """Return the versions of Python and of the packages that shape the numbers."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {name: version for name in PACKAGES if (version := _installed(name)) is not None}
+    return {"python": platform.python_version(), **found}
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 class FileHashes:
@@ -51,7 +50,7 @@ class FileHashes:
 
     def __init__(self, cache: Path):
         self._cache = cache
-        self._known: dict[str, list[Any]] = json.loads(cache.read_text()) if cache.is_file() else {}
+        self._known = _stored(cache)
 
     def of(self, path: Path) -> dict[str, Any]:
         """Return name, size and SHA-256 of a file; reads it only if it changed since the last time."""
@@ -62,31 +61,29 @@ class FileHashes:
             with path.open("rb") as stream:
                 known = [*stamp, hashlib.file_digest(stream, "sha256").hexdigest()]
             self._known[str(path)] = known
-            # saved immediately, so that a killed run does not hash a file twice
-            self.save()
+            # saved at once, with what others have saved meanwhile, so that a killed run does not hash a file twice
+            write_json(self._cache, {**_stored(self._cache), **self._known})
         return {"name": path.name, "size": stat.st_size, "sha256": known[3]}
 
-    def save(self) -> None:
-        """Keep what is known, together with what others have saved meanwhile."""
-        self._cache.parent.mkdir(parents=True, exist_ok=True)
-        stored = json.loads(self._cache.read_text()) if self._cache.is_file() else {}
-        write_json(self._cache, {**stored, **self._known})
+
+def _stored(cache: Path) -> dict[str, list[Any]]:
+    return json.loads(cache.read_text()) if cache.is_file() else {}
 
 
 _TURNS = threading.Semaphore(max(1, min(4, len(os.sched_getaffinity(0)) // 4)))
-"""Runs that are hashed at a time; the first to ask is the first to have its turn."""
+"""Limits the runs hashed at a time; first come, first served."""
 
 
 class Identity:
-    """What a run is, by the content of its files: worked out in the background, settled when somebody needs it.
+    """Identity of a run by the content of its files, computed in the background and waited for when it is needed.
 
-    So a run is hashed while the one before it is reduced, and is then read from the memory of the system, not from disk.
+    A run is hashed while the one before it is reduced, and is then read from the page cache instead of the disk.
     """
 
     def __init__(self, work: Callable[[], str]):
         self._work = work
         self._found: str | None = None
-        # a daemon: who stops early does not wait for the files of all other runs
+        # a daemon: a process that stops early does not wait until all other runs are hashed
         self._thread = threading.Thread(target=self._try, name="hash", daemon=True)
         self._thread.start()
 
@@ -96,7 +93,7 @@ class Identity:
             self._found = self._work()
 
     def result(self) -> str:
-        """Return the identity; raises what prevents it."""
+        """Return the identity, or raise the error that prevents it."""
         self._thread.join()
         if self._found is None:
             self._found = self._work()

@@ -16,17 +16,9 @@ CHUNK_BYTES = 64 * 1024**2
 
 
 def lazy_cube(path: Path) -> xr.DataArray:
-    """Return the frames of a cube, read when they are computed.
+    """Return the frames of a cube (train, pulse, y, x) uint16 [ADU], read when they are computed.
 
-    Parameters
-    ----------
-    path
-        The cube, `frames.zarr` of a run.
-
-    Returns
-    -------
-    DataArray (train, pulse, y, x) uint16 [ADU] with what was recorded beside the frames as coordinates in memory. A
-    chunk of the array holds whole chunks of the store.
+    What was recorded beside the frames is in memory as coordinates. A chunk of the array holds whole chunks of the store.
 
     Raises
     ------

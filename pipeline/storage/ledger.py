@@ -64,17 +64,7 @@ class Ledger:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def add(self, number: int, result: Result, chunk_bytes: int = 0) -> None:
-        """Record a finished block.
-
-        Parameters
-        ----------
-        number
-            Position of the block.
-        result
-            What it gave.
-        chunk_bytes
-            Size of the chunk of the cube that it filled; 0 for none.
-        """
+        """Record a finished block by its position, with the size of the chunk of the cube that it filled."""
         partial = self.folder / f".{uuid.uuid4().hex}.npz"
         entry = {**result, _KEY: np.array(self.key), _SIZE: np.array(chunk_bytes), _NAMES: np.array(sorted(result))}
         try:
@@ -110,13 +100,7 @@ class Ledger:
 
 
 class CheckpointThrottle:
-    """Decides when sums are written again, so that checkpoints take only a small fraction of the time.
-
-    Parameters
-    ----------
-    size
-        Size of an entry [bytes].
-    """
+    """Decides when sums of `size` bytes are written again, so that checkpoints take only a small fraction of the time."""
 
     def __init__(self, size: int):
         self._cost = size / FIRST_GUESS

@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.storage import owners
 from pipeline.storage.places import Place, Remote
 
-__all__ = ["CLAIM", "given_up", "new_partial", "sweep", "sweep_versions"]
+__all__ = ["CLAIM", "was_abandoned", "new_partial", "sweep", "sweep_versions"]
 
 CLAIM = "claim-"
 """Name of the object that marks a version number as taken; it holds the owner."""
@@ -41,8 +41,8 @@ def sweep(aside: Place) -> None:
 def sweep_versions(unfinished: Iterable[Remote]) -> None:
     """Remove the objects of versions that the dead did not finish.
 
-    Their numbers stay taken, by the mark and by a note: of two that tidy up at once the slower one must not find a version
-    of somebody else there.
+    Their numbers stay taken, by the mark and by a note: of two processes that clean up at once, the slower must not find
+    somebody else's version there.
     """
     for version in unfinished:
         found = {p.name: p for p in version.iterdir()}
@@ -55,7 +55,7 @@ def sweep_versions(unfinished: Iterable[Remote]) -> None:
                 left.remove()
 
 
-def given_up(version: Remote) -> bool:
+def was_abandoned(version: Remote) -> bool:
     """Return whether other processes considered the owner of a version dead."""
     return (version / _ABANDONED).is_file()
 
@@ -63,7 +63,7 @@ def given_up(version: Remote) -> bool:
 def _is_of_dead(mark: Remote) -> bool:
     try:
         owner = json.loads(mark.read_text())
-        known = owners.lives(owner)
+        known = owners.is_alive(owner)
         age = datetime.now(UTC) - datetime.fromisoformat(owner["since"])
     except (OSError, ValueError, KeyError, TypeError):
         # removed meanwhile, or not ours

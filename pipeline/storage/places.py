@@ -25,7 +25,7 @@ _LOCAL = ("file", "local")
 
 @dataclass(frozen=True)
 class Remote:
-    """A folder or an object behind a URL; nothing of it is cached, so that others' writing is seen."""
+    """A folder or an object behind a URL; nothing is cached, so that what others write is seen."""
 
     url: str
 
@@ -95,7 +95,7 @@ class Remote:
         probe.remove()
 
     def upload(self, files: Mapping[str, Path]) -> None:
-        """Put local files below this, by their names here; many at a time, in no order."""
+        """Upload local files under the given names, many at a time, in no order."""
         with self._reached() as (fs, path):
             fs.put([str(p) for p in files.values()], [f"{path.rstrip('/')}/{name}" for name in files])
 
@@ -109,7 +109,7 @@ class Remote:
 
     @contextmanager
     def _reached(self) -> Iterator[tuple[Any, str]]:
-        """Give file system and path; what goes wrong on the way is one line that names the URL and the way out."""
+        """Yield file system and path; a failure becomes one line that names the URL and the remedy."""
         try:
             fs, path = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         except ImportError as error:
@@ -131,11 +131,11 @@ class Remote:
 
 
 Place = Path | Remote
-"""Where something is."""
+"""A folder or file, local or remote."""
 
 
 def place(where: Place | str) -> Place:
-    """Return the place that a person named; file:// URLs and plain paths are local."""
+    """Return the place that a path or URL names; file:// URLs and plain paths are local."""
     if not isinstance(where, str):
         return where
     protocol, separator, rest = where.partition("://")

@@ -18,18 +18,18 @@ from pipeline.errors import ProductError
 from pipeline.storage.places import Place
 
 __all__ = [
-    "CHUNK_BYTES",
+    "READ_AT_ONCE",
     "few_chunks",
     "open_dataset",
     "open_tree",
     "plain",
     "quiet",
     "replace_coords",
-    "replace_folder",
+    "replaced",
     "write_tree",
 ]
 
-CHUNK_BYTES = 2**20
+READ_AT_ONCE = 2**20
 """Maximum uncompressed size of a product's chunk [bytes]: one request to an object store, a few milliseconds to decode."""
 
 
@@ -43,39 +43,28 @@ def quiet() -> Iterator[None]:
 
 
 def write_tree(path: Path, tree: xr.DataTree, *, whole_arrays: bool = False) -> None:
-    """Write a tree of datasets atomically, with consolidated metadata.
+    """Write a tree of datasets atomically, with consolidated metadata; an existing one is replaced.
 
-    Parameters
-    ----------
-    path
-        Folder to write; an existing one is replaced.
-    tree
-        The datasets.
-    whole_arrays
-        Chunk by `few_chunks`, for arrays that are read in slices along any dim; else zarr decides.
+    With `whole_arrays` it is chunked by `few_chunks`, for arrays that are read in slices along any dim; else zarr decides.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    with quiet():
+    with replaced(path) as partial:
         tree = tree.map_over_datasets(plain)
         encoding = {n.path: _encoding(n.to_dataset(inherit=False)) for n in tree.subtree} if whole_arrays else None
         tree.to_zarr(partial, mode="w", zarr_format=3, consolidated=True, encoding=encoding)
-    replace_folder(partial, path)
 
 
 def few_chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Return the chunks of an array that people read by trace, by spectrum and by map.
+    """Return the chunks of an array that is read by trace, by spectrum and by map.
 
-    One chunk as long as it holds less than `CHUNK_BYTES`: a slice along any dim is then a single read. Larger arrays are cut
+    One chunk as long as it holds less than `READ_AT_ONCE`: a slice along any dim is then a single read. Larger arrays are cut
     along their first dims (fluence, scan) first, so that a map of delay against energy stays whole.
     """
     chunks = list(shape)
     for i in range(len(shape)):
         rest = itemsize * math.prod(chunks[i + 1 :])
-        if rest * chunks[i] <= CHUNK_BYTES:
+        if rest * chunks[i] <= READ_AT_ONCE:
             break
-        chunks[i] = max(1, CHUNK_BYTES // rest)
+        chunks[i] = max(1, READ_AT_ONCE // rest)
     return tuple(max(1, n) for n in chunks)
 
 
@@ -87,12 +76,17 @@ def _encoding(dataset: xr.Dataset) -> dict[str, dict[str, object]]:
     }
 
 
-def replace_folder(partial: Path, path: Path) -> None:
-    """Put a finished folder in the place of another, or where there was none; whenever it is killed, one is there."""
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Yield a folder to fill, which then replaces another; a complete one is there even if the process is killed."""
+    partial, old = (path.with_name(f".{path.name}.{end}") for end in ("partial", "old"))
+    shutil.rmtree(partial, ignore_errors=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with quiet():
+        yield partial
     if not path.exists():
         partial.rename(path)
         return
-    old = path.with_name(f".{path.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if exchange(partial, path):
         partial.rename(old)

@@ -1,10 +1,10 @@
 """Versions of a product: written to a temporary folder, validated, renamed into place, then marked as latest. A version never changes.
 
 Readers resolve `latest.json` once and open the version's folder; nobody sees half a product. On a file system a version
-appears by a rename. An object store has none: there a publisher first makes a number its own (`_claim`), puts the objects
+appears by a rename. An object store has none: there a publisher first takes a number (`_claim`), puts the objects
 under it, `summary.json` last, and only then the pointer, which is one object and one request.
 
-What killed publishers left half done is removed by the next ones, once it is certain that its owner is dead.
+What a killed publisher left behind is removed by the next one, once its owner is known to be dead.
 """
 
 from __future__ import annotations
@@ -23,18 +23,28 @@ import xarray as xr
 from pydantic import ValidationError
 
 from pipeline.errors import ProductError
-from pipeline.storage import leftovers, owners, store
+from pipeline.storage import layout, leftovers, owners, store
 from pipeline.storage.hashes import tree_hash, write_json
 from pipeline.storage.places import Place, Remote, place
 from schemas.products import SCHEMA_VERSION, Pointer, Summary, product_faults, schema_version, summary_faults
 
-__all__ = ["age", "check", "datasets", "latest", "publish", "read_summary", "resolve", "versions"]
+__all__ = [
+    "schema_remark",
+    "check",
+    "datasets",
+    "latest",
+    "number_of",
+    "open_product",
+    "publish",
+    "read_summary",
+    "resolve",
+    "versions",
+]
 
-_VERSION = re.compile(r"v(\d{4,})")
 _LISTED = 8
 """Maximum number of versions listed in a message, newest first."""
-PATIENCE = 50
-"""Attempts to make a number one's own; publishers that meet step back for a random time, so two are few."""
+ATTEMPTS = 50
+"""Attempts to take a number; publishers that collide back off for a random time, so a few are enough."""
 
 
 P = TypeVar("P", bound=Place)
@@ -50,7 +60,7 @@ def versions(folder: P) -> list[P]:
 
 def datasets(out: P) -> list[P]:
     """Return the folders of the datasets of which an output folder or URL holds a product."""
-    root = out / "products"
+    root = layout.products(out)
     if isinstance(root, Path) and not root.is_dir():
         return []
     return cast(list[P], sorted((p for p in root.iterdir() if latest(p) is not None), key=lambda p: p.name))
@@ -83,9 +93,9 @@ def resolve(where: Place | str) -> Place:
         If there is no product, or an output folder holds several datasets.
     """
     path = place(where)
-    if path.name == "product.zarr" and path.is_dir():
+    if path.name == layout.PRODUCT and path.is_dir():
         return path.parent
-    if (path / "product.zarr").is_dir():
+    if (path / layout.PRODUCT).is_dir():
         return path
     if path.name == "latest.json":
         path = path.parent
@@ -106,6 +116,11 @@ def resolve(where: Place | str) -> Place:
     raise ProductError(f"{path}: no product there; run `trxas process` first")
 
 
+def open_product(version: Place) -> xr.DataTree:
+    """Open the arrays of a version lazily; raises ProductError if they are missing or damaged."""
+    return store.open_tree(version / layout.PRODUCT)
+
+
 def read_summary(version: Place) -> dict[str, object]:
     """Return the summary of a version as it is written; raises ProductError if it is missing or damaged."""
     try:
@@ -119,7 +134,7 @@ def read_summary(version: Place) -> dict[str, object]:
 
 def check(version: Place) -> list[str]:
     """Return one line per fault of a published version: its groups and its summary."""
-    faults = product_faults(store.open_tree(version / "product.zarr"))
+    faults = product_faults(open_product(version))
     try:
         text = (version / "summary.json").read_text(encoding="utf-8")
     except OSError:
@@ -127,12 +142,12 @@ def check(version: Place) -> list[str]:
     return [*faults, *(f"summary.json: {line}" for line in summary_faults(text))]
 
 
-def age(version: Place) -> str:
+def schema_remark(version: Place) -> str:
     """Return a remark on a version of another schema than this program's; empty where it is the same."""
-    said = schema_version(store.open_tree(version / "product.zarr"))
-    if said == SCHEMA_VERSION:
+    written = schema_version(open_product(version))
+    if written == SCHEMA_VERSION:
         return ""
-    return f" (schema version {'not given' if said is None else said}; this program writes {SCHEMA_VERSION})"
+    return f" (schema version {'not given' if written is None else written}; this program writes {SCHEMA_VERSION})"
 
 
 def publish(
@@ -144,12 +159,10 @@ def publish(
     attachments: Mapping[str, str | bytes] | None = None,
     work: Path | None = None,
 ) -> Place:
-    """Validate a product and publish it as the next version.
+    """Validate a product, publish it as the next version of a dataset's folder or URL, and return the version.
 
     Parameters
     ----------
-    folder
-        The dataset's folder, on the file system or behind a URL.
     tree
         The groups, with all root attributes but `created` and `product_hash`.
     summary
@@ -157,14 +170,9 @@ def publish(
     draw
         Draws the figures of a tree into a folder.
     attachments
-        Path inside the version -> content, of files that stand beside the arrays and have no part in the product's hash.
+        Content by path in the version, of files beside the arrays that the product's hash does not cover.
     work
-        Local folder in which the version is made ready; the dataset's own unless that is behind a URL.
-
-    Returns
-    -------
-    Path or Remote
-        The version.
+        Local folder in which the version is prepared; needed for a URL.
 
     Raises
     ------
@@ -181,8 +189,8 @@ def publish(
     try:
         tree = tree.copy()
         tree.attrs = {**tree.attrs, **stamp}
-        store.write_tree(partial / "product.zarr", tree, whole_arrays=True)
-        faults = product_faults(store.open_tree(partial / "product.zarr"))
+        store.write_tree(partial / layout.PRODUCT, tree, whole_arrays=True)
+        faults = product_faults(open_product(partial))
         if faults:
             raise ProductError(f"the product is not valid and was not published: {'; '.join(faults[:5])}")
         (partial / "figures").mkdir()
@@ -207,9 +215,13 @@ def _is_finished(version: Place) -> bool:
     return (version / "summary.json").is_file()
 
 
+def number_of(name: str) -> int:
+    """Return the number in a version's name, such as `v0001`; 0 if it is none."""
+    return int(name[1:]) if re.fullmatch(r"v\d{4,}", name) else 0
+
+
 def _number(version: Place) -> int:
-    found = _VERSION.fullmatch(version.name)
-    return int(found[1]) if found else 0
+    return number_of(version.name)
 
 
 def _next(folder: Place) -> str:
@@ -232,35 +244,35 @@ def _rename(folder: Path, partial: Path, content: dict[str, object]) -> Path:
 
 
 def _claim(folder: Remote) -> tuple[Remote, Remote]:
-    """Make the next number one's own; returns the version and the object that marks it as taken.
+    """Take the next number; returns the version and the object that marks it as taken.
 
     Conditional writes are not known to every object store, but listings that show every finished write are. So a publisher
     puts a mark of its own under the number, then lists: the number is its own if nothing else is there. Of two that
-    meet, the one that lists later sees both marks, so never do both go on; both may step back, and try again later.
+    collide, the one that lists later sees both marks, so at most one goes on; both may back off and try again.
     """
-    for attempt in range(PATIENCE):
+    for attempt in range(ATTEMPTS):
         version = folder / _next(folder)
         mark = version / f"{leftovers.CLAIM}{secrets.token_hex(8)}"
-        mark.write_text(json.dumps(owners.me()))
+        mark.write_text(json.dumps(owners.this_process()))
         if [p.name for p in version.iterdir()] == [mark.name]:
             return version, mark
         mark.remove()
         time.sleep(secrets.randbelow(1000) * 2e-5 * min(attempt + 1, 20))
     raise ProductError(
-        f"{folder}: {PATIENCE} attempts to take a version number failed; others publish there; try again"
+        f"{folder}: {ATTEMPTS} attempts to take a version number failed; others publish there; try again"
     )
 
 
 def _upload(folder: Remote, partial: Path, content: dict[str, object]) -> Remote:
-    """Put a finished folder under a number of its own; its summary comes last and makes it a version."""
+    """Upload a finished folder under a number of its own; the summary comes last and makes it a version."""
     leftovers.sweep_versions(p for p in folder.iterdir() if _number(p) and not _is_finished(p))
     version, mark = _claim(folder)
     _write_summary(partial, content, version.name)
     files = {p.relative_to(partial).as_posix(): p for p in sorted(partial.rglob("*")) if p.is_file()}
     last = files.pop("summary.json")
-    # where this ends half way the mark stays: the number is not taken again, and without summary it is no version
+    # if this stops half way, the mark stays: the number is not taken again, and without summary it is no version
     version.upload(files)
-    if leftovers.given_up(version):
+    if leftovers.was_abandoned(version):
         raise ProductError(f"{version}: took so long that others gave it up; process again")
     version.upload({last.name: last})
     mark.remove()
@@ -274,13 +286,8 @@ def _point(folder: Place, version: Place) -> None:
     """
     while True:
         summary = read_summary(version)
-        pointer = Pointer.model_validate(
-            {
-                "version": version.name,
-                "path": version.name,
-                **{k: summary[k] for k in ("product_hash", "created", "schema_version")},
-            }
-        )
+        known = {k: summary[k] for k in ("product_hash", "created", "schema_version")}
+        pointer = Pointer.model_validate({"version": version.name, "path": version.name, **known})
         if isinstance(folder, Path):
             write_json(folder / "latest.json", pointer.model_dump())
         else:

@@ -8,9 +8,8 @@ nothing is reported twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from pipeline.euxfel.raw_folder import Files, has_marker
 from pipeline.storage.hashes import digest
@@ -18,7 +17,10 @@ from schemas.catalogue import note
 from schemas.config import Config
 from schemas.notes import Note
 
-__all__ = ["Look", "Memory", "Processed", "Seen", "look"]
+__all__ = ["Look", "Memory", "LastProcessing", "Seen", "look"]
+
+Faults = Callable[[int], list[str]]
+Kinds = Callable[[list[int]], Mapping[int, str]]
 
 SCANS = {"energy_scan": "energy_scans", "delay_scan": "delay_scans"}
 NOT_COMPLETE = "it is not complete yet"
@@ -41,7 +43,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Processed:
+class LastProcessing:
     """Outcome of the last processing."""
 
     key: str = ""
@@ -56,7 +58,7 @@ class Memory:
 
     runs: Mapping[int, Seen] = field(default_factory=dict)
     told: Sequence[str] = ()
-    processed: Processed = Processed()
+    processed: LastProcessing = LastProcessing()
 
 
 @dataclass(frozen=True)
@@ -94,30 +96,13 @@ def look(
     memory: Memory,
     now: float,
     *,
-    faults: Callable[[int], list[str]],
-    kinds: Callable[[list[int]], Mapping[int, str]],
+    faults: Faults,
+    kinds: Kinds,
 ) -> tuple[Look, Memory]:
-    """Decide what to do about the current state of a raw folder.
+    """Decide what to do about the files of every run in a raw folder at a time [s since the epoch].
 
-    Parameters
-    ----------
-    config
-        The dataset.
-    folder
-        Files of every run in the folder.
-    memory
-        Memory returned by the previous look.
-    now
-        Time [s since the epoch].
-    faults
-        Opens the files of a run and returns their faults; called once per state of a run.
-    kinds
-        Classifies runs that are not listed; called once per state of a run.
-
-    Returns
-    -------
-    Look, Memory
-        The result and the new memory; `Memory.processed` is left for the caller to update.
+    `faults` opens the files of a run, `kinds` classifies runs that are not listed; both are called once per state of a run.
+    Returns the result and the memory for the next look, in which `processed` is left for the caller to update.
     """
     runs = {n: _state_of(n, files, memory.runs.get(n), config, now, faults) for n, files in folder.items()}
     base = [config.runs.dark, *config.runs.flat_fields[:1]]
@@ -133,7 +118,9 @@ def look(
     settling = [n for n, files in folder.items() if n not in complete and _has_data(files)]
     hold = _hold(config, base, listed + found, complete, memory.processed, folder)
     notes = [*_notes(config, runs, base, listed), *([note("watch.on_hold", reason=hold)] if hold else [])]
-    new = [one for one in notes if _fingerprint(one) not in memory.told]
+    # a note is known by its text
+    prints = [digest(one.text)[:12] for one in notes]
+    new = [one for one, told in zip(notes, prints, strict=True) if told not in memory.told]
     result = Look(
         key=key,
         ready=ready,
@@ -144,12 +131,10 @@ def look(
         notes=new,
         settled_in=max((config.watch.settle - _unchanged_for(folder[n], runs[n], now) for n in settling), default=0.0),
     )
-    return result, Memory(runs, [_fingerprint(one) for one in notes], memory.processed)
+    return result, Memory(runs, prints, memory.processed)
 
 
-def _state_of(
-    number: int, files: Files, before: Seen | None, config: Config, now: float, faults: Callable[[int], list[str]]
-) -> Seen:
+def _state_of(number: int, files: Files, before: Seen | None, config: Config, now: float, faults: Faults) -> Seen:
     """Return the new state of a run; it is complete once it has its marker file or has settled."""
     identity = digest(files)
     if before is None or before.files != identity:
@@ -172,11 +157,7 @@ def _unchanged_for(files: Files, seen: Seen, now: float) -> float:
 
 
 def _classified(
-    runs: Mapping[int, Seen],
-    complete: set[int],
-    base: list[int],
-    listed: list[int],
-    kinds: Callable[[list[int]], Mapping[int, str]],
+    runs: Mapping[int, Seen], complete: set[int], base: list[int], listed: list[int], kinds: Kinds
 ) -> dict[int, Seen]:
     """Return the complete runs that are not listed, with their kind; needs the complete calibration runs for comparison."""
     unknown = [n for n in sorted(complete) if n not in (*base, *listed) and runs[n].kind is None]
@@ -192,33 +173,24 @@ def _changes(config: Config, found: Mapping[int, str]) -> list[str]:
         new = [{"run": n, "fluence": config.watch.fluence} for n, k in found.items() if k == kind]
         if new:
             there = [s.model_dump(mode="json", exclude_none=True) for s in getattr(config.runs, key)]
-            entries = ", ".join(_flow_mapping(entry) for entry in [*there, *new])
-            changes.append(f"runs.{key}=[{entries}]")
+            entries = ("{" + ", ".join(f"{k}: {v}" for k, v in entry.items()) + "}" for entry in [*there, *new])
+            changes.append(f"runs.{key}=[{', '.join(entries)}]")
     return changes
 
 
-def _flow_mapping(entry: Mapping[str, Any]) -> str:
-    return "{" + ", ".join(f"{name}: {value}" for name, value in entry.items()) + "}"
-
-
 def _hold(
-    config: Config,
-    base: list[int],
-    scans: list[int],
-    complete: set[int],
-    processed: Processed,
-    folder: Mapping[int, Files],
+    config: Config, base: list[int], scans: list[int], complete: set[int], last: LastProcessing, there: Collection[int]
 ) -> str | None:
     absent = [n for n in base if n not in complete]
     if absent:
         return f"waiting for calibration run {absent[0]}"
     if not complete & set(scans):
         return "waiting for the first scan"
-    if processed.version is not None:
-        wanted = {*base, *scans} if config.watch.fluence is None else set(processed.runs)
-        lost = [n for n in processed.runs if n in wanted and n not in complete]
+    if last.version is not None:
+        wanted = {*base, *scans} if config.watch.fluence is None else set(last.runs)
+        lost = [n for n in last.runs if n in wanted and n not in complete]
         if lost:
-            how = "changes" if lost[0] in folder else "is gone"
+            how = "changes" if lost[0] in there else "is gone"
             return f"run {lost[0]} is in the product and {how}: nothing is published until it is complete"
     return None
 
@@ -239,8 +211,3 @@ def _notes(config: Config, runs: Mapping[int, Seen], base: list[int], listed: li
         elif seen.kind is not None:
             notes.append(note("watch.not_used", run=number, kind=seen.kind))
     return notes
-
-
-def _fingerprint(reported: Note) -> str:
-    """Return a short hash of the text of a note, by which it is recognised at the next look."""
-    return digest(reported.text)[:12]

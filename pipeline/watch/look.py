@@ -12,7 +12,7 @@ from pipeline.euxfel import raw_folder
 from pipeline.euxfel.draft import classify
 from pipeline.job import Job
 from pipeline.storage.hashes import write_json
-from pipeline.watch.decide import Look, Memory, Processed, Seen, look
+from pipeline.watch.decide import LastProcessing, Look, Memory, Seen, look
 
 __all__ = ["look_and_log", "peek", "remember"]
 
@@ -41,7 +41,7 @@ def remember(job: Job, result: Look, version: str | None, error: str | None = No
     memory = _load(job)
     version = version or memory.processed.version
     runs = memory.processed.runs if error is not None else result.ready
-    _save(job, replace(memory, processed=Processed(result.key, runs, version, error)))
+    _save(job, replace(memory, processed=LastProcessing(result.key, runs, version, error)))
 
 
 def _look(job: Job, now: float) -> tuple[Look, Memory]:
@@ -64,7 +64,7 @@ def _load(job: Job) -> Memory:
     try:
         stored: dict[str, Any] = json.loads(_path(job).read_text(encoding="utf-8"))
         runs = {int(n): Seen(**seen) for n, seen in stored["runs"].items()}
-        return Memory(runs, stored["told"], Processed(**stored["processed"]))
+        return Memory(runs, stored["told"], LastProcessing(**stored["processed"]))
     except (OSError, ValueError, KeyError, TypeError):
         return Memory()
 

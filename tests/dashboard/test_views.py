@@ -43,7 +43,7 @@ def test_the_delay_axis_keeps_the_order_and_is_linear_around_zero(a, b):
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=20, unique_by=lambda v: round(v, 3)))
 def test_every_centre_lies_between_its_borders(values):
     centres = np.sort(np.array(values))
-    borders = curves.edges(centres)
+    borders = lookup.edges(centres)
     assert len(borders) == len(centres) + 1
     assert (borders[:-1] < centres).all()
     assert (centres < borders[1:]).all()
@@ -128,7 +128,8 @@ def test_a_time_that_is_not_determined_has_an_interval_and_no_value(product):
 
 def test_residuals_and_components_are_those_of_the_product(product):
     scan, kinetics = product.group("delay_scan"), product.group("kinetics")
-    (one,) = fitted.residuals(scan, kinetics, [32.0], 528.2, list(FLUENCES))
+    one = fitted.residuals(scan, kinetics, list(FLUENCES), 528.2)[-1]
+    assert one.label == "32 mJ/cm²"
     at = kinetics["fit"].sel(fluence=32.0).sel(energy=528.2, method="nearest")
     expected = (scan["delta_xas"][1] - at.values) / scan["delta_xas_stderr"][1]
     np.testing.assert_allclose(one.y, expected, atol=1e-9)

@@ -160,7 +160,7 @@ def test_a_version_that_was_never_finished_is_nobodys(ready, tmp_path):
     folder = Remote("memory://broken/products/tiny")
     first = publish.publish(folder, tree, summary, draw=draw_nothing, work=tmp_path)
     # killed while it put its objects: a mark and a part of the product, no summary
-    dead = owners.me() | {"started": "1"}
+    dead = owners.this_process() | {"started": "1"}
     (folder / "v0002" / "claim-dead").write_text(json.dumps(dead))
     (folder / "v0002" / "product.zarr" / "zarr.json").write_text("{}")
     assert [v.name for v in publish.versions(folder)] == ["v0001"]
@@ -181,7 +181,7 @@ def test_a_publisher_that_was_taken_for_dead_publishes_nothing(ready, tmp_path, 
         upload(version, files)
         # meanwhile another machine takes it for dead
         with monkeypatch.context() as patch:
-            patch.setattr(owners, "lives", lambda _: False)
+            patch.setattr(owners, "is_alive", lambda _: False)
             leftovers.sweep_versions([version])
 
     monkeypatch.setattr(Remote, "upload", slowly)

@@ -60,7 +60,7 @@ def test_a_trace_a_spectrum_and_a_map_touch_few_chunks(tmp_path, shape, cuts):
         np.testing.assert_array_equal(found, data["delta_xas"].isel(chosen))
         assert counting.read["spectra/delta_xas"] <= cuts
     chunks = zarr.open_array(tmp_path / "p.zarr" / "spectra" / "delta_xas").chunks
-    assert np.prod(chunks) * 8 <= store.CHUNK_BYTES
+    assert np.prod(chunks) * 8 <= store.READ_AT_ONCE
 
 
 def test_plain_zarr_reads_every_array_with_codecs_that_every_reader_has(where):

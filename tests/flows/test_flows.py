@@ -18,7 +18,7 @@ from prefect.states import Failed
 
 from flows import artifacts, progress, server, tasks
 from flows.process import process, reprocess
-from flows.states import lasts
+from flows.states import is_permanent
 from flows.watch import watch
 from pipeline.errors import ConfigError, DataError
 from pipeline.job import load_job
@@ -128,7 +128,7 @@ def test_summary_quality_progress_and_figures_are_artifacts(api, ran):
 
 
 def test_a_temporary_server_is_sent_no_artifacts(api, ran, monkeypatch):
-    monkeypatch.setattr(server, "lasting", lambda: False)
+    monkeypatch.setattr(server, "is_persistent", lambda: False)
 
     @flow(name="shows-nothing")
     def shows():
@@ -138,7 +138,7 @@ def test_a_temporary_server_is_sent_no_artifacts(api, ran, monkeypatch):
         return tell
 
     state = shows(return_state=True)
-    assert state.result() is progress.tell
+    assert state.result() is progress.report
     assert api.read_artifacts(**of_run(api, state)[1]) == []
 
 
@@ -222,11 +222,11 @@ def test_an_error_that_hides_a_passing_one_is_tried_again_too():
     ],
 )
 def test_only_a_failure_that_would_come_again_is_remembered(error, expected):
-    assert lasts(Failed(message=str(error), data=error)) is expected
+    assert is_permanent(Failed(message=str(error), data=error)) is expected
     if isinstance(error, TimeoutError):
         wrapped = ConfigError("compute.cluster: no dask scheduler answers")
         wrapped.__context__ = error
-        assert not lasts(Failed(message="", data=wrapped))
+        assert not is_permanent(Failed(message="", data=wrapped))
 
 
 # --- watching --------------------------------------------------------------------------------------------------------

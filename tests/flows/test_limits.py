@@ -8,7 +8,7 @@ from flows import limits, server
 
 
 def test_nobody_shares_a_temporary_server(monkeypatch):
-    monkeypatch.setattr(server, "lasting", lambda: False)
+    monkeypatch.setattr(server, "is_persistent", lambda: False)
     asked = limits_that_are_taken(monkeypatch, times=10**9)
     with limits.one_at_a_time():
         assert not asked

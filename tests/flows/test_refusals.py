@@ -53,7 +53,7 @@ def test_a_stage_that_there_is_not(refused, tiny, tmp_path, monkeypatch):
 def test_deploy_needs_a_server_and_one_schedule(refused, tiny, tmp_path, monkeypatch):
     from flows import server
 
-    monkeypatch.setattr(server, "lasting", lambda: False)
+    monkeypatch.setattr(server, "is_persistent", lambda: False)
     given = ("deploy", tiny.out / "config.yaml", "--out", tmp_path)
     assert refused(*given, "--interval", 60, "--cron", "* * * * *") == (
         2,

@@ -11,9 +11,9 @@ import psutil
 import pytest
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
-from flows import server
+from flows import compat, server
 from pipeline.errors import ConfigError, TrxasError
 
 
@@ -53,7 +53,7 @@ def test_a_killed_server_ends_the_flow_with_one_line(temporary):
 
     @flow(name="loses-its-server")
     def loses():
-        assert not server.lasting()
+        assert not server.is_persistent()
         server.retry_while_unreachable(step)
         server.retry_while_unreachable(step)
 
@@ -97,6 +97,24 @@ def test_a_temporary_server_that_does_not_start_is_told(temporary, monkeypatch):
         server.running(),
     ):
         pass
+
+
+def test_without_an_application_to_serve_prefect_starts_its_own_server(temporary, tmp_path, monkeypatch, caplog):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nexit {compat.NOT_SERVED}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(server.sys, "executable", str(python))
+    with server.running():
+        assert not server.is_persistent()
+        assert get_current_settings().api.url is None
+        assert get_current_settings().server.ephemeral.enabled
+    assert "this Prefect serves no temporary API to trxas" in caplog.text
+
+
+def test_the_application_is_there_and_known_to_be_missing(monkeypatch):
+    assert "/api" in {route.path for route in compat.prefect_app().routes}
+    monkeypatch.setitem(sys.modules, "prefect.server.api.server", None)
+    assert compat.prefect_app() is None
 
 
 def test_a_configured_server_that_does_not_answer_is_told(temporary):

@@ -78,7 +78,7 @@ def test_tasks_take_and_return_places_numbers_and_words(one):
 @pytest.mark.parametrize("one", ALL_TASKS, ids=lambda t: t.name)
 def test_tasks_try_again_only_what_may_pass_and_cache_nothing(one):
     assert one.retries > 0
-    assert one.retry_condition_fn is tasks._passing
+    assert one.retry_condition_fn is tasks._may_pass
     assert len(set(one.retry_delay_seconds)) == one.retries
     assert one.cache_policy is tasks.NO_CACHE
     assert not one.persist_result

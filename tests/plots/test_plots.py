@@ -35,7 +35,7 @@ def drawn(monkeypatch):
 
     def catch(module):
         caught = []
-        monkeypatch.setattr(module, "save", lambda figure, _path: caught.append(figure))
+        monkeypatch.setattr(module.style, "save", lambda figure, _path: caught.append(figure))
         return caught
 
     return catch

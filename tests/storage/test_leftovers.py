@@ -68,9 +68,9 @@ def unfinished(name, owner):
 @pytest.mark.parametrize(
     ("owner", "stays"),
     [
-        (owners.me(), True),
+        (owners.this_process(), True),
         (DEAD, False),
-        (ELSEWHERE | {"since": owners.me()["since"]}, True),
+        (ELSEWHERE | {"since": owners.this_process()["since"]}, True),
         (ELSEWHERE, False),
         ("", True),
     ],
@@ -82,4 +82,4 @@ def test_objects_of_an_unfinished_version_go_with_their_owner_and_its_number_sta
         leftovers.sweep_versions([version])
         names = {p.name for p in version.iterdir()}
         assert names == ({"claim-1", "product.zarr", "figures"} if stays else {"claim-1", "abandoned"})
-        assert leftovers.given_up(version) is not stays
+        assert leftovers.was_abandoned(version) is not stays

@@ -52,7 +52,7 @@ def test_what_is_no_product_is_not_published(tmp_path):
 def test_a_number_that_others_always_take(monkeypatch):
     folder = Remote("memory://crowded/products/x")
     listed = Remote.iterdir
-    monkeypatch.setattr(versions, "PATIENCE", 3)
+    monkeypatch.setattr(versions, "ATTEMPTS", 3)
     monkeypatch.setattr(versions.time, "sleep", lambda seconds: None)
 
     def crowded(place):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.watch.decide import Memory, Processed, look
+from pipeline.watch.decide import LastProcessing, Memory, look
 from schemas.reading import parse_config
 
 START = 1_000_000.0
@@ -44,7 +44,7 @@ class Watcher:
 
     def processed(self, seen, version="v0001", error=None):
         runs = seen.ready if error is None else []
-        self.memory = replace(self.memory, processed=Processed(seen.key, runs, version, error))
+        self.memory = replace(self.memory, processed=LastProcessing(seen.key, runs, version, error))
 
 
 def test_runs_that_are_there_are_processed_and_the_others_waited_for():

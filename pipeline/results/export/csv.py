@@ -7,7 +7,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from pipeline.results.export.parts import provenance
+from pipeline.results.export.parts import by_dims, provenance
 
 __all__ = ["write_csv"]
 
@@ -21,25 +21,18 @@ def write_csv(tree: xr.DataTree, target: Path) -> list[Path]:
     written = []
     for name, node in tree.children.items():
         dataset = node.to_dataset().load()
-        for k, dims in enumerate(sorted({v.dims for v in dataset.data_vars.values()}, key=lambda d: (-len(d), d))):
-            chosen = dataset[[n for n, v in dataset.data_vars.items() if v.dims == dims]]
-            path = target / (f"{name}.csv" if k == 0 else f"{name}_{'_'.join(map(str, dims)) or 'scalars'}.csv")
+        notes = [f"# {k}: {v if isinstance(v, str) else json.dumps(v)}" for k, v in dataset.attrs.items()]
+        for part, chosen in by_dims(name, dataset):
             columns = [
-                f"# column {n} [{v.attrs.get('units', '1')}]: {v.attrs.get('long_name', n)}"
-                for n, v in _columns(chosen)
+                f"# column {n} [{chosen[n].attrs.get('units', '1')}]: {chosen[n].attrs.get('long_name', n)}"
+                for n in [*chosen.coords, *chosen.data_vars]
             ]
-            notes = [f"# {k}: {v if isinstance(v, str) else json.dumps(v)}" for k, v in dataset.attrs.items()]
             header = "\n".join([f"# trxas table of /{name}", *origin, *notes, *columns])
-            path.write_text(f"{header}\n{_table(chosen)}", encoding="utf-8")
-            written.append(path)
+            written.append(target / f"{part}.csv")
+            written[-1].write_text(f"{header}\n{_table(chosen)}", encoding="utf-8")
     return written
 
 
-def _columns(dataset: xr.Dataset) -> list[tuple[str, xr.DataArray]]:
-    return [(str(n), dataset[n]) for n in [*dataset.coords, *dataset.data_vars]]
-
-
 def _table(dataset: xr.Dataset) -> str:
-    if dataset.sizes:
-        return str(dataset.to_dataframe().to_csv(lineterminator="\n"))
-    return str(dataset.expand_dims("row").to_dataframe().to_csv(index=False, lineterminator="\n"))
+    table = dataset.to_dataframe() if dataset.sizes else dataset.expand_dims("row").to_dataframe()
+    return str(table.to_csv(index=bool(dataset.sizes), lineterminator="\n"))

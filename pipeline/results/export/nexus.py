@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from pipeline.results.export.parts import measured, provenance, sample_of
+from pipeline.results.export.parts import by_dims, measured, provenance, sample_of
 
 __all__ = ["write_nexus"]
 
@@ -83,11 +83,7 @@ def _parts(name: str, dataset: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:
             yield from _parts(f"{name}_{word}", along.isel({dim: k}).drop_vars(dim))
         yield from _parts(name, dataset.drop_vars(along.data_vars).drop_vars(dim))
         return
-    dataset = _without_bounds(dataset)
-    kinds = sorted({v.dims for v in dataset.data_vars.values()}, key=lambda d: (-len(d), d))
-    for k, dims in enumerate(kinds):
-        chosen = dataset[[n for n, v in dataset.data_vars.items() if v.dims == dims]]
-        yield name if k == 0 else f"{name}_{'_'.join(map(str, dims)) or 'scalars'}", chosen
+    yield from by_dims(name, _without_bounds(dataset))
 
 
 def _is_text(dataset: xr.Dataset, dim: str) -> bool:
@@ -149,11 +145,9 @@ def _spectrum(file: h5py.File, name: str, tree: xr.DataTree, one: xr.Dataset) ->
     entry.attrs["default"] = "data"
     group = _group(entry, "data", "NXdata")
     absolute = bool(np.isfinite(one["od_pumped"]).any())
-    columns = (
-        {"data": "od_pumped", "unpumped": "od_unpumped", "difference": "delta_xas"}
-        if absolute
-        else {"data": "delta_xas"}
-    )
+    columns = {"data": "delta_xas"}
+    if absolute:
+        columns = {"data": "od_pumped", "unpumped": "od_unpumped", "difference": "delta_xas"}
     _field(group, "energy", one["energy"].values, one["energy"].attrs)
     for stored, variable in columns.items():
         _field(group, stored, one[variable].values, one[variable].attrs)

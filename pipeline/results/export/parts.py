@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-__all__ = ["measured", "provenance", "sample_of"]
+__all__ = ["by_dims", "measured", "provenance", "sample_of"]
+
+
+def by_dims(name: str, dataset: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:
+    """Yield the variables of every set of dims, those of the most dims first under the name of the group itself."""
+    for k, dims in enumerate(sorted({v.dims for v in dataset.data_vars.values()}, key=lambda d: (-len(d), d))):
+        chosen = dataset[[n for n, v in dataset.data_vars.items() if v.dims == dims]]
+        yield name if k == 0 else f"{name}_{'_'.join(map(str, dims)) or 'scalars'}", chosen
 
 
 def provenance(tree: xr.DataTree) -> dict[str, str]:
@@ -22,9 +29,9 @@ def provenance(tree: xr.DataTree) -> dict[str, str]:
 
 def sample_of(tree: xr.DataTree) -> dict[str, Any]:
     """Return what the config says about the sample: name, formula, element, edge; None where it is silent."""
-    said = json.loads(tree.attrs.get("config", "{}")).get("sample") or {}
-    return {"name": said.get("name") or tree.attrs.get("dataset")} | {
-        k: said.get(k) for k in ("formula", "element", "edge")
+    sample = json.loads(tree.attrs.get("config", "{}")).get("sample") or {}
+    return {"name": sample.get("name") or tree.attrs.get("dataset")} | {
+        k: sample.get(k) for k in ("formula", "element", "edge")
     }
 
 
