@@ -6,7 +6,6 @@ fitted to what, what is tried where that fails, and what a person must be told.
 
 from __future__ import annotations
 
-import numpy as np
 import xarray as xr
 
 from pipeline.errors import DataError
@@ -66,7 +65,7 @@ def fit_all(
         peaks = fit_peaks(spectra, window=window)
     except DataError as error:
         notes.append(note("peaks.not_fitted", reason=error))
-        peaks = _no_peaks(spectra)
+        peaks = PEAKS.empty({"peak": ["A", "B"], **{name: spectra[name].values for name in ("fluence", "delay")}})
     kinetics, components, fits, of_kinetics = fit_all_kinetics(spectra, delay_scan, config, replicates)
     mixture, of_mixture = fit_mixture(spectra, config, models, window)
     files = model_results(fits, spectra, peaks, mixture, min_delay=config.mixture.min_delay)
@@ -78,16 +77,6 @@ def fit_all(
         "model_results": files,
     }
     return groups, [*notes, *of_kinetics, *of_mixture]
-
-
-def _no_peaks(spectra: xr.Dataset) -> xr.Dataset:
-    dims = ("peak", "fluence", "delay")
-    shape = (2, spectra.sizes["fluence"], spectra.sizes["delay"])
-    names = [f"{n}{s}" for n in ("position", "amplitude", "fwhm") for s in ("", "_stderr")]
-    peaks = xr.Dataset({n: (dims, np.full(shape, np.nan)) for n in names}).assign(
-        detected=(dims, np.zeros(shape, bool))
-    )
-    return peaks.assign_coords(peak=["A", "B"], fluence=spectra["fluence"].values, delay=spectra["delay"].values)
 
 
 def _make(context: Context, run: int | None, key: str) -> Made:

@@ -11,6 +11,7 @@ from pipeline.errors import CoverageError, DataError
 from pipeline.science.mixture.dos_models import fit_builtin_models, fit_models
 from schemas.catalogue import note
 from schemas.config import Config
+from schemas.datasets.fitted import MIXTURE
 from schemas.notes import Note
 
 __all__ = ["Models", "fit_mixture"]
@@ -86,19 +87,5 @@ def _notes(mixture: xr.Dataset) -> list[Note]:
 
 
 def _empty_mixture(spectra: xr.Dataset) -> xr.Dataset:
-    n_f, n_e = spectra.sizes["fluence"], spectra.sizes["energy"]
-    per_fluence, curves = ("fluence",), ("fluence", "energy")
-    scalars = ("ground_position", "ground_fwhm", "excited_position", "excited_fwhm", "slope", "intercept")
-    result = xr.Dataset(
-        {
-            **{n: (per_fluence, np.full(n_f, np.nan)) for n in ("alpha", "alpha_stderr", "redchi")},
-            **{f"{n}{s}": ((), np.nan) for n in scalars for s in ("", "_stderr")},
-            "alpha_model_stderr": (per_fluence, np.full(n_f, np.nan)),
-            **{f"{n}_model_stderr": ((), np.nan) for n in ("slope", "intercept")},
-            **{
-                n: (curves, np.full((n_f, n_e), np.nan))
-                for n in ("component_ground", "component_excited", "fit", "residual")
-            },
-        }
-    )
-    return result.assign_coords(fluence=spectra["fluence"].values, energy=spectra["energy"].values)
+    axes = {name: spectra[name].values for name in ("fluence", "energy")}
+    return MIXTURE.empty(axes, [f"{name}_model_stderr" for name in ("alpha", "slope", "intercept")])

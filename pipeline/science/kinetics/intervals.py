@@ -27,6 +27,7 @@ __all__ = [
     "Covariance",
     "bootstrap_parameters",
     "chi_square",
+    "correlation",
     "covariance",
     "describes",
     "design_bound",
@@ -53,7 +54,7 @@ _TOLERANCE = 0.03
 
 
 class Covariance(NamedTuple):
-    """Unscaled covariance: of theta (parameter, parameter) and of (theta, A) per trace, or None."""
+    """Covariance of theta (parameter, parameter), and of theta and A of every trace (trace, fitted, fitted)."""
 
     theta: FloatArray
     traces: FloatArray
@@ -84,8 +85,8 @@ def has_signal(problem: Problem, chi2: float) -> bool:
     return bool(f_distribution.sf(ratio, n_fitted, problem.dof) < _CHANCE)
 
 
-def covariance(problem: Problem, solution: Solution) -> Covariance:
-    """Gauss-Newton covariance at a solution, fixed parameters with zero variance."""
+def covariance(problem: Problem, solution: Solution, scale: float = 1.0) -> Covariance:
+    """Gauss-Newton covariance at a solution times `scale`, fixed parameters with zero variance."""
     data = problem.data
     n_par, n_term, n_trace = solution.theta.size, solution.amplitudes.shape[1], len(data.signal)
     hessian, _, blocks = _normal(problem, solution)
@@ -98,7 +99,18 @@ def covariance(problem: Problem, solution: Solution) -> Covariance:
         traces[e, n_par:, :n_par] = gain @ theta
         traces[e, :n_par, n_par:] = traces[e, n_par:, :n_par].T
         traces[e, n_par:, n_par:] = inner + gain @ theta @ gain.T
-    return Covariance(theta, traces)
+    return Covariance(scale * theta, scale * traces)
+
+
+def correlation(covariance: FloatArray) -> FloatArray:
+    """Correlations from covariances (..., row, column); zero where there is no or an infinite variance, one on the diagonal."""
+    sd = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
+    sharpness = np.where(np.isfinite(sd) & (sd > 0), 1.0 / np.where(sd > 0, sd, 1.0), 0.0)
+    with np.errstate(invalid="ignore"):
+        scaled = np.nan_to_num(covariance * sharpness[..., :, None] * sharpness[..., None, :])
+    diagonal = np.arange(sd.shape[-1])
+    scaled[..., diagonal, diagonal] = 1.0
+    return np.asarray(scaled, np.float64)
 
 
 def design_bound(problem: Problem, solution: Solution) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -12,39 +12,46 @@ from scipy.stats import chi2
 from pipeline.science.kinetics._projection_kernel import trace_model
 from pipeline.science.kinetics.intervals import Covariance, describes
 from pipeline.science.kinetics.model import amplitude_products, decay_names
-from pipeline.science.kinetics.problem import Problem
+from pipeline.science.kinetics.problem import Problem, linear
 from pipeline.science.kinetics.search import Solution, canonical, refine
 from schemas.catalogue import note
 from schemas.notes import Note
 
-__all__ = ["bootstrap_summary", "decay_spectra", "numbers_from_fit", "systematic_shifts", "verdicts", "without_prior"]
+__all__ = [
+    "TIMES",
+    "bootstrap_summary",
+    "decay_spectra",
+    "numbers_from_fit",
+    "systematic_shifts",
+    "verdicts",
+    "without_prior",
+]
 
 FloatArray = NDArray[np.float64]
-_TIMES = (0.3, 1.0, 60.0)
+TIMES = (0.3, 1.0, 60.0)
+"""Delays [ps] at which the fitted difference is quoted."""
 _SHIFT = 0.010
 """Systematic [ps] of a fixed time zero or response: what a good independent measurement still leaves."""
 _WANTED = 0.2
 """Relative error at which a tau counts as measured when the needed signal-to-noise ratio is quoted."""
 
 
-def numbers_from_fit(
-    problem: Problem, best: Solution, spread: Covariance, scale: float, delay: FloatArray
-) -> xr.Dataset:
+def numbers_from_fit(problem: Problem, best: Solution, spread: Covariance) -> xr.Dataset:
     """Signal at 0.3, 1 and 60 ps and the time of half rise: well known even where the taus are not.
 
     Errors follow from the joint covariance of the shared parameters and each trace's amplitudes.
     """
-    n_trace = len(best.amplitudes)
-    covered = [_covered(t, delay) for t in _TIMES]
-    signal, error = np.full((2, len(_TIMES), n_trace), np.nan)
+    delay, n_trace = problem.data.delay, len(best.amplitudes)
+    covered = [_covered(t, delay) for t in TIMES]
+    signal, error = np.full((2, len(TIMES), n_trace), np.nan)
     strongest = _strongest(problem)
     rise_times = _fine_axis(delay)
     t50, t50_error = np.nan, np.nan
     for e in range(n_trace):
         if not (problem.data.weight[e] > 0).any():
             continue
-        gradient, value = _gradient(problem, best, e, np.array(_TIMES))
-        variance = scale * np.einsum("ip,pq,iq->i", gradient, spread.traces[e], gradient)
+        gradient, value = _gradient(problem, best, e, np.array(TIMES))
+        variance = np.einsum("ip,pq,iq->i", gradient, spread.traces[e], gradient)
         signal[:, e] = np.where(covered, value * problem.peak, np.nan)
         error[:, e] = np.where(covered, np.sqrt(np.maximum(variance, 0.0)) * problem.peak, np.nan)
         if e == strongest:
@@ -55,12 +62,12 @@ def numbers_from_fit(
                 at = np.array([np.interp(t50, rise_times, g) for g in gradient.T])
                 # d t50 = (half of the change of the top - change at t50) / slope
                 row = (0.5 * gradient[top] - at) / slope
-                t50_error = float(np.sqrt(max(scale * row @ spread.traces[e] @ row, 0.0)))
-    out = xr.Dataset({"t50": t50, "t50_stderr": t50_error}, coords={"time": np.array(_TIMES)})
+                t50_error = float(np.sqrt(max(row @ spread.traces[e] @ row, 0.0)))
+    out = xr.Dataset({"t50": t50, "t50_stderr": t50_error}, coords={"time": np.array(TIMES)})
     return out.assign(signal=(("time", "trace"), signal), signal_stderr=(("time", "trace"), error))
 
 
-def decay_spectra(problem: Problem, best: Solution, spread: Covariance, scale: float) -> xr.Dataset:
+def decay_spectra(problem: Problem, best: Solution, spread: Covariance) -> xr.Dataset:
     """Amplitude of every decay after the rise, trace by trace: the decay-associated spectra of a global fit.
 
     Expanded, the model is (1 - e^{-x/tau1})^p times a sum of c_d e^{-r_d x}: with p = 1 the c_d are A1, A2, A3 at the
@@ -82,7 +89,7 @@ def decay_spectra(problem: Problem, best: Solution, spread: Covariance, scale: f
     for e in range(len(das)):
         jacobian = np.stack([twice * _product_derivative(best.amplitudes[e], k, power) for k in range(problem.n_terms)])
         inner = spread.traces[e][n_par:, n_par:]
-        error[e] = np.sqrt(scale * np.maximum(np.einsum("kd,kl,ld->d", jacobian, inner, jacobian), 0.0))
+        error[e] = np.sqrt(np.maximum(np.einsum("kd,kl,ld->d", jacobian, inner, jacobian), 0.0))
     measured: NDArray[np.bool_] = np.any(problem.data.weight > 0, axis=1, keepdims=True)
     rate = counts @ np.exp(-best.theta[3:])
     out = xr.Dataset({"rate": ("decay", rate)}, coords={"decay": names})
@@ -127,7 +134,7 @@ def systematic_shifts(problem: Problem, best: Solution) -> xr.DataArray:
             theta = best.theta.copy()
             theta[p] = theta[p] + move if p == 0 else max(theta[p] + move, 0.0)
             moved = refine(problem, best._replace(theta=theta), thorough=True, tolerance=1e-4)
-            shifts.append(np.abs(_linear(moved.theta) - _linear(best.theta)))
+            shifts.append(np.abs(linear(moved.theta) - linear(best.theta)))
         total += np.square(np.max(shifts, axis=0)) * (np.arange(total.size) != p)
     return xr.DataArray(np.sqrt(total), dims="parameter", coords={"parameter": list(problem.names)})
 
@@ -135,7 +142,7 @@ def systematic_shifts(problem: Problem, best: Solution) -> xr.DataArray:
 def without_prior(problem: Problem, best: Solution) -> FloatArray:
     """Parameters [ps] at the local minimum that the fit slides to when the amplitudes are left free."""
     bare = problem._replace(data=problem.data._replace(ridge=np.zeros_like(problem.data.ridge)))
-    return _linear(canonical(refine(bare, best, tolerance=1e-6, max_iterations=100), bare).theta)
+    return linear(canonical(refine(bare, best, tolerance=1e-6, max_iterations=100), bare).theta)
 
 
 def verdicts(problem: Problem, best: Solution, result: xr.Dataset) -> list[Note]:
@@ -234,10 +241,6 @@ def _covered(time: float, delay: FloatArray) -> bool:
 
 def _strongest(problem: Problem) -> int:
     return int(np.argmax(np.sum(np.square(problem.data.signal * problem.data.weight), axis=1)))
-
-
-def _linear(theta: FloatArray) -> FloatArray:
-    return np.concatenate([theta[:2], np.exp(theta[2:])])
 
 
 def _round(number: float) -> str:

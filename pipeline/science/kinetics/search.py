@@ -36,24 +36,12 @@ class Solution(NamedTuple):
     cost: float
 
 
-def solve(problem: Problem, *, start: Sequence[float] | None = None) -> list[Solution]:
-    """Distinct minima, lowest first; the first one is polished and the same bits from any start.
-
-    Parameters
-    ----------
-    problem
-        From `build_problem`.
-    start
-        Taus [ps] of one more start.
-    """
+def solve(problem: Problem) -> list[Solution]:
+    """Distinct minima, lowest first; the first one is polished and the same bits from any start."""
     few, stands_for_all = abridged(problem)
     located = with_time_zero(problem, few.data)
     few = few._replace(data=few.data._replace(bounds=located.data.bounds), start=located.start)
     candidates = screened(few)
-    if start is not None:
-        extra = located.start.copy()
-        extra[2:] = np.log(np.clip(start, *np.exp(located.data.bounds[:, 2:])))
-        candidates.append(with_given(located, extra))
     if any(one.is_start for one in problem.known):
         extra = candidates[0].copy()
         for p, one in enumerate(problem.known):
