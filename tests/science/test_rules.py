@@ -288,7 +288,6 @@ CALLS = {
     "kinetics.model.exponential_table": lambda: ((2, 3), {}),
     "kinetics.model.kinetic_basis": lambda: ((GRID,), BASIS),
     "kinetics.model.kinetic_basis_derivatives": lambda: ((GRID,), BASIS),
-    "kinetics.model.kinetic_lmfit_model": lambda: ((2, 1), {}),
     "kinetics.model.kinetic_trace": lambda: ((GRID,), BASIS | {"amplitudes": np.array([1.0, 2.0, -0.5])}),
     "kinetics.problem.build_problem": lambda: ((GRID, np.exp(-GRID)[None] * (GRID > 0), np.full((1, 20), 0.01)), {}),
     "kinetics.problem.linear": lambda: ((np.zeros((2, 5)),), {}),

@@ -25,7 +25,6 @@ import numpy as np
 from scipy.special import comb, erfc, erfcx
 
 if TYPE_CHECKING:
-    import lmfit
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
@@ -36,7 +35,6 @@ __all__ = [
     "exponential_table",
     "kinetic_basis",
     "kinetic_basis_derivatives",
-    "kinetic_lmfit_model",
     "kinetic_trace",
 ]
 
@@ -233,37 +231,6 @@ def kinetic_basis_derivatives(
             out[1, column] += weight * (s * k * (k * e - gauss) - x * gauss / s)
         out[2:, column] -= weight * (counts * rates)[:, None] * d_rate
     return out
-
-
-def kinetic_lmfit_model(power: int = 2, sign: int = 1) -> lmfit.Model:
-    """The same formula as an lmfit model of one trace: parameters t_d, irf_sigma, tau1..tau3, A1..A3.
-
-    For cross-checks and for fits that need lmfit's constraints; `fit_kinetics` is faster and does not depend on the start.
-    """
-    import lmfit
-
-    table = exponential_table(power)
-
-    def kinetics(
-        delay: NDArray[np.float64],
-        t_d: float = 0.0,
-        irf_sigma: float = 0.05,
-        tau1: float = 0.15,
-        tau2: float = 0.3,
-        tau3: float = 1.5,
-        A1: float = 1.0,
-        A2: float = 1.0,
-        A3: float = 1.0,
-    ) -> NDArray[np.float64]:
-        rates = table.counts @ (1.0 / np.array([tau1, tau2, tau3]))
-        weights = sign * table.weight * amplitude_products((A1, A2, A3), power)[table.column]
-        return weights @ convolved_exponential(np.asarray(delay) - t_d, rates[:, None], irf_sigma)
-
-    model = lmfit.Model(kinetics, independent_vars=["delay"])
-    model.set_param_hint("irf_sigma", min=0.0)
-    for tau in ("tau1", "tau2", "tau3"):
-        model.set_param_hint(tau, min=1e-3)
-    return model
 
 
 def _pairs(n: int) -> list[tuple[int, int]]:

@@ -154,7 +154,7 @@ def solve_kinetics(traces: xr.Dataset, *, systematics: bool = True, **options: U
     result["fit"] = (("trace", "delay"), model)
     result["residual"] = (("trace", "delay"), signal - model)
     of_traces = {name: c for name, c in ordered.coords.items() if c.dims == ("trace",)}
-    result = result.assign_coords(delay=delay, **of_traces)
+    result = result.assign_coords({"delay": delay, **of_traces})
     result.attrs = {
         "power": problem.data.power,
         "n_exponentials": len(problem.names) - 2,

@@ -153,7 +153,7 @@ def gather_fits(
     `verdict_code` are empty for time zero and response of a fit. attrs["forms"] is JSON: fluence -> model form -> Δχ²
     and ΔAICc against the squared three exponentials.
     """
-    done = {f: [fitted[f]] for f in sorted(fitted) if fitted[f] is not None}
+    done = {f: [fit] for f, fit in fitted.items() if fit is not None}
     optional = ["value_without_prior", "chi2", "dof"]
     if any("bootstrap_stderr" in fit for (fit,) in done.values()):
         optional += ["bootstrap_stderr", "bootstrap_ci68", "bootstrap_ci95"]
@@ -178,7 +178,7 @@ def gathered(
     spec: DatasetSpec,
     fluences: Sequence[float],
     parts: Mapping[float, Sequence[xr.Dataset]],
-    axes: Mapping[str, Sequence[Any]],
+    axes: Mapping[str, Any],
     optional: Sequence[str] = (),
 ) -> xr.Dataset:
     """Return one dataset over fluence from those of single fluences; empty where there is nothing.

@@ -13,11 +13,10 @@ from pipeline.science.kinetics.model import (
     exponential_table,
     kinetic_basis,
     kinetic_basis_derivatives,
-    kinetic_lmfit_model,
     kinetic_trace,
 )
 from pipeline.science.kinetics.problem import build_problem
-from tests.science.kinetic_truth import DENSE, OPPOSITE, TAUS
+from tests.science.kinetic_truth import DENSE, OPPOSITE, TAUS, lmfit_model
 
 A = (0.9, 1.3, 0.4)
 
@@ -128,7 +127,7 @@ def test_lmfit_model_is_the_same_formula():
         "A2": 1.67,
         "A3": -0.67,
     }
-    np.testing.assert_allclose(kinetic_lmfit_model(2, -1).eval(delay=DENSE, **values), y, atol=1e-14)
+    np.testing.assert_allclose(lmfit_model(2, -1).eval(delay=DENSE, **values), y, atol=1e-14)
 
 
 def test_amplitudes_and_signs_broadcast_over_traces():

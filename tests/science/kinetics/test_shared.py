@@ -6,10 +6,10 @@ import xarray as xr
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.science.kinetics.forms import compare_models
-from pipeline.science.kinetics.model import kinetic_lmfit_model, kinetic_trace
+from pipeline.science.kinetics.model import kinetic_trace
 from pipeline.science.kinetics.parameters import kinetic_parameters
 from pipeline.science.kinetics.shared import fit_kinetics
-from tests.science.kinetic_truth import DENSE, OPPOSITE, PUBLISHED, SAME, TAUS, simulate
+from tests.science.kinetic_truth import DENSE, OPPOSITE, PUBLISHED, SAME, TAUS, lmfit_model, simulate
 
 
 def tau(fit: xr.Dataset, name: str = "value") -> np.ndarray:
@@ -113,7 +113,7 @@ def test_units_and_origin_do_not_matter(scale, shift):
 def test_lmfit_from_the_solution_finds_nothing_better():
     traces = simulate(snr=100, seed=7)
     fit = fit_kinetics(traces, irf_sigma=0.05, amplitude_prior=None)
-    model = kinetic_lmfit_model()
+    model = lmfit_model()
     parameters = model.make_params(
         t_d=float(fit["value"][0]),
         irf_sigma={"value": 0.05, "vary": False},
