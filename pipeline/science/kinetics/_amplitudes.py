@@ -122,13 +122,23 @@ def product_jacobian(a: FloatArray, power: int, jac: FloatArray) -> None:
 
 
 @njit(cache=True, error_model="numpy")
-def _quartic_value(moment: FloatArray, b: FloatArray, q: FloatArray) -> float:
+def _times(matrix: FloatArray, vector: FloatArray, out: FloatArray) -> None:
+    """Fill out with matrix @ vector; at these sizes a call of BLAS costs more than the product."""
+    for i in range(matrix.shape[0]):
+        s = 0.0
+        for j in range(matrix.shape[1]):
+            s += matrix[i, j] * vector[j]
+        out[i] = s
+
+
+@njit(cache=True, error_model="numpy")
+def _quartic_value(moment: FloatArray, b: FloatArray, q: FloatArray, residual: FloatArray) -> float:
+    """Return q' M q - 2 b' q, and fill residual with M q - b."""
+    _times(moment, q, residual)
     f = 0.0
-    for i in range(q.size):
-        row = 0.0
-        for j in range(q.size):
-            row += moment[i, j] * q[j]
-        f += q[i] * (row - 2.0 * b[i])
+    for c in range(q.size):
+        residual[c] -= b[c]
+        f += q[c] * (residual[c] - b[c])
     return f
 
 
@@ -136,45 +146,23 @@ def _quartic_value(moment: FloatArray, b: FloatArray, q: FloatArray) -> float:
 def quartic_newton(moment: FloatArray, b: FloatArray, a: FloatArray) -> float:
     """Nearest minimum over A of q(A)' M q(A) - 2 b' q(A), in place; returns the value there."""
     n, n_col = a.size, b.size
-    q, trial_q = np.empty(n_col), np.empty(n_col)
-    jac, gradient = np.empty((n, n_col)), np.empty(n)
-    residual, hessian, step, trial = np.empty(n_col), np.empty((n, n)), np.empty(n), np.empty(n)
-    mj = np.empty((n, n_col))
+    q, residual, jac, row = np.empty(n_col), np.empty(n_col), np.empty((n, n_col)), np.empty(n_col)
+    gradient, hessian, step, trial = np.empty(n), np.empty((n, n)), np.empty(n), np.empty(n)
     products(a, 2, q)
-    f = _quartic_value(moment, b, q)
-    damping = 0.0
+    f = _quartic_value(moment, b, q, residual)
+    damping, predicted = 0.0, 0.0
     for _ in range(60):
         product_jacobian(a, 2, jac)
-        for c in range(n_col):
-            s = -b[c]
-            for d in range(n_col):
-                s += moment[c, d] * q[d]
-            residual[c] = s
+        _times(jac, residual, gradient)
         for i in range(n):
-            for c in range(n_col):
-                s = 0.0
-                for d in range(n_col):
-                    s += moment[c, d] * jac[i, d]
-                mj[i, c] = s
-        c = 0
-        for i in range(n):
-            s = 0.0
-            for d in range(n_col):
-                s -= jac[i, d] * residual[d]
-            gradient[i] = s
-            for j in range(n):
-                s = 0.0
-                for d in range(n_col):
-                    s += jac[i, d] * mj[j, d]
-                hessian[i, j] = s
+            _times(moment, jac[i], row)
+            _times(jac, row, hessian[i])
+        c, scale = 0, 0.0
         for i in range(n):
             for j in range(i, n):
-                hessian[i, j] += residual[c] * (2.0 if i == j else 1.0)
-                if i != j:
-                    hessian[j, i] += residual[c]
+                hessian[i, j] += residual[c]
+                hessian[j, i] += residual[c]
                 c += 1
-        scale = 0.0
-        for i in range(n):
             scale = max(scale, abs(hessian[i, i]))
         accepted = False
         while damping < 1e6:
@@ -184,10 +172,10 @@ def quartic_newton(moment: FloatArray, b: FloatArray, a: FloatArray) -> float:
             if _solve(work, gradient, n, step):
                 predicted = 0.0
                 for i in range(n):
-                    trial[i] = a[i] + step[i]
+                    trial[i] = a[i] - step[i]
                     predicted += step[i] * gradient[i]
-                products(trial, 2, trial_q)
-                f_trial = _quartic_value(moment, b, trial_q)
+                products(trial, 2, q)
+                f_trial = _quartic_value(moment, b, q, residual)
                 if f_trial <= f or predicted < 1e-13 * abs(f):
                     accepted = True
                     break
@@ -195,7 +183,6 @@ def quartic_newton(moment: FloatArray, b: FloatArray, a: FloatArray) -> float:
         if not accepted:
             break
         a[:] = trial
-        q[:] = trial_q
         f = f_trial
         damping = damping * 0.1 if damping > 1e-6 else 0.0
         if predicted < 1e-14 * abs(f) + 1e-300:
@@ -204,14 +191,14 @@ def quartic_newton(moment: FloatArray, b: FloatArray, a: FloatArray) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def _scaled_start(moment: FloatArray, b: FloatArray, a: FloatArray, q: FloatArray) -> bool:
+def _scaled_start(moment: FloatArray, b: FloatArray, a: FloatArray) -> bool:
     """Scale a direction to the lowest value along it; False if that is A = 0."""
+    q, residual = np.empty(b.size), np.empty(b.size)
     products(a, 2, q)
-    linear, square = 0.0, 0.0
-    for i in range(q.size):
-        linear += b[i] * q[i]
-        for j in range(q.size):
-            square += q[i] * moment[i, j] * q[j]
+    value, linear = _quartic_value(moment, b, q, residual), 0.0
+    for c in range(q.size):
+        linear += b[c] * q[c]
+    square = value + 2.0 * linear
     if not linear > 0.0 or not square > 0.0:
         return False
     a *= math.sqrt(linear / square)
@@ -225,7 +212,7 @@ def quartic_global(moment: FloatArray, b: FloatArray, a: FloatArray, best: float
     `decay` (time, term): e^{-x/tau_i} of each term (1 for the first) at a few ascending times.
     """
     n, n_col = a.size, b.size
-    q, relaxed, trial = np.empty(n_col), np.empty(n_col), np.empty(n)
+    relaxed, trial = np.empty(n_col), np.empty(n)
     for start in range(8):
         trial[:] = 0.0
         if start < 4:
@@ -254,7 +241,7 @@ def quartic_global(moment: FloatArray, b: FloatArray, a: FloatArray, best: float
             for _ in range(12):
                 trial = square @ trial + shift * trial
                 trial /= np.abs(trial).max() + 1e-300
-        if not _scaled_start(moment, b, trial, q):
+        if not _scaled_start(moment, b, trial):
             continue
         f = quartic_newton(moment, b, trial)
         if f < best - 1e-9 * abs(best):
@@ -271,7 +258,7 @@ def _switched(moment: FloatArray, b: FloatArray, a: FloatArray, best: float, dec
     """
     n, n_times = a.size, decay.shape[0]
     gram, right = decay.T @ decay, np.empty(n)
-    q, trial = np.empty(b.size), np.empty(n)
+    trial = np.empty(n)
     improved = n > 1
     for _ in range(3):
         if not improved:
@@ -286,7 +273,7 @@ def _switched(moment: FloatArray, b: FloatArray, a: FloatArray, best: float, dec
                     for i in range(n):
                         right[i] += decay[k, i] * flip * bracket[k]
                 solve_ridged(gram, right, n, trial)
-                if not _scaled_start(moment, b, trial, q):
+                if not _scaled_start(moment, b, trial):
                     continue
                 f = quartic_newton(moment, b, trial)
                 if f < best - 1e-9 * abs(best):
