@@ -13,12 +13,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 __all__ = [
-    "factorise_ridged",
     "product_jacobian",
     "products",
     "quartic_global",
     "quartic_newton",
-    "solve_factorised",
     "solve_ridged",
 ]
 
@@ -26,8 +24,9 @@ FloatArray = NDArray[np.float64]
 
 
 @njit(cache=True, error_model="numpy")
-def _factorise(matrix: FloatArray, n: int, factor: FloatArray) -> bool:
-    """Cholesky factor of the leading n x n block; False if it is not positive definite."""
+def _solve(matrix: FloatArray, right: FloatArray, out: FloatArray) -> bool:
+    """Fill the rows of out with the solutions for the rows of right (Cholesky); False if not positive definite."""
+    n, factor = matrix.shape[0], np.empty(matrix.shape)
     for i in range(n):
         for j in range(i + 1):
             s = matrix[i, j]
@@ -39,58 +38,28 @@ def _factorise(matrix: FloatArray, n: int, factor: FloatArray) -> bool:
                 factor[i, i] = math.sqrt(s)
             else:
                 factor[i, j] = s / factor[j, j]
-    return True
-
-
-@njit(cache=True, error_model="numpy")
-def solve_factorised(factor: FloatArray, vector: FloatArray, n: int, out: FloatArray) -> None:
-    """Solution by the factor from `factorise_ridged`."""
-    for i in range(n):
-        s = vector[i]
-        for k in range(i):
-            s -= factor[i, k] * out[k]
-        out[i] = s / factor[i, i]
-    for i in range(n - 1, -1, -1):
-        s = out[i]
-        for k in range(i + 1, n):
-            s -= factor[k, i] * out[k]
-        out[i] = s / factor[i, i]
-
-
-@njit(cache=True, error_model="numpy")
-def _solve(matrix: FloatArray, vector: FloatArray, n: int, out: FloatArray) -> bool:
-    """Solution of the leading n x n block; False if it is not positive definite."""
-    factor = np.empty((n, n))
-    if not _factorise(matrix, n, factor):
-        return False
-    solve_factorised(factor, vector, n, out)
-    return True
-
-
-@njit(cache=True, error_model="numpy")
-def factorise_ridged(matrix: FloatArray, n: int, factor: FloatArray) -> None:
-    """Cholesky factor with the smallest relative diagonal shift for which there is one."""
-    if _factorise(matrix, n, factor):
-        return
-    scale = 0.0
-    for i in range(n):
-        scale = max(scale, matrix[i, i])
-    shift = max(1e-14 * scale, 1e-300)
-    work = matrix.copy()
-    while True:
+    for r in range(right.shape[0]):
         for i in range(n):
-            work[i, i] = matrix[i, i] + shift
-        if _factorise(work, n, factor):
-            return
-        shift *= 10.0
+            s = right[r, i]
+            for k in range(i):
+                s -= factor[i, k] * out[r, k]
+            out[r, i] = s / factor[i, i]
+        for i in range(n - 1, -1, -1):
+            s = out[r, i]
+            for k in range(i + 1, n):
+                s -= factor[k, i] * out[r, k]
+            out[r, i] = s / factor[i, i]
+    return True
 
 
 @njit(cache=True, error_model="numpy")
-def solve_ridged(matrix: FloatArray, vector: FloatArray, n: int, out: FloatArray) -> None:
-    """Solution of the leading n x n block, with the smallest relative diagonal shift that makes it solvable."""
-    factor = np.empty((n, n))
-    factorise_ridged(matrix, n, factor)
-    solve_factorised(factor, vector, n, out)
+def solve_ridged(matrix: FloatArray, right: FloatArray, out: FloatArray) -> None:
+    """Fill the rows of out as `_solve` does, with the smallest relative shift of the diagonal for which there is a solution."""
+    if _solve(matrix, right, out):
+        return
+    shift = max(1e-14 * np.diag(matrix).max(), 1e-300)
+    while not _solve(matrix + shift * np.eye(matrix.shape[0]), right, out):
+        shift *= 10.0
 
 
 @njit(cache=True, error_model="numpy")
@@ -147,13 +116,13 @@ def quartic_newton(moment: FloatArray, b: FloatArray, a: FloatArray) -> float:
     """Nearest minimum over A of q(A)' M q(A) - 2 b' q(A), in place; returns the value there."""
     n, n_col = a.size, b.size
     q, residual, jac, row = np.empty(n_col), np.empty(n_col), np.empty((n, n_col)), np.empty(n_col)
-    gradient, hessian, step, trial = np.empty(n), np.empty((n, n)), np.empty(n), np.empty(n)
+    gradient, hessian, step, trial = np.empty((1, n)), np.empty((n, n)), np.empty((1, n)), np.empty(n)
     products(a, 2, q)
     f = _quartic_value(moment, b, q, residual)
     damping, predicted = 0.0, 0.0
     for _ in range(60):
         product_jacobian(a, 2, jac)
-        _times(jac, residual, gradient)
+        _times(jac, residual, gradient[0])
         for i in range(n):
             _times(moment, jac[i], row)
             _times(jac, row, hessian[i])
@@ -169,11 +138,11 @@ def quartic_newton(moment: FloatArray, b: FloatArray, a: FloatArray) -> float:
             work = hessian.copy()
             for i in range(n):
                 work[i, i] += damping * scale
-            if _solve(work, gradient, n, step):
+            if _solve(work, gradient, step):
                 predicted = 0.0
                 for i in range(n):
-                    trial[i] = a[i] - step[i]
-                    predicted += step[i] * gradient[i]
+                    trial[i] = a[i] - step[0, i]
+                    predicted += step[0, i] * gradient[0, i]
                 products(trial, 2, q)
                 f_trial = _quartic_value(moment, b, q, residual)
                 if f_trial <= f or predicted < 1e-13 * abs(f):
@@ -226,7 +195,7 @@ def quartic_global(moment: FloatArray, b: FloatArray, a: FloatArray, best: float
             trial[start - 4] = 1.0
         else:
             # leading eigenvector of the relaxed solution, read as the matrix A A'
-            solve_ridged(moment, b, n_col, relaxed)
+            solve_ridged(moment, b.reshape(1, n_col), relaxed.reshape(1, n_col))
             square = np.empty((n, n))
             c = 0
             for i in range(n):
@@ -272,7 +241,7 @@ def _switched(moment: FloatArray, b: FloatArray, a: FloatArray, best: float, dec
                     flip = -1.0 if first < k <= last else 1.0
                     for i in range(n):
                         right[i] += decay[k, i] * flip * bracket[k]
-                solve_ridged(gram, right, n, trial)
+                solve_ridged(gram, right.reshape(1, n), trial.reshape(1, n))
                 if not _scaled_start(moment, b, trial):
                     continue
                 f = quartic_newton(moment, b, trial)

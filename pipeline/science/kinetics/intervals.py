@@ -89,7 +89,7 @@ def covariance(problem: Problem, solution: Solution, scale: float = 1.0) -> Cova
     """Gauss-Newton covariance at a solution times `scale`, fixed parameters with zero variance."""
     data = problem.data
     n_par, n_term, n_trace = solution.theta.size, solution.amplitudes.shape[1], len(data.signal)
-    hessian, _, blocks = _normal(problem, solution)
+    hessian, blocks = _normal(problem, solution)
     theta = _theta_covariance(problem, solution, hessian)
     traces = np.zeros((n_trace, n_par + n_term, n_par + n_term))
     traces[:, :n_par, :n_par] = theta
@@ -121,8 +121,7 @@ def design_bound(problem: Problem, solution: Solution) -> tuple[FloatArray, Floa
     standard deviations of theta, and of the principal directions in log tau (ascending) with the directions as columns.
     """
     bare = problem._replace(data=problem.data._replace(ridge=np.zeros_like(problem.data.ridge)))
-    hessian, _, _ = _normal(bare, solution)
-    matrix = _theta_covariance(problem, solution, hessian)
+    matrix = _theta_covariance(problem, solution, _normal(bare, solution)[0])
     variances, directions = np.linalg.eigh(matrix[2:, 2:])
     return np.sqrt(np.diag(matrix)), np.sqrt(np.maximum(variances, 0.0)), directions
 
@@ -310,28 +309,14 @@ def _refit_at(problem: Problem, near: Solution, p: int, x: float) -> Solution:
     return refine(problem, near._replace(theta=theta), fixed=p, tolerance=3e-4, max_iterations=40)
 
 
-def _normal(problem: Problem, solution: Solution) -> tuple[FloatArray, FloatArray, FloatArray]:
-    data = problem.data
-    n_par, n_term, n_col = solution.theta.size, solution.amplitudes.shape[1], data.ridge.size
-    n = data.delay.size
-    hessian, gradient = np.empty((n_par, n_par)), np.empty(n_par)
-    blocks = np.empty((len(data.signal), n_par + n_term + 1, n_par + n_term + 1))
-    model = trace_model(solution.theta, solution.amplitudes, solution.signs, data)
-    residual = data.weight * (data.signal - model)
-    phi, d_phi = np.empty((n_col, n)), np.empty((n_par, n_col, n))
-    normal_matrix(
-        solution.theta,
-        solution.amplitudes,
-        solution.signs,
-        data,
-        phi,
-        d_phi,
-        residual,
-        hessian,
-        gradient,
-        blocks,
-    )
-    return hessian, gradient, blocks
+def _normal(problem: Problem, solution: Solution) -> tuple[FloatArray, FloatArray]:
+    """Normal matrix over theta, and of every trace over theta, its amplitudes and the residual."""
+    (theta, amplitudes, signs, _), data = solution, problem.data
+    size = theta.size + amplitudes.shape[1] + 1
+    phi, blocks = np.empty((data.ridge.size, data.delay.size)), np.empty((len(data.signal), size, size))
+    residual = data.weight * (data.signal - trace_model(theta, amplitudes, signs, data))
+    d_phi = np.empty((theta.size, *phi.shape))
+    return normal_matrix(theta, amplitudes, signs, data, phi, d_phi, residual, blocks)[0], blocks
 
 
 def _theta_covariance(problem: Problem, solution: Solution, hessian: FloatArray) -> FloatArray:
