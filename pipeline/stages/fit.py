@@ -16,7 +16,7 @@ from pipeline.science.spectra.resampling import Replicates
 from pipeline.stages.base import Context, Made, Stage
 from pipeline.stages.bin import BIN, resample_scans
 from pipeline.stages.fit_kinetics import SEED, fit_all_kinetics
-from pipeline.stages.fit_mixture import Models, fit_mixture
+from pipeline.stages.fit_mixture import Models, fit_late_spectra
 from pipeline.stages.label import labelled_runs
 from pipeline.stages.model_results import model_results
 from pipeline.storage.dos_files import read_dos
@@ -67,7 +67,7 @@ def fit_all(
         notes.append(note("peaks.not_fitted", reason=error))
         peaks = PEAKS.empty({"peak": ["A", "B"], **{name: spectra[name].values for name in ("fluence", "delay")}})
     kinetics, components, fits, of_kinetics = fit_all_kinetics(spectra, delay_scan, config, replicates)
-    mixture, of_mixture = fit_mixture(spectra, config, models, window)
+    mixture, of_mixture = fit_late_spectra(spectra, config, models, window)
     files = model_results(fits, spectra, peaks, mixture, min_delay=config.mixture.min_delay)
     groups = {
         "peaks": peaks,

@@ -14,7 +14,7 @@ from schemas.config import Config
 from schemas.datasets.fitted import MIXTURE
 from schemas.notes import Note
 
-__all__ = ["Models", "fit_mixture"]
+__all__ = ["Models", "fit_late_spectra"]
 
 Models = Mapping[str, tuple[xr.DataArray, xr.DataArray]]
 """Name -> (ground, excited) DOS over energy [eV]."""
@@ -27,11 +27,8 @@ GROUND_LIMIT = 3.0
 """χ² per degree of freedom of the ground state above which the model is at fault."""
 
 
-def fit_mixture(
-    spectra: xr.Dataset,
-    config: Config,
-    models: Models,
-    window: tuple[float, float],
+def fit_late_spectra(
+    spectra: xr.Dataset, config: Config, models: Models, window: tuple[float, float]
 ) -> tuple[xr.Dataset, list[Note]]:
     """Return the group mixture, and what a person must know about it.
 
@@ -74,13 +71,11 @@ def _notes(mixture: xr.Dataset) -> list[Note]:
     notes = []
     if float(mixture["ground_redchi"]) > GROUND_LIMIT:
         notes.append(note("mixture.ground_misfit", redchi=float(mixture["ground_redchi"])))
-    fluences = mixture["fluence"].values.tolist()
-    for fluence, share, error in zip(
-        fluences, *(mixture[n].values.tolist() for n in ("alpha", "alpha_model_stderr")), strict=True
-    ):
+    per_fluence = [mixture[n].values.tolist() for n in ("fluence", "alpha", "alpha_model_stderr", "redchi")]
+    for fluence, share, error, _ in zip(*per_fluence, strict=True):
         if error > MODEL_LIMIT * abs(share):
             notes.append(note("mixture.models_differ", fluence=fluence, alpha=100 * share, difference=100 * error))
-    for fluence, redchi in zip(fluences, mixture["redchi"].values.tolist(), strict=True):
+    for fluence, _, _, redchi in zip(*per_fluence, strict=True):
         if redchi > GROUND_LIMIT:
             notes.append(note("mixture.misfit", fluence=fluence, redchi=redchi))
     return notes

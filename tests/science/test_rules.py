@@ -270,6 +270,7 @@ CALLS = {
     "kinetics.intervals.design_bound": lambda: ((fitted().problem, fitted().minima[0]), {}),
     "kinetics.intervals.error_scale": lambda: ((fitted().problem, fitted().minima[0]), {}),
     "kinetics.intervals.has_signal": lambda: ((fitted().problem, 90.0), {}),
+    "kinetics.intervals.inverse": lambda: ((np.diag([4.0, 0.0]), np.array([True, True])), {}),
     "kinetics.intervals.profile_intervals": lambda: (
         (fitted().problem, fitted().minima, 1.0, np.sqrt(np.diag(fitted().spread.theta))),
         {},
@@ -289,6 +290,8 @@ CALLS = {
     "kinetics.model.kinetic_basis": lambda: ((GRID,), BASIS),
     "kinetics.model.kinetic_basis_derivatives": lambda: ((GRID,), BASIS),
     "kinetics.model.kinetic_trace": lambda: ((GRID,), BASIS | {"amplitudes": np.array([1.0, 2.0, -0.5])}),
+    "kinetics.model.product_derivatives": lambda: ((np.array([1.0, 2.0, -0.5]),), {}),
+    "kinetics.model.trace_gradients": lambda: ((GRID,), BASIS | {"amplitudes": np.array([1.0, 2.0, -0.5])}),
     "kinetics.problem.build_problem": lambda: ((GRID, np.exp(-GRID)[None] * (GRID > 0), np.full((1, 20), 0.01)), {}),
     "kinetics.problem.linear": lambda: ((np.zeros((2, 5)),), {}),
     "kinetics.report.bootstrap_summary": lambda: ((np.random.default_rng(1).standard_normal((20, 5)),), {}),

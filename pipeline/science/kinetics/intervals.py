@@ -33,6 +33,7 @@ __all__ = [
     "design_bound",
     "error_scale",
     "has_signal",
+    "inverse",
     "profile_intervals",
     "refit_replicates",
     "stderr_from_interval",
@@ -94,7 +95,7 @@ def covariance(problem: Problem, solution: Solution, scale: float = 1.0) -> Cova
     traces = np.zeros((n_trace, n_par + n_term, n_par + n_term))
     traces[:, :n_par, :n_par] = theta
     for e in range(n_trace):
-        inner = _inverse(blocks[e, n_par:-1, n_par:-1], np.ones(n_term, dtype=bool))
+        inner = inverse(blocks[e, n_par:-1, n_par:-1], np.ones(n_term, dtype=bool))
         gain = -inner @ blocks[e, n_par:-1, :n_par]
         traces[e, n_par:, :n_par] = gain @ theta
         traces[e, :n_par, n_par:] = traces[e, n_par:, :n_par].T
@@ -322,20 +323,37 @@ def _normal(problem: Problem, solution: Solution) -> tuple[FloatArray, FloatArra
 def _theta_covariance(problem: Problem, solution: Solution, hessian: FloatArray) -> FloatArray:
     """Covariance of theta from its normal matrix; what is tied varies with what its formula names."""
     if not problem.tied.any():
-        return _inverse(hessian, problem.free)
+        return inverse(hessian, problem.free)
     along = tangent(problem, solution.theta)
-    return np.asarray(along @ _inverse(along.T @ hessian @ along, problem.free) @ along.T, dtype=np.float64)
+    return np.asarray(along @ inverse(along.T @ hessian @ along, problem.free) @ along.T, dtype=np.float64)
 
 
-def _inverse(matrix: FloatArray, free: NDArray[np.bool_]) -> FloatArray:
-    """Inverse over the free parameters in a scaled basis, zero elsewhere; undetermined ones get a huge variance."""
+def inverse(
+    matrix: FloatArray,
+    free: NDArray[np.bool_],
+    *,
+    least: float = 1e-12,
+    smallest: float = 1e-13,
+    unknown: float = _UNKNOWN,
+) -> FloatArray:
+    """Inverse of a normal matrix over the free parameters, zero for the others.
+
+    Parameters
+    ----------
+    matrix, free
+        Normal matrix (parameter, parameter), and which parameters are fitted.
+    least
+        A parameter whose diagonal element is not above this has the variance `unknown`.
+    smallest
+        Lower limit of the eigenvalues of the matrix scaled to a unit diagonal.
+    """
     out = np.zeros_like(matrix)
     diagonal = np.diag(matrix)
-    known = free & (diagonal > 1e-12)
-    out[free & ~known, free & ~known] = _UNKNOWN
+    known = free & (diagonal > least)
+    out[free & ~known, free & ~known] = unknown
     index = np.flatnonzero(known)
     scale = np.sqrt(diagonal[index])
     values, vectors = np.linalg.eigh(matrix[np.ix_(index, index)] / np.outer(scale, scale))
-    values = np.maximum(values, 1e-13)
+    values = np.maximum(values, smallest)
     out[np.ix_(index, index)] = (vectors / values) @ vectors.T / np.outer(scale, scale)
     return out

@@ -36,6 +36,8 @@ __all__ = [
     "kinetic_basis",
     "kinetic_basis_derivatives",
     "kinetic_trace",
+    "product_derivatives",
+    "trace_gradients",
 ]
 
 _SQRT2 = np.sqrt(2.0)
@@ -231,6 +233,28 @@ def kinetic_basis_derivatives(
             out[1, column] += weight * (s * k * (k * e - gauss) - x * gauss / s)
         out[2:, column] -= weight * (counts * rates)[:, None] * d_rate
     return out
+
+
+def product_derivatives(amplitudes: ArrayLike, power: int = 2) -> NDArray[np.float64]:
+    """Derivatives of `amplitude_products` with respect to the amplitudes, dims (..., term, column)."""
+    a = np.asarray(amplitudes, dtype=np.float64)
+    # exact, products being at most quadratic
+    change = [amplitude_products(a + u, power) - amplitude_products(a - u, power) for u in np.eye(a.shape[-1])]
+    return 0.5 * np.stack(change, axis=-2)
+
+
+def trace_gradients(
+    delay: ArrayLike, *, t_d: float, irf_sigma: float, taus: Sequence[float], amplitudes: ArrayLike, power: int = 2
+) -> NDArray[np.float64]:
+    """Derivatives of `kinetic_trace` of sign +1, dims (trace, delay, parameter and own amplitude).
+
+    Arguments as there, amplitudes (trace, term); parameters as in `kinetic_basis_derivatives`.
+    """
+    a = np.atleast_2d(np.asarray(amplitudes, dtype=np.float64))
+    slopes = kinetic_basis_derivatives(delay, t_d=t_d, irf_sigma=irf_sigma, taus=taus, power=power)
+    basis = kinetic_basis(delay, t_d=t_d, irf_sigma=irf_sigma, taus=taus, power=power)
+    shared = np.einsum("ec,pcj->ejp", amplitude_products(a, power), slopes)
+    return np.concatenate([shared, np.einsum("ekc,cj->ejk", product_derivatives(a, power), basis)], axis=-1)
 
 
 def _pairs(n: int) -> list[tuple[int, int]]:

@@ -132,7 +132,7 @@ def fit_mixture(
     ]
     coords = {name: spectra[name] for name in ("fluence", "delay")} | {"energy": spectra["energy"][inside]}
     shares = _shares(fits[0], fits[1], measured, scans)
-    alpha = shares["alpha"][1][:, None]
+    alpha = np.asarray(shares["alpha"][1])[:, None]
     line, reason = _line(spectra["fluence"].values.astype(np.float64), shares, fits[0].independent)
     out = xr.Dataset(
         shares
