@@ -1,4 +1,4 @@
-"""A minimum that was found by a search of our own, as an lmfit `ModelResult`: what lmfit reads, evaluates and fits on from."""
+"""A known minimum as an lmfit `ModelResult`, which lmfit can read, evaluate and refit."""
 
 from __future__ import annotations
 

@@ -175,41 +175,41 @@ def _scaled_start(moment: FloatArray, b: FloatArray, a: FloatArray) -> bool:
 
 
 @njit(cache=True, error_model="numpy")
+def _relaxed(moment: FloatArray, b: FloatArray, n: int) -> FloatArray:
+    """Leading eigenvector of the solution for free products, read as the matrix A A'."""
+    products_of_a = np.empty((1, b.size))
+    solve_ridged(moment, b.reshape(1, b.size), products_of_a)
+    square = np.empty((n, n))
+    c = 0
+    for i in range(n):
+        for j in range(i, n):
+            square[i, j] = square[j, i] = products_of_a[0, c]
+            c += 1
+    vector = np.sqrt(np.maximum(np.diag(square), 0.0)) + 1e-3
+    shift = np.abs(square).max()
+    for _ in range(12):
+        vector = square @ vector + shift * vector
+        vector /= np.abs(vector).max() + 1e-300
+    return vector
+
+
+@njit(cache=True, error_model="numpy")
 def quartic_global(moment: FloatArray, b: FloatArray, a: FloatArray, best: float, decay: FloatArray) -> float:
     """Improve A and the value `best` from the sign patterns, the axes, the relaxed linear solution and sign switches.
 
     `decay` (time, term): e^{-x/tau_i} of each term (1 for the first) at a few ascending times.
     """
-    n, n_col = a.size, b.size
-    relaxed, trial = np.empty(n_col), np.empty(n)
-    for start in range(8):
-        trial[:] = 0.0
-        if start < 4:
-            for i in range(n):
-                trial[i] = -1.0 if i > 0 and (start >> (i - 1)) & 1 else 1.0
-            if start >= 1 << (n - 1):
-                continue
-        elif start < 7:
-            if start - 4 >= n:
-                continue
-            trial[start - 4] = 1.0
-        else:
-            # leading eigenvector of the relaxed solution, read as the matrix A A'
-            solve_ridged(moment, b.reshape(1, n_col), relaxed.reshape(1, n_col))
-            square = np.empty((n, n))
-            c = 0
-            for i in range(n):
-                for j in range(i, n):
-                    square[i, j] = square[j, i] = relaxed[c]
-                    c += 1
-            shift = 0.0
-            for i in range(n):
-                trial[i] = math.sqrt(max(square[i, i], 0.0)) + 1e-3
-                for j in range(n):
-                    shift = max(shift, abs(square[i, j]))
-            for _ in range(12):
-                trial = square @ trial + shift * trial
-                trial /= np.abs(trial).max() + 1e-300
+    n = a.size
+    n_signs = 2 ** (n - 1)
+    starts = np.ones((n_signs + n + 1, n))
+    for k in range(n_signs):
+        for i in range(1, n):
+            if (k >> (i - 1)) & 1:
+                starts[k, i] = -1.0
+    starts[n_signs:-1] = np.eye(n)
+    starts[-1] = _relaxed(moment, b, n)
+    for k in range(starts.shape[0]):
+        trial = starts[k]
         if not _scaled_start(moment, b, trial):
             continue
         f = quartic_newton(moment, b, trial)

@@ -23,7 +23,7 @@ __all__ = ["N_COMPONENTS", "cube_components", "gather_components", "single_trace
 FloatArray = NDArray[np.float64]
 
 N_COMPONENTS = 6
-"""Components that are kept; more than three or four above noise have not been seen in such data."""
+"""Number of components that are kept."""
 _DRAWS = 500
 _FALSE_ALARM = 0.01
 """Probability with which noise alone counts as a component."""

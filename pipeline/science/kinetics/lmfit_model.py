@@ -1,8 +1,7 @@
-"""A kinetics fit in the hands of lmfit: one model over all traces, and the `ModelResult` at the minimum that was found.
+"""A kinetics fit as an lmfit `ModelResult`: one model over all traces, at the minimum that `fit_kinetics` found.
 
-The sum of squares that `fit_kinetics` minimises has parts that are no data: the weak prior on the amplitudes and priors on
-measured parameters. They are rows of the model like the points are, after them: a row whose datum is 0 (or the measured
-value) and whose weight is 1 over the prior's standard deviation. So lmfit's minimisers see the same minimum.
+The priors (on the amplitudes, and on measured parameters) are rows after those of the data: the datum is 0 or the measured
+value, the weight 1 over the prior's standard deviation. So lmfit minimises the same sum of squares.
 """
 
 from __future__ import annotations

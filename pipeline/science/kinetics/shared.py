@@ -84,7 +84,7 @@ def fit_kinetics(
         delta_xas of resampled trains, dims (draw, trace, delay), in place of parametric draws.
     options
         power, n_exponentials, irf_sigma, t_d, parameters, amplitude_prior: see `FitOptions`. With an `expr` in
-        `parameters` a fit takes ten to twenty times as long.
+        `parameters` a fit takes five to ten times as long.
 
     Returns
     -------

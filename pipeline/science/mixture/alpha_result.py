@@ -1,4 +1,4 @@
-"""The excited fractions in the hands of lmfit: the model that is linear in them, and the `ModelResult` at the fit."""
+"""The excited fractions as an lmfit `ModelResult` of a model that is linear in them."""
 
 from __future__ import annotations
 
