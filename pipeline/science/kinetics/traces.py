@@ -42,12 +42,13 @@ def prior_decides(fluence: float, fit: xr.Dataset) -> Note | None:
     """Say so if a time moves by more than its standard error when the amplitude prior is left out."""
     if "value_without_prior" not in fit:
         return None
-    moved = []
-    for name in (str(n) for n in fit["parameter"].values if str(n).startswith("tau")):
-        one = fit.sel(parameter=name)
-        value, bare, stderr = (float(one[v]) for v in ("value", "value_without_prior", "stderr"))
-        if abs(bare - value) > stderr:
-            moved.append(f"{name} {value:.2g} ps with it and {bare:.2g} ps without")
+    moved = [
+        f"{name} {value:.2g} ps with it and {bare:.2g} ps without"
+        for name, value, bare, stderr in zip(
+            *(fit[v].values.tolist() for v in ("parameter", "value", "value_without_prior", "stderr")), strict=True
+        )
+        if name.startswith("tau") and abs(bare - value) > stderr
+    ]
     return note("kinetics.prior_decides", fluence=fluence, moved=", ".join(moved)) if moved else None
 
 
@@ -82,12 +83,7 @@ def collect_traces(
         measured = chosen["delta_xas"].notnull().sum("delay").values
         enough = np.flatnonzero(measured >= MIN_SPECTRA_DELAYS)
         if len(enough):
-            picked = chosen.isel(energy=enough)
-            parts.append(
-                picked.rename(energy="trace")
-                .assign_coords(energy=("trace", picked["energy"].values))
-                .drop_vars("trace")
-            )
+            parts.append(chosen.isel(energy=enough).reset_index("energy").rename_dims(energy="trace"))
     if not parts:
         return None
     traces = xr.concat(parts, dim="trace", join="outer", coords="minimal", compat="override")

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.interpolate import make_interp_spline
 from scipy.special import voigt_profile
 
 from pipeline.errors import ConfigError, DataError
@@ -173,13 +174,8 @@ def _kernel(step: float, gaussian_fwhm: float, lorentzian_fwhm: float) -> Floats
 
 def _cell_means(energy: Floats, values: Floats, grid: Floats, step: float, *, hold: bool) -> Floats:
     """Mean of the piecewise linear curve over every cell, from its exact integral; outside it is zero or holds its end values."""
-    knots = np.concatenate([[0.0], np.cumsum(0.5 * (values[1:] + values[:-1]) * np.diff(energy))])
     border = np.concatenate([grid - step / 2, [grid[-1] + step / 2]])
-    where = np.clip(border, energy[0], energy[-1])
-    cell = np.clip(np.searchsorted(energy, where, side="right") - 1, 0, len(energy) - 2)
-    distance = where - energy[cell]
-    slope = (values[cell + 1] - values[cell]) / (energy[cell + 1] - energy[cell])
-    integral = knots[cell] + distance * (values[cell] + 0.5 * slope * distance)
+    integral = make_interp_spline(energy, values, k=1).antiderivative()(np.clip(border, energy[0], energy[-1]))
     if hold:
         integral += np.where(border < energy[0], (border - energy[0]) * values[0], 0.0)
         integral += np.where(border > energy[-1], (border - energy[-1]) * values[-1], 0.0)
