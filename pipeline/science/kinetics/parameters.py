@@ -40,11 +40,6 @@ class Known(NamedTuple):
         return self.vary and self.expr is None
 
     @property
-    def is_bounded(self) -> bool:
-        """Whether it has a bound, a formula or a start."""
-        return np.isfinite(self.low) or np.isfinite(self.high) or self.expr is not None or self.is_start
-
-    @property
     def is_start(self) -> bool:
         """Whether its value is a start of the search."""
         return self.value is not None and self.stderr is None and self.is_free

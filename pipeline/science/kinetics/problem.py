@@ -57,8 +57,6 @@ class Problem(NamedTuple):
     n_amplitudes: int
     known: tuple[Known, ...] = ()
     """What was said of each parameter beforehand."""
-    at_will: bool = True
-    """Whether nothing is said of the taus, and nothing but a value of time zero and response."""
 
     @property
     def tied(self) -> NDArray[np.bool_]:
@@ -74,8 +72,6 @@ class Problem(NamedTuple):
         """Return whether tau2 and tau3 of theta may exchange their names: both are free and the bounds of both allow it."""
         if len(self.names) != 5:
             return False
-        if self.at_will:
-            return True
         named = {w for one in self.known if one.expr for w in re.findall(r"\w+", one.expr)}
         alike = (self.data.prior[:, 3] == self.data.prior[:, 4]).all() and not named & set(self.names[3:])
         low, high = self.data.bounds[:, 3:]
@@ -166,20 +162,8 @@ def build_problem(
     # one memory layout, or the kernels would be compiled once more for another
     contiguous: dict[str, Any] = {name: np.ascontiguousarray(getattr(data, name)) for name in _ARRAYS}
     data = data._replace(**contiguous)
-    at_will = not any(one.is_bounded or (one != Known() and name.startswith("tau")) for name, one in known.items())
-    return Problem(
-        data,
-        tuple(known),
-        free,
-        start,
-        peak,
-        spacing,
-        n_terms,
-        int(usable.sum()),
-        n_amplitudes,
-        tuple(known.values()),
-        at_will,
-    )
+    numbers = {"n_terms": n_terms, "n_points": int(usable.sum()), "n_amplitudes": n_amplitudes}
+    return Problem(data, tuple(known), free, start, peak, spacing, **numbers, known=tuple(known.values()))
 
 
 def linear(theta: FloatArray) -> FloatArray:

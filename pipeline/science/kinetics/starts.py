@@ -92,8 +92,6 @@ def with_time_zero(problem: Problem, strong: KineticData) -> Problem:
 
 def with_given(problem: Problem, starts: FloatArray) -> FloatArray:
     """Return starts (..., parameter) that obey what is said of the parameters: held values, bounds, formulas."""
-    if problem.at_will:
-        return starts
     held = ~problem.free & ~problem.tied
     return with_ties(problem, np.where(held, problem.start, np.clip(starts, *problem.data.bounds)))
 
