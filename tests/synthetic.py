@@ -83,8 +83,14 @@ def _measurement(truth, ground, noise, rng, measured) -> xr.Dataset:
         | values
         | {f"{n}_stderr": error for n in values}
         | {"delta_xas_stderr_shot": error * 0.97, "n_pulses": counts, "n_trains": counts // 20}
+        | {"delta_xas_stderr_systematic": 0 * error, "reference_stderr": 0 * error, "reference": _flat_field(truth)}
         | {"photons_pumped": counts * 2.0e4, "photons_unpumped": counts * 2.4e4}
     )
+
+
+def _flat_field(truth) -> xr.DataArray:
+    row = truth if "scan" in truth.dims else truth.isel(energy=0, drop=True)
+    return xr.full_like(row, 0).astype("U14").where(False, "flat_field")
 
 
 def _quality() -> xr.Dataset:

@@ -103,10 +103,10 @@ def excited_od(model: ForwardModel, energy: xr.DataArray, *, shift: xr.DataArray
 
 
 def line_shift(model: ForwardModel, delay: xr.DataArray) -> xr.DataArray:
-    """Return where the excited line is relative to its final place [eV].
+    """Return the position of the excited line relative to its final one [eV] at `delay` [ps].
 
-    `early_shift` up to delay 0, exactly 0 from `settle` on. The way is the quintic smoothstep, whose first
-    and second derivatives vanish at both ends.
+    `early_shift` up to delay 0, exactly 0 from `settle` on; between them the quintic smoothstep, whose first and second
+    derivatives vanish at both ends.
     """
     x = (delay / model.settle).clip(0.0, 1.0)
     shift = model.early_shift * (1.0 - x**3 * (10.0 - 15.0 * x + 6.0 * x**2))
@@ -194,16 +194,8 @@ def _contrast(model: ForwardModel, shift: xr.DataArray) -> xr.DataArray:
 
 
 def _kinetic(model: ForwardModel, delay: xr.DataArray, amplitudes: tuple[float, float, float]) -> xr.DataArray:
-    values = kinetic_trace(
-        np.ravel(np.asarray(delay, dtype=float)),
-        t_d=model.t_d,
-        irf_sigma=model.irf_sigma,
-        taus=model.taus,
-        amplitudes=amplitudes,
-        power=model.power,
-        sign=1,
-    )
-    return delay.copy(data=np.reshape(np.asarray(values, dtype=float), delay.shape))
+    shape = {"t_d": model.t_d, "irf_sigma": model.irf_sigma, "taus": model.taus, "power": model.power}
+    return delay.copy(data=kinetic_trace(delay.values, amplitudes=amplitudes, **shape))  # type: ignore[arg-type]
 
 
 def _described(array: xr.DataArray, name: str) -> xr.DataArray:

@@ -1,4 +1,4 @@
-"""A minimum that was found by a search of our own, as an lmfit `ModelResult`: what lmfit reads, evaluates and fits on from."""
+"""A known minimum as an lmfit `ModelResult`, which lmfit can read, evaluate and refit."""
 
 from __future__ import annotations
 
@@ -93,13 +93,9 @@ def result_at(
 
 def interval_ends(value: float, ci68: FloatArray, ci95: FloatArray) -> list[tuple[float, float]]:
     """Return a parameter's intervals (bound,) in the form of `result_at`."""
-    return [
-        (0.95, float(ci95[0])),
-        (0.6827, float(ci68[0])),
-        (0.0, float(value)),
-        (0.6827, float(ci68[1])),
-        (0.95, float(ci95[1])),
-    ]
+    probability = (0.95, 0.6827, 0.0, 0.6827, 0.95)
+    ends = (ci95[0], ci68[0], value, ci68[1], ci95[1])
+    return [(p, float(end)) for p, end in zip(probability, ends, strict=True)]
 
 
 def as_report(result: ModelResult, *lines: str) -> str:

@@ -6,7 +6,6 @@ fitted to what, what is tried where that fails, and what a person must be told.
 
 from __future__ import annotations
 
-import numpy as np
 import xarray as xr
 
 from pipeline.errors import DataError
@@ -18,7 +17,7 @@ from pipeline.stages.base import Context, Made, Stage
 from pipeline.stages.bin import BIN, resample_scans
 from pipeline.stages.find_time_zero import time_zero_of
 from pipeline.stages.fit_kinetics import SEED, fit_all_kinetics
-from pipeline.stages.fit_mixture import Models, fit_mixture
+from pipeline.stages.fit_mixture import Models, fit_late_spectra
 from pipeline.stages.label import LABEL, labelled_runs
 from pipeline.stages.model_results import model_results
 from pipeline.storage.dos_files import read_dos
@@ -67,9 +66,9 @@ def fit_all(
         peaks = fit_peaks(spectra, window=window)
     except DataError as error:
         notes.append(note("peaks.not_fitted", reason=error))
-        peaks = _no_peaks(spectra)
+        peaks = PEAKS.empty({"peak": ["A", "B"], **{name: spectra[name].values for name in ("fluence", "delay")}})
     kinetics, components, fits, of_kinetics = fit_all_kinetics(spectra, delay_scan, config, replicates)
-    mixture, of_mixture = fit_mixture(spectra, config, models, window)
+    mixture, of_mixture = fit_late_spectra(spectra, config, models, window)
     files = model_results(fits, spectra, peaks, mixture, min_delay=config.mixture.min_delay)
     groups = {
         "peaks": peaks,
@@ -79,16 +78,6 @@ def fit_all(
         "model_results": files,
     }
     return groups, [*notes, *of_kinetics, *of_mixture]
-
-
-def _no_peaks(spectra: xr.Dataset) -> xr.Dataset:
-    dims = ("peak", "fluence", "delay")
-    shape = (2, spectra.sizes["fluence"], spectra.sizes["delay"])
-    names = [f"{n}{s}" for n in ("position", "amplitude", "fwhm") for s in ("", "_stderr")]
-    peaks = xr.Dataset({n: (dims, np.full(shape, np.nan)) for n in names}).assign(
-        detected=(dims, np.zeros(shape, bool))
-    )
-    return peaks.assign_coords(peak=["A", "B"], fluence=spectra["fluence"].values, delay=spectra["delay"].values)
 
 
 def _make(context: Context, run: int | None, key: str) -> Made:

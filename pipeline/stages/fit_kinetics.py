@@ -11,6 +11,7 @@ from pipeline.errors import DataError
 from pipeline.science.kinetics.components import cube_components, gather_components, single_trace_fits
 from pipeline.science.kinetics.forms import compare_models
 from pipeline.science.kinetics.parameters import kinetic_parameters
+from pipeline.science.kinetics.problem import FitOptions
 from pipeline.science.kinetics.shared import solve_kinetics, with_bootstrap
 from pipeline.science.kinetics.traces import (
     collect_traces,
@@ -56,20 +57,20 @@ def fit_all_kinetics(
     """
     options, notes = config.kinetics, list[Note]()
     fluences = np.union1d(spectra["fluence"].values, delay_scan["fluence"].values).tolist()
-    fitted: dict[float, xr.Dataset | None] = {}
+    fits: dict[float, tuple[xr.Dataset, xr.Dataset]] = {}
     forms: dict[float, xr.Dataset] = {}
     alone: dict[float, xr.Dataset] = {}
-    used: dict[float, xr.Dataset] = {}
-    prior = None if options.amplitude_prior == "none" else options.amplitude_prior
-    parameters = parameters_of(options)
     times: dict[str, Any] = {name: _prior(options.setting(name)) for name in ("irf_sigma", "t_d")}
+    settings: FitOptions = {
+        "power": options.power,
+        "n_exponentials": options.n_exponentials,
+        "amplitude_prior": None if options.amplitude_prior == "none" else options.amplitude_prior,
+        "parameters": parameters_of(options),
+    }
     for fluence in fluences:
         traces = collect_traces(spectra, delay_scan, fluence, include_spectra=options.global_)
-        fitted[fluence] = None
         if traces is None:
             continue
-        shape: dict[str, Any] = {"power": options.power, "n_exponentials": options.n_exponentials}
-        settings = {**shape, "parameters": parameters, "amplitude_prior": prior}
         try:
             _needs_rise(traces, times["t_d"])
             solved = solve_kinetics(traces, **settings)
@@ -87,29 +88,31 @@ def fit_all_kinetics(
                 include = traces is not scans and options.global_
                 drawn = _resampled(spectra, delay_scan, replicates, fluence, include_spectra=include)
                 fit = with_bootstrap(solved, replicates=drawn)
-            fitted[fluence], used[fluence] = fit, traces
-            forms[fluence] = compare_models(traces, **times, amplitude_prior=prior)
+            fits[fluence] = traces, fit
+            forms[fluence] = compare_models(traces, **times, amplitude_prior=settings["amplitude_prior"])
             if options.per_energy:
-                alone[fluence] = single_trace_fits(traces, fit, **shape, amplitude_prior=prior, parameters=parameters)
+                alone[fluence] = single_trace_fits(traces, fit, **settings)
         except DataError as error:
             notes.append(note("kinetics.not_fitted", fluence=fluence, reason=error))
-    done = {f: fit for f, fit in fitted.items() if fit is not None}
-    if not done:
+    if not fits:
         notes.append(note("kinetics.none"))
     elif times == {"irf_sigma": "fit", "t_d": "fit"}:
         notes.append(note("kinetics.response_fitted"))
     notes += [said for fluence, compared in forms.items() if (said := simpler_form(fluence, compared))]
-    notes += [said for fluence, fit in done.items() if (said := prior_decides(fluence, fit))]
+    notes += [said for fluence, (_, fit) in fits.items() if (said := prior_decides(fluence, fit))]
     cubes = {f: cube_components(spectra.sel(fluence=f), seed=SEED) for f in spectra["fluence"].values.tolist()}
-    groups = gather_fits(fitted, forms), gather_components(fluences, cubes, done, alone)
-    return *groups, {f: (used[f], fit) for f, fit in done.items()}, notes
+    done = {f: fit for f, (_, fit) in fits.items()}
+    kinetics = gather_fits({f: done.get(f) for f in fluences}, forms)
+    return kinetics, gather_components(fluences, cubes, done, alone), fits, notes
 
 
 def parameters_of(options: Kinetics) -> lmfit.Parameters:
     """Return the shared parameters of the fit as lmfit writes them, from the config."""
-    given = {name: one.model_dump(exclude_none=True) for name, one in options.given.items()}
     # a formula is all there is to say, and a value that is absent is absent in lmfit too
-    said = {name: {"expr": one["expr"]} if "expr" in one else one for name, one in given.items()}
+    said = {
+        name: {"expr": one.expr} if one.expr is not None else one.model_dump(exclude_none=True)
+        for name, one in options.given.items()
+    }
     return kinetic_parameters(said, options.n_exponentials)
 
 
@@ -127,17 +130,16 @@ def _resampled(
     spectra: xr.Dataset, delay_scan: xr.Dataset, replicates: Replicates, fluence: float, *, include_spectra: bool
 ) -> xr.DataArray:
     """Put the replicates of one fluence on the traces of the fit."""
-    draws = []
-    for i in range(replicates.delay_scan.sizes["draw"]):
-        one = collect_traces(
+    draws = [
+        collect_traces(
             spectra.assign(delta_xas=replicates.spectra.isel(draw=i)),
             delay_scan.assign(delta_xas=replicates.delay_scan.isel(draw=i)),
             fluence,
             include_spectra=include_spectra,
         )
-        if one is not None:
-            draws.append(one["delta_xas"])
-    return xr.concat(draws, dim="draw")
+        for i in range(replicates.delay_scan.sizes["draw"])
+    ]
+    return xr.concat([one["delta_xas"] for one in draws if one is not None], dim="draw")
 
 
 def _prior(option: Any) -> Any:

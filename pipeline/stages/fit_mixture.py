@@ -11,9 +11,10 @@ from pipeline.errors import CoverageError, DataError
 from pipeline.science.mixture.dos_models import fit_builtin_models, fit_models
 from schemas.catalogue import note
 from schemas.config import Config
+from schemas.datasets.fitted import MIXTURE
 from schemas.notes import Note
 
-__all__ = ["Models", "fit_mixture"]
+__all__ = ["Models", "fit_late_spectra"]
 
 Models = Mapping[str, tuple[xr.DataArray, xr.DataArray]]
 """Name -> (ground, excited) DOS over energy [eV]."""
@@ -26,11 +27,8 @@ GROUND_LIMIT = 3.0
 """χ² per degree of freedom of the ground state above which the model is at fault."""
 
 
-def fit_mixture(
-    spectra: xr.Dataset,
-    config: Config,
-    models: Models,
-    window: tuple[float, float],
+def fit_late_spectra(
+    spectra: xr.Dataset, config: Config, models: Models, window: tuple[float, float]
 ) -> tuple[xr.Dataset, list[Note]]:
     """Return the group mixture, and what a person must know about it.
 
@@ -73,32 +71,16 @@ def _notes(mixture: xr.Dataset) -> list[Note]:
     notes = []
     if float(mixture["ground_redchi"]) > GROUND_LIMIT:
         notes.append(note("mixture.ground_misfit", redchi=float(mixture["ground_redchi"])))
-    fluences = mixture["fluence"].values.tolist()
-    for fluence, share, error in zip(
-        fluences, *(mixture[n].values.tolist() for n in ("alpha", "alpha_model_stderr")), strict=True
-    ):
+    per_fluence = [mixture[n].values.tolist() for n in ("fluence", "alpha", "alpha_model_stderr", "redchi")]
+    for fluence, share, error, _ in zip(*per_fluence, strict=True):
         if error > MODEL_LIMIT * abs(share):
             notes.append(note("mixture.models_differ", fluence=fluence, alpha=100 * share, difference=100 * error))
-    for fluence, redchi in zip(fluences, mixture["redchi"].values.tolist(), strict=True):
+    for fluence, _, _, redchi in zip(*per_fluence, strict=True):
         if redchi > GROUND_LIMIT:
             notes.append(note("mixture.misfit", fluence=fluence, redchi=redchi))
     return notes
 
 
 def _empty_mixture(spectra: xr.Dataset) -> xr.Dataset:
-    n_f, n_e = spectra.sizes["fluence"], spectra.sizes["energy"]
-    per_fluence, curves = ("fluence",), ("fluence", "energy")
-    scalars = ("ground_position", "ground_fwhm", "excited_position", "excited_fwhm", "slope", "intercept")
-    result = xr.Dataset(
-        {
-            **{n: (per_fluence, np.full(n_f, np.nan)) for n in ("alpha", "alpha_stderr", "redchi")},
-            **{f"{n}{s}": ((), np.nan) for n in scalars for s in ("", "_stderr")},
-            "alpha_model_stderr": (per_fluence, np.full(n_f, np.nan)),
-            **{f"{n}_model_stderr": ((), np.nan) for n in ("slope", "intercept")},
-            **{
-                n: (curves, np.full((n_f, n_e), np.nan))
-                for n in ("component_ground", "component_excited", "fit", "residual")
-            },
-        }
-    )
-    return result.assign_coords(fluence=spectra["fluence"].values, energy=spectra["energy"].values)
+    axes = {name: spectra[name].values for name in ("fluence", "energy")}
+    return MIXTURE.empty(axes, [f"{name}_model_stderr" for name in ("alpha", "slope", "intercept")])

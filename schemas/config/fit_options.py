@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -87,17 +88,8 @@ class KineticParameter(Strict):
 
 
 _FUNCTIONS = frozenset({"abs", "exp", "log", "max", "min", "pi", "sqrt"})
-_SYNTAX = (
-    ast.Expression,
-    ast.BinOp,
-    ast.UnaryOp,
-    ast.Call,
-    ast.Name,
-    ast.Constant,
-    ast.Load,
-    ast.operator,
-    ast.unaryop,
-)
+_OPERATIONS = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Call, ast.operator, ast.unaryop)
+_SYNTAX = (*_OPERATIONS, ast.Name, ast.Load, ast.Constant)
 
 
 class KineticParameters(Strict):
@@ -123,14 +115,11 @@ class KineticParameters(Strict):
             if name == "irf_sigma" and smallest is not None and smallest < 0:
                 raise ValueError(f"irf_sigma must not be negative, got {smallest:g}")
         needs = {name: self._names_in(name, one.expr) for name, one in self.given.items() if one.expr is not None}
-        for name in needs:
-            reached, new = set[str](), {name}
-            while new:
-                reached |= new
-                new = {other for one in new for other in needs.get(one, set())}
-                if name in new:
-                    raise ValueError(f"{name}.expr depends on {name} itself")
-                new -= reached
+        try:
+            TopologicalSorter(needs).prepare()
+        except CycleError as error:
+            name = min(error.args[1])
+            raise ValueError(f"{name}.expr depends on {name} itself") from None
         return self
 
     def _names_in(self, name: str, expr: str) -> set[str]:

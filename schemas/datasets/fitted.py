@@ -45,22 +45,14 @@ MIXTURE = DatasetSpec(
     },
     {
         "alpha": Variable(("fluence",), "1", "excited fraction at delays ≥ min_delay", stderr=True),
-        "alpha_model_stderr": Variable(
-            ("fluence",),
-            "1",
-            "model error of alpha: rms distance of the other models, NaN for one model",
-            required=False,
+        "alpha_model_stderr": _optional(
+            ("fluence",), "1", "model error of alpha: rms distance of the other models, NaN for one model"
         ),
-        "slope_model_stderr": Variable((), "cm^2/mJ", "model error of slope", required=False),
-        "intercept_model_stderr": Variable((), "1", "model error of intercept", required=False),
-        **{
-            f"{name}_by_model": Variable(dims, units, f"{name} of every model", required=False, stderr=True)
-            for name, dims, units in (
-                ("alpha", ("model", "fluence"), "1"),
-                ("slope", ("model",), "cm^2/mJ"),
-                ("intercept", ("model",), "1"),
-            )
-        },
+        "slope_model_stderr": _optional((), "cm^2/mJ", "model error of slope"),
+        "intercept_model_stderr": _optional((), "1", "model error of intercept"),
+        "alpha_by_model": _optional(("model", "fluence"), "1", "alpha of every model", stderr=True),
+        "slope_by_model": _optional(("model",), "cm^2/mJ", "slope of every model", stderr=True),
+        "intercept_by_model": _optional(("model",), "1", "intercept of every model", stderr=True),
         "redchi": Variable(("fluence",), "1", "χ² per degree of freedom"),
         "ground_position": Variable((), "eV", "position of the ground-state peak", stderr=True),
         "ground_fwhm": Variable((), "eV", "full width at half maximum of the ground-state peak", stderr=True),

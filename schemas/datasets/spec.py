@@ -6,16 +6,18 @@ and the reference page. Science and stages take units and texts from here and sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import xarray as xr
 
 __all__ = ["DatasetSpec", "Kind", "SpecError", "Variable"]
 
 Kind = Literal["float", "int", "bool", "str"]
 _KINDS = {"float": "f", "int": "iu", "bool": "b", "str": "UOT"}
+_NO_VALUE = {"float": np.nan, "int": -1, "bool": False, "str": ""}
 
 
 class SpecError(ValueError):
@@ -87,6 +89,17 @@ class DatasetSpec:
             if name in result.variables:
                 result[name].attrs = {**result[name].attrs, **expected.attrs, **_error_of(name, result)}
         return result
+
+    def empty(self, coords: Mapping[str, Any], optional: Collection[str] = ()) -> xr.Dataset:
+        """Return a dataset without results on given coordinates: NaN, -1, false.
+
+        Required variables are there, and those named in `optional`.
+        """
+        axes = {name: (self.coords[name].dims, np.asarray(values)) for name, values in coords.items()}
+        sizes = {dim: n for dims, values in axes.values() for dim, n in zip(dims, values.shape, strict=True)}
+        found = {n: v for n, v in self.expanded() if v.required or {n, n.removesuffix("_stderr")} & {*optional}}
+        data = {n: (v.dims, np.full([sizes[d] for d in v.dims], _NO_VALUE[v.kind])) for n, v in found.items()}
+        return self.describe(xr.Dataset(data, coords=axes))
 
     def check(self, dataset: xr.Dataset) -> xr.Dataset:
         """Return the dataset of a stage, described, if it is as specified; units that are missing are filled in.

@@ -29,11 +29,11 @@ from pipeline.science.kinetics.intervals import (
     error_scale,
     profile_intervals,
 )
-from pipeline.science.kinetics.model import kinetic_lmfit_model, kinetic_trace
+from pipeline.science.kinetics.model import kinetic_trace
 from pipeline.science.kinetics.problem import Problem, build_problem
 from pipeline.science.kinetics.search import refine, solve
 from pipeline.science.kinetics.shared import fit_kinetics
-from tests.science.kinetic_truth import DENSE, OPPOSITE, SAME, TAUS, simulate
+from tests.science.kinetic_truth import DENSE, OPPOSITE, SAME, TAUS, lmfit_model, simulate
 
 AMPLITUDES = {"opp": OPPOSITE, "same": SAME}
 FORMS = {1: "U", 2: "S"}
@@ -184,7 +184,7 @@ def lmfit_from_twice_the_truth(
 ) -> np.ndarray:
     """Taus that plain lmfit finds from the true amplitudes, taus a factor 2 off; signal scaled to its peak."""
     traces = simulate(snr=50, power=power) if traces is None else traces
-    model = kinetic_lmfit_model(power)
+    model = lmfit_model(power)
     y, sigma = 100 * traces["delta_xas"].values[0], 100 * traces["delta_xas_stderr"].values[0]
     clean = kinetic_trace(DENSE, t_d=0.01, irf_sigma=0.05, taus=TAUS, amplitudes=amplitudes, power=power)
     start = np.array(amplitudes) / np.abs(clean).max() ** (1 / power)

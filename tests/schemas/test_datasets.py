@@ -53,6 +53,14 @@ def test_a_text_that_arithmetic_carried_over_is_replaced():
     assert SPEC.describe(moved)["signal"].attrs["flag"] == 1
 
 
+def test_an_empty_dataset_is_as_specified_and_holds_no_value():
+    empty = SPEC.empty({"energy": [527.0, 528.0]}, ["n"])
+    SPEC.check(empty)
+    assert set(empty.variables) == {"energy", "signal", "signal_stderr", "n"}
+    assert np.isnan(empty["signal"]).all()
+    assert int(empty["n"]) == -1
+
+
 def test_a_sound_dataset_is_described_by_the_check():
     checked = SPEC.check(toy(stage=((), 120.0, {"units": "ps"}), n=3))
     assert SPEC.faults(checked) == []

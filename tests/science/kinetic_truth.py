@@ -1,9 +1,15 @@
 """Simulated kinetic traces with known truth, shared by the tests of the kinetics fit."""
 
+import lmfit
 import numpy as np
 import xarray as xr
 
-from pipeline.science.kinetics.model import kinetic_trace
+from pipeline.science.kinetics.model import (
+    amplitude_products,
+    convolved_exponential,
+    exponential_table,
+    kinetic_trace,
+)
 
 TAUS = (0.15, 0.24, 1.5)
 DENSE = np.concatenate([np.linspace(-0.2, 1.2, 73), np.geomspace(1.25, 60.0, 27)])
@@ -38,3 +44,19 @@ def simulate(
         {"delta_xas": (dims, noisy), "delta_xas_stderr": (dims, np.full(clean.shape, sigma))},
         coords={"delay": delay, "energy": ("trace", energy)},
     )
+
+
+def lmfit_model(power: int = 2, sign: int = 1) -> lmfit.Model:
+    """The formula as a plain lmfit model of one trace, all parameters non-linear, to compare with."""
+    table = exponential_table(power)
+
+    def kinetics(delay, t_d=0.0, irf_sigma=0.05, tau1=0.15, tau2=0.3, tau3=1.5, A1=1.0, A2=1.0, A3=1.0):
+        rates = table.counts @ (1.0 / np.array([tau1, tau2, tau3]))
+        weights = sign * table.weight * amplitude_products((A1, A2, A3), power)[table.column]
+        return weights @ convolved_exponential(np.asarray(delay) - t_d, rates[:, None], irf_sigma)
+
+    model = lmfit.Model(kinetics, independent_vars=["delay"])
+    model.set_param_hint("irf_sigma", min=0.0)
+    for tau in ("tau1", "tau2", "tau3"):
+        model.set_param_hint(tau, min=1e-3)
+    return model

@@ -138,16 +138,13 @@ def positive(rng, n):
 @pytest.mark.parametrize("n", [1, 3, 6])
 def test_linear_systems(n):
     rng = np.random.default_rng(n)
-    matrix, vector, out = positive(rng, n), rng.standard_normal(n), np.empty(n)
-    amplitudes.solve_ridged(matrix, vector, n, out)
-    np.testing.assert_allclose(out, np.linalg.solve(matrix, vector), rtol=1e-9)
-    factor = np.zeros((n, n))
-    amplitudes.factorise_ridged(matrix, n, factor)
-    np.testing.assert_allclose(np.tril(factor), np.linalg.cholesky(matrix), rtol=1e-9)
+    matrix, vectors, out = positive(rng, n), rng.standard_normal((2, n)), np.empty((2, n))
+    amplitudes.solve_ridged(matrix, vectors, out)
+    np.testing.assert_allclose(out, np.linalg.solve(matrix, vectors.T).T, rtol=1e-9)
     # a matrix without inverse gets the smallest ridge that gives it one: the solution still solves what can be solved
-    flat = np.outer(vector, vector)
-    amplitudes.solve_ridged(flat, flat @ vector, n, out)
-    np.testing.assert_allclose(flat @ out, flat @ vector, rtol=1e-4)
+    flat = np.outer(vectors[0], vectors[0])
+    amplitudes.solve_ridged(flat, vectors @ flat, out)
+    np.testing.assert_allclose(out @ flat, vectors @ flat, rtol=1e-4)
 
 
 def test_products_and_their_derivatives():

@@ -50,6 +50,7 @@ from pipeline.science.quality import noise
 from pipeline.science.spectra import compared as comparing
 from pipeline.science.spectra import difference, scans, uncertainty
 from pipeline.science.sums import accumulate, contrast
+from schemas.datasets.kinetic_fits import COMPONENTS
 from tests.science import mixture_truth
 from tests.science.conftest import DetectorTruth
 from tests.science.kinetic_truth import TAUS, simulate
@@ -229,6 +230,7 @@ ENERGY = xr.DataArray(np.linspace(526, 532, 13), dims="energy", coords={"energy"
 DELAY = xr.DataArray(np.linspace(-1, 5, 7), dims="delay", coords={"delay": np.linspace(-1, 5, 7)})
 BASIS = {"t_d": 0.0, "irf_sigma": 0.05, "taus": TAUS}
 GRID = np.linspace(-1.0, 5.0, 20)
+OF_COMPONENTS = {"component": range(1, 7), "decay": ["0"], "parameter": ["tau1"], "bound": ["lower", "upper"]}
 
 
 # --- one call of every public function ------------------------------------------------------------------------------
@@ -315,11 +317,13 @@ CALLS = {
         {"n_draws": 2, "rng": rng()},
     ),
     "kinetics.intervals.chi_square": lambda: ((fitted().problem, fitted().minima[0]), {}),
+    "kinetics.intervals.correlation": lambda: ((np.diag([4.0, 0.0]),), {}),
     "kinetics.intervals.covariance": lambda: ((fitted().problem, fitted().minima[0]), {}),
     "kinetics.intervals.describes": lambda: ((90.0, 93.0), {}),
     "kinetics.intervals.design_bound": lambda: ((fitted().problem, fitted().minima[0]), {}),
     "kinetics.intervals.error_scale": lambda: ((fitted().problem, fitted().minima[0]), {}),
     "kinetics.intervals.has_signal": lambda: ((fitted().problem, 90.0), {}),
+    "kinetics.intervals.inverse": lambda: ((np.diag([4.0, 0.0]), np.array([True, True])), {}),
     "kinetics.intervals.profile_intervals": lambda: (
         (fitted().problem, fitted().minima, 1.0, np.sqrt(np.diag(fitted().spread.theta))),
         {},
@@ -338,13 +342,15 @@ CALLS = {
     "kinetics.model.exponential_table": lambda: ((2, 3), {}),
     "kinetics.model.kinetic_basis": lambda: ((GRID,), BASIS),
     "kinetics.model.kinetic_basis_derivatives": lambda: ((GRID,), BASIS),
-    "kinetics.model.kinetic_lmfit_model": lambda: ((2, 1), {}),
     "kinetics.model.kinetic_trace": lambda: ((GRID,), BASIS | {"amplitudes": np.array([1.0, 2.0, -0.5])}),
+    "kinetics.model.product_derivatives": lambda: ((np.array([1.0, 2.0, -0.5]),), {}),
+    "kinetics.model.trace_gradients": lambda: ((GRID,), BASIS | {"amplitudes": np.array([1.0, 2.0, -0.5])}),
     "kinetics.problem.build_problem": lambda: ((GRID, np.exp(-GRID)[None] * (GRID > 0), np.full((1, 20), 0.01)), {}),
+    "kinetics.problem.linear": lambda: ((np.zeros((2, 5)),), {}),
     "kinetics.report.bootstrap_summary": lambda: ((np.random.default_rng(1).standard_normal((20, 5)),), {}),
-    "kinetics.report.decay_spectra": lambda: ((fitted().problem, fitted().minima[0], fitted().spread, 1.0), {}),
+    "kinetics.report.decay_spectra": lambda: ((fitted().problem, fitted().minima[0], fitted().spread), {}),
     "kinetics.report.numbers_from_fit": lambda: (
-        (fitted().problem, fitted().minima[0], fitted().spread, 1.0, fitted().traces["delay"].values),
+        (fitted().problem, fitted().minima[0], fitted().spread),
         {},
     ),
     "kinetics.report.systematic_shifts": lambda: ((fitted().problem, fitted().minima[0]), {}),
@@ -384,6 +390,10 @@ CALLS = {
     "kinetics.traces.collect_traces": lambda: ((*grouped(), 8.0), {"include_spectra": True}),
     "kinetics.traces.describes_data": lambda: ((fitted().fit,), {}),
     "kinetics.traces.gather_fits": lambda: (({8.0: fitted().fit, 16.0: None}, {8.0: compared()}), {}),
+    "kinetics.traces.gathered": lambda: (
+        (COMPONENTS, [8.0], {8.0: [components.cube_components(cube())]}, OF_COMPONENTS),
+        {},
+    ),
     "kinetics.traces.prior_decides": lambda: ((8.0, fitted().fit), {}),
     "kinetics.traces.simpler_form": lambda: ((8.0, compared()), {}),
     "kinetics.time_zero.fit_time_zero": lambda: ((onset(),), {"irf_sigma": 0.05}),
@@ -436,7 +446,6 @@ CALLS = {
     "quality.noise.without_photons": lambda: ((xr.Dataset({"photons_pumped": DELAY, "delta_xas": DELAY}),), {}),
     "spectra.difference.difference": lambda: ((sums(), (0.1, 0.01)), {"along": "energy", "axis": axis()}),
     "spectra.difference.estimate": lambda: ((sums(), RATIO), {"along": "energy", "axis": axis()}),
-    "spectra.difference.no_difference": lambda: ((("scan", "delay"),), {}),
     "spectra.resampling.resampled_differences": lambda: (
         ([run()], [scan()], scans.spectra([run()]), scans.delay_scans([scan()])),
         {"energy_bins": None, "delay_bins": None, "n_draws": 2},

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from pipeline.science import forward
-from pipeline.stages.fit_mixture import fit_mixture
+from pipeline.stages.fit_mixture import fit_late_spectra
 from tests.synthetic import config, groups, model
 
 WINDOW = (526.5, 531.0)
@@ -26,7 +26,7 @@ def dos():
 
 
 def said(spectra, models):
-    mixture, notes = fit_mixture(spectra, config("seed"), models, WINDOW)
+    mixture, notes = fit_late_spectra(spectra, config("seed"), models, WINDOW)
     return mixture, {note.code: note for note in notes}
 
 

@@ -13,12 +13,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 __all__ = [
-    "factorise_ridged",
     "product_jacobian",
     "products",
     "quartic_global",
     "quartic_newton",
-    "solve_factorised",
     "solve_ridged",
 ]
 
@@ -26,8 +24,9 @@ FloatArray = NDArray[np.float64]
 
 
 @njit(cache=True, error_model="numpy")
-def _factorise(matrix: FloatArray, n: int, factor: FloatArray) -> bool:
-    """Cholesky factor of the leading n x n block; False if it is not positive definite."""
+def _solve(matrix: FloatArray, right: FloatArray, out: FloatArray) -> bool:
+    """Fill the rows of out with the solutions for the rows of right (Cholesky); False if not positive definite."""
+    n, factor = matrix.shape[0], np.empty(matrix.shape)
     for i in range(n):
         for j in range(i + 1):
             s = matrix[i, j]
@@ -39,58 +38,28 @@ def _factorise(matrix: FloatArray, n: int, factor: FloatArray) -> bool:
                 factor[i, i] = math.sqrt(s)
             else:
                 factor[i, j] = s / factor[j, j]
-    return True
-
-
-@njit(cache=True, error_model="numpy")
-def solve_factorised(factor: FloatArray, vector: FloatArray, n: int, out: FloatArray) -> None:
-    """Solution by the factor from `factorise_ridged`."""
-    for i in range(n):
-        s = vector[i]
-        for k in range(i):
-            s -= factor[i, k] * out[k]
-        out[i] = s / factor[i, i]
-    for i in range(n - 1, -1, -1):
-        s = out[i]
-        for k in range(i + 1, n):
-            s -= factor[k, i] * out[k]
-        out[i] = s / factor[i, i]
-
-
-@njit(cache=True, error_model="numpy")
-def _solve(matrix: FloatArray, vector: FloatArray, n: int, out: FloatArray) -> bool:
-    """Solution of the leading n x n block; False if it is not positive definite."""
-    factor = np.empty((n, n))
-    if not _factorise(matrix, n, factor):
-        return False
-    solve_factorised(factor, vector, n, out)
-    return True
-
-
-@njit(cache=True, error_model="numpy")
-def factorise_ridged(matrix: FloatArray, n: int, factor: FloatArray) -> None:
-    """Cholesky factor with the smallest relative diagonal shift for which there is one."""
-    if _factorise(matrix, n, factor):
-        return
-    scale = 0.0
-    for i in range(n):
-        scale = max(scale, matrix[i, i])
-    shift = max(1e-14 * scale, 1e-300)
-    work = matrix.copy()
-    while True:
+    for r in range(right.shape[0]):
         for i in range(n):
-            work[i, i] = matrix[i, i] + shift
-        if _factorise(work, n, factor):
-            return
-        shift *= 10.0
+            s = right[r, i]
+            for k in range(i):
+                s -= factor[i, k] * out[r, k]
+            out[r, i] = s / factor[i, i]
+        for i in range(n - 1, -1, -1):
+            s = out[r, i]
+            for k in range(i + 1, n):
+                s -= factor[k, i] * out[r, k]
+            out[r, i] = s / factor[i, i]
+    return True
 
 
 @njit(cache=True, error_model="numpy")
-def solve_ridged(matrix: FloatArray, vector: FloatArray, n: int, out: FloatArray) -> None:
-    """Solution of the leading n x n block, with the smallest relative diagonal shift that makes it solvable."""
-    factor = np.empty((n, n))
-    factorise_ridged(matrix, n, factor)
-    solve_factorised(factor, vector, n, out)
+def solve_ridged(matrix: FloatArray, right: FloatArray, out: FloatArray) -> None:
+    """Fill the rows of out as `_solve` does, with the smallest relative shift of the diagonal for which there is a solution."""
+    if _solve(matrix, right, out):
+        return
+    shift = max(1e-14 * np.diag(matrix).max(), 1e-300)
+    while not _solve(matrix + shift * np.eye(matrix.shape[0]), right, out):
+        shift *= 10.0
 
 
 @njit(cache=True, error_model="numpy")
@@ -122,13 +91,23 @@ def product_jacobian(a: FloatArray, power: int, jac: FloatArray) -> None:
 
 
 @njit(cache=True, error_model="numpy")
-def _quartic_value(moment: FloatArray, b: FloatArray, q: FloatArray) -> float:
+def _times(matrix: FloatArray, vector: FloatArray, out: FloatArray) -> None:
+    """Fill out with matrix @ vector; at these sizes a call of BLAS costs more than the product."""
+    for i in range(matrix.shape[0]):
+        s = 0.0
+        for j in range(matrix.shape[1]):
+            s += matrix[i, j] * vector[j]
+        out[i] = s
+
+
+@njit(cache=True, error_model="numpy")
+def _quartic_value(moment: FloatArray, b: FloatArray, q: FloatArray, residual: FloatArray) -> float:
+    """Return q' M q - 2 b' q, and fill residual with M q - b."""
+    _times(moment, q, residual)
     f = 0.0
-    for i in range(q.size):
-        row = 0.0
-        for j in range(q.size):
-            row += moment[i, j] * q[j]
-        f += q[i] * (row - 2.0 * b[i])
+    for c in range(q.size):
+        residual[c] -= b[c]
+        f += q[c] * (residual[c] - b[c])
     return f
 
 
@@ -136,58 +115,36 @@ def _quartic_value(moment: FloatArray, b: FloatArray, q: FloatArray) -> float:
 def quartic_newton(moment: FloatArray, b: FloatArray, a: FloatArray) -> float:
     """Nearest minimum over A of q(A)' M q(A) - 2 b' q(A), in place; returns the value there."""
     n, n_col = a.size, b.size
-    q, trial_q = np.empty(n_col), np.empty(n_col)
-    jac, gradient = np.empty((n, n_col)), np.empty(n)
-    residual, hessian, step, trial = np.empty(n_col), np.empty((n, n)), np.empty(n), np.empty(n)
-    mj = np.empty((n, n_col))
+    q, residual, jac, row = np.empty(n_col), np.empty(n_col), np.empty((n, n_col)), np.empty(n_col)
+    gradient, hessian, step, trial = np.empty((1, n)), np.empty((n, n)), np.empty((1, n)), np.empty(n)
     products(a, 2, q)
-    f = _quartic_value(moment, b, q)
-    damping = 0.0
+    f = _quartic_value(moment, b, q, residual)
+    damping, predicted = 0.0, 0.0
     for _ in range(60):
         product_jacobian(a, 2, jac)
-        for c in range(n_col):
-            s = -b[c]
-            for d in range(n_col):
-                s += moment[c, d] * q[d]
-            residual[c] = s
+        _times(jac, residual, gradient[0])
         for i in range(n):
-            for c in range(n_col):
-                s = 0.0
-                for d in range(n_col):
-                    s += moment[c, d] * jac[i, d]
-                mj[i, c] = s
-        c = 0
-        for i in range(n):
-            s = 0.0
-            for d in range(n_col):
-                s -= jac[i, d] * residual[d]
-            gradient[i] = s
-            for j in range(n):
-                s = 0.0
-                for d in range(n_col):
-                    s += jac[i, d] * mj[j, d]
-                hessian[i, j] = s
+            _times(moment, jac[i], row)
+            _times(jac, row, hessian[i])
+        c, scale = 0, 0.0
         for i in range(n):
             for j in range(i, n):
-                hessian[i, j] += residual[c] * (2.0 if i == j else 1.0)
-                if i != j:
-                    hessian[j, i] += residual[c]
+                hessian[i, j] += residual[c]
+                hessian[j, i] += residual[c]
                 c += 1
-        scale = 0.0
-        for i in range(n):
             scale = max(scale, abs(hessian[i, i]))
         accepted = False
         while damping < 1e6:
             work = hessian.copy()
             for i in range(n):
                 work[i, i] += damping * scale
-            if _solve(work, gradient, n, step):
+            if _solve(work, gradient, step):
                 predicted = 0.0
                 for i in range(n):
-                    trial[i] = a[i] + step[i]
-                    predicted += step[i] * gradient[i]
-                products(trial, 2, trial_q)
-                f_trial = _quartic_value(moment, b, trial_q)
+                    trial[i] = a[i] - step[0, i]
+                    predicted += step[0, i] * gradient[0, i]
+                products(trial, 2, q)
+                f_trial = _quartic_value(moment, b, q, residual)
                 if f_trial <= f or predicted < 1e-13 * abs(f):
                     accepted = True
                     break
@@ -195,7 +152,6 @@ def quartic_newton(moment: FloatArray, b: FloatArray, a: FloatArray) -> float:
         if not accepted:
             break
         a[:] = trial
-        q[:] = trial_q
         f = f_trial
         damping = damping * 0.1 if damping > 1e-6 else 0.0
         if predicted < 1e-14 * abs(f) + 1e-300:
@@ -204,18 +160,37 @@ def quartic_newton(moment: FloatArray, b: FloatArray, a: FloatArray) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def _scaled_start(moment: FloatArray, b: FloatArray, a: FloatArray, q: FloatArray) -> bool:
+def _scaled_start(moment: FloatArray, b: FloatArray, a: FloatArray) -> bool:
     """Scale a direction to the lowest value along it; False if that is A = 0."""
+    q, residual = np.empty(b.size), np.empty(b.size)
     products(a, 2, q)
-    linear, square = 0.0, 0.0
-    for i in range(q.size):
-        linear += b[i] * q[i]
-        for j in range(q.size):
-            square += q[i] * moment[i, j] * q[j]
+    value, linear = _quartic_value(moment, b, q, residual), 0.0
+    for c in range(q.size):
+        linear += b[c] * q[c]
+    square = value + 2.0 * linear
     if not linear > 0.0 or not square > 0.0:
         return False
     a *= math.sqrt(linear / square)
     return True
+
+
+@njit(cache=True, error_model="numpy")
+def _relaxed(moment: FloatArray, b: FloatArray, n: int) -> FloatArray:
+    """Leading eigenvector of the solution for free products, read as the matrix A A'."""
+    products_of_a = np.empty((1, b.size))
+    solve_ridged(moment, b.reshape(1, b.size), products_of_a)
+    square = np.empty((n, n))
+    c = 0
+    for i in range(n):
+        for j in range(i, n):
+            square[i, j] = square[j, i] = products_of_a[0, c]
+            c += 1
+    vector = np.sqrt(np.maximum(np.diag(square), 0.0)) + 1e-3
+    shift = np.abs(square).max()
+    for _ in range(12):
+        vector = square @ vector + shift * vector
+        vector /= np.abs(vector).max() + 1e-300
+    return vector
 
 
 @njit(cache=True, error_model="numpy")
@@ -224,37 +199,18 @@ def quartic_global(moment: FloatArray, b: FloatArray, a: FloatArray, best: float
 
     `decay` (time, term): e^{-x/tau_i} of each term (1 for the first) at a few ascending times.
     """
-    n, n_col = a.size, b.size
-    q, relaxed, trial = np.empty(n_col), np.empty(n_col), np.empty(n)
-    for start in range(8):
-        trial[:] = 0.0
-        if start < 4:
-            for i in range(n):
-                trial[i] = -1.0 if i > 0 and (start >> (i - 1)) & 1 else 1.0
-            if start >= 1 << (n - 1):
-                continue
-        elif start < 7:
-            if start - 4 >= n:
-                continue
-            trial[start - 4] = 1.0
-        else:
-            # leading eigenvector of the relaxed solution, read as the matrix A A'
-            solve_ridged(moment, b, n_col, relaxed)
-            square = np.empty((n, n))
-            c = 0
-            for i in range(n):
-                for j in range(i, n):
-                    square[i, j] = square[j, i] = relaxed[c]
-                    c += 1
-            shift = 0.0
-            for i in range(n):
-                trial[i] = math.sqrt(max(square[i, i], 0.0)) + 1e-3
-                for j in range(n):
-                    shift = max(shift, abs(square[i, j]))
-            for _ in range(12):
-                trial = square @ trial + shift * trial
-                trial /= np.abs(trial).max() + 1e-300
-        if not _scaled_start(moment, b, trial, q):
+    n = a.size
+    n_signs = 2 ** (n - 1)
+    starts = np.ones((n_signs + n + 1, n))
+    for k in range(n_signs):
+        for i in range(1, n):
+            if (k >> (i - 1)) & 1:
+                starts[k, i] = -1.0
+    starts[n_signs:-1] = np.eye(n)
+    starts[-1] = _relaxed(moment, b, n)
+    for k in range(starts.shape[0]):
+        trial = starts[k]
+        if not _scaled_start(moment, b, trial):
             continue
         f = quartic_newton(moment, b, trial)
         if f < best - 1e-9 * abs(best):
@@ -271,7 +227,7 @@ def _switched(moment: FloatArray, b: FloatArray, a: FloatArray, best: float, dec
     """
     n, n_times = a.size, decay.shape[0]
     gram, right = decay.T @ decay, np.empty(n)
-    q, trial = np.empty(b.size), np.empty(n)
+    trial = np.empty(n)
     improved = n > 1
     for _ in range(3):
         if not improved:
@@ -285,8 +241,8 @@ def _switched(moment: FloatArray, b: FloatArray, a: FloatArray, best: float, dec
                     flip = -1.0 if first < k <= last else 1.0
                     for i in range(n):
                         right[i] += decay[k, i] * flip * bracket[k]
-                solve_ridged(gram, right, n, trial)
-                if not _scaled_start(moment, b, trial, q):
+                solve_ridged(gram, right.reshape(1, n), trial.reshape(1, n))
+                if not _scaled_start(moment, b, trial):
                     continue
                 f = quartic_newton(moment, b, trial)
                 if f < best - 1e-9 * abs(best):

@@ -1,7 +1,7 @@
-"""Kinetic parameters that are formulas of others (`expr`): what the engine of the fit cannot do is done by lmfit's minimiser.
+"""Kinetic parameters that are formulas of others (`expr`).
 
-The engine still screens the starts and solves the amplitudes of every trace; lmfit's `least_squares` moves the shared
-parameters that are free, with the formulas evaluated by lmfit, and minimises the same sum of squares, priors included.
+lmfit evaluates the formulas; the free shared parameters minimise the same sum of squares as in the compiled fit, which
+still screens the starts and solves the amplitudes of every trace.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import least_squares
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.science.kinetics._projection_kernel import minimise, trace_model
 from pipeline.science.kinetics.model import amplitude_products
-from pipeline.science.kinetics.problem import Problem
+from pipeline.science.kinetics.problem import Problem, linear
 
 if TYPE_CHECKING:
     import lmfit
@@ -35,13 +36,8 @@ def with_ties(problem: Problem, theta: FloatArray) -> FloatArray:
     """Return theta (..., parameter) with the tied parameters worked out from the others."""
     if not problem.tied.any():
         return theta
-    parameters, out = _formulas(problem), np.array(theta, dtype=np.float64)
-    # what has no value is told by `_theta`
-    with np.errstate(invalid="ignore", divide="ignore"):
-        for row in out.reshape(-1, out.shape[-1]):
-            _set(problem, parameters, row)
-            row[:] = _theta(problem, parameters)
-    return out
+    formulas, rows = _formulas(problem), theta.reshape(-1, theta.shape[-1])
+    return np.array([_tied(problem, formulas, row) for row in rows]).reshape(theta.shape)
 
 
 def tangent(problem: Problem, theta: FloatArray) -> FloatArray:
@@ -59,13 +55,12 @@ def check_ties(problem: Problem, theta: FloatArray) -> None:
     """Raise DataError if a formula gives at the solution what its parameter cannot be."""
     if not problem.tied.any():
         return
-    parameters = _formulas(problem)
-    _set(problem, parameters, theta)
+    values = _values(problem, _formulas(problem), theta)
     for p in np.flatnonzero(problem.tied):
-        name, value = problem.names[p], float(parameters[problem.names[p]].value)
+        name, value = problem.names[p], values[p]
         if value < 0 if name == "irf_sigma" else name != "t_d" and value < _SMALLEST:
             raise DataError(
-                f"kinetics.parameters.{name}: {parameters[name].expr} is {value:.3g} ps at the best fit; it must be positive"
+                f"kinetics.parameters.{name}: {problem.known[p].expr} is {value:.3g} ps at the best fit; it must be positive"
             )
 
 
@@ -79,12 +74,10 @@ def refine_tied(
     thorough: bool,
     tolerance: float,
 ) -> float:
-    """Local minimum over the free parameters by lmfit, in place (theta, amplitudes, signs); returns the cost.
+    """Local minimum over the free parameters, in place (theta, amplitudes, signs); returns the cost.
 
     `held`: number of a parameter that stays where it is; one that is tied is held through what its formula names.
     """
-    import lmfit
-
     free = problem.free.copy()
     if held is not None:
         free[held] = False
@@ -92,24 +85,29 @@ def refine_tied(
             prior = problem.data.prior.copy()
             prior[:, held] = theta[held], _STIFF
             problem = problem._replace(data=problem.data._replace(prior=prior))
-    theta[:] = with_ties(problem, theta)
+    formulas, bounds = _formulas(problem), problem.data.bounds[:, free]
+
+    def at(moved: FloatArray) -> FloatArray:
+        trial = theta.copy()
+        trial[free] = moved
+        return _tied(problem, formulas, trial)
+
+    theta[:] = at(theta[free])
     cost = _project(problem, theta, amplitudes, signs, thorough=thorough)
     for _ in range(_ROUNDS if free.any() else 0):
         before = cost
-        parameters = _formulas(problem)
-        _set(problem, parameters, theta, free)
-        # lmfit works out errors too, which are not used and may have no value where a parameter is held stiffly
-        with np.errstate(invalid="ignore"):
-            found = lmfit.minimize(
-                lambda moved: _residual(problem, _theta(problem, moved), amplitudes, signs),
-                parameters,
-                method="least_squares",
-                ftol=max(min(tolerance, 1e-8), 1e-13),
-                xtol=1e-10,
-                gtol=1e-12,
-            )
-        reached = _theta(problem, found.params)
-        for trial, gain in ((reached, 0.0), (_on_bounds(problem, reached, free), -1e-9 * cost)):
+        found = least_squares(
+            lambda moved: _residual(problem, at(moved), amplitudes, signs),
+            np.clip(theta[free], *bounds),
+            bounds=bounds,
+            ftol=max(min(tolerance, 1e-8), 1e-13),
+            xtol=1e-10,
+            gtol=1e-12,
+        ).x
+        # a minimiser that stays inside never quite reaches a bound
+        nearest = np.where(np.abs(found - bounds[0]) < np.abs(found - bounds[1]), *bounds)
+        on_bounds = np.where(np.abs(found - nearest) < _AT_BOUND, nearest, found)
+        for trial, gain in ((at(found), 0.0), (at(on_bounds), -1e-9 * cost)):
             a, s = amplitudes.copy(), signs.copy()
             value = _project(problem, trial, a, s)
             if value < cost - gain:
@@ -132,63 +130,39 @@ def _residual(problem: Problem, theta: FloatArray, amplitudes: FloatArray, signs
 
 
 def _project(
-    problem: Problem,
-    theta: FloatArray,
-    amplitudes: FloatArray,
-    signs: NDArray[np.int64],
-    *,
-    thorough: bool = False,
+    problem: Problem, theta: FloatArray, amplitudes: FloatArray, signs: NDArray[np.int64], *, thorough: bool = False
 ) -> float:
     """Solve the amplitudes at theta, in place; returns the cost."""
     return float(minimise(theta, amplitudes, signs, np.zeros_like(problem.free), problem.data, thorough, 0, 1.0))
 
 
-def _on_bounds(problem: Problem, theta: FloatArray, free: NDArray[np.bool_]) -> FloatArray:
-    """Return theta with what is close to a bound put on it: a minimiser that stays inside never quite reaches it."""
-    out = theta.copy()
-    for bound in problem.data.bounds:
-        near = free & np.isfinite(bound) & (np.abs(theta - bound) < _AT_BOUND)
-        out[near] = bound[near]
-    return with_ties(problem, out)
-
-
 def _formulas(problem: Problem) -> lmfit.Parameters:
-    """Return the parameters of a problem with their formulas; a tau that is not tied is the exponential of its logarithm."""
     import lmfit
 
     parameters = lmfit.Parameters()
-    for name, tied in zip(problem.names, problem.tied, strict=True):
-        if name.startswith("tau") and not tied:
-            parameters.add(f"log_{name}", value=0.0)
-            parameters.add(name, expr=f"exp(log_{name})")
-        else:
-            parameters.add(name, value=1.0)
+    for name in problem.names:
+        parameters.add(name, value=1.0)
     for name, one in zip(problem.names, problem.known, strict=True):
         if one.expr is not None:
             parameters[name].expr = one.expr
     return parameters
 
 
-def _set(
-    problem: Problem, parameters: lmfit.Parameters, theta: FloatArray, free: NDArray[np.bool_] | None = None
-) -> None:
-    for p in np.flatnonzero(~problem.tied):
-        name = problem.names[p]
-        low, high = problem.data.bounds[:, p] if free is not None and free[p] else (-np.inf, np.inf)
-        parameters[f"log_{name}" if name.startswith("tau") else name].set(
-            value=float(np.clip(theta[p], low, high)), vary=free is not None and bool(free[p]), min=low, max=high
-        )
-    parameters.update_constraints()
+def _values(problem: Problem, formulas: lmfit.Parameters, theta: FloatArray) -> FloatArray:
+    """Return the parameters [ps] at theta, those that are tied by their formulas."""
+    for name, value, tied in zip(problem.names, linear(theta).tolist(), problem.tied, strict=True):
+        if not tied:
+            formulas[name].value = value
+    with np.errstate(invalid="ignore", divide="ignore"):
+        formulas.update_constraints()
+        values = np.array([formulas[name].value for name in problem.names], dtype=np.float64)
+    for p in np.flatnonzero(~np.isfinite(values)):
+        raise ConfigError(f"kinetics.parameters.{problem.names[p]}: {problem.known[p].expr} has no value")
+    return values
 
 
-def _theta(problem: Problem, parameters: lmfit.Parameters) -> FloatArray:
-    theta = np.empty(len(problem.names))
-    for p, (name, tied) in enumerate(zip(problem.names, problem.tied, strict=True)):
-        is_tau = name.startswith("tau")
-        value = float(parameters[f"log_{name}" if is_tau and not tied else name].value)
-        if not np.isfinite(value):
-            raise ConfigError(f"kinetics.parameters.{name}: {problem.known[p].expr} has no value")
-        if tied and name != "t_d":
-            value = float(np.log(max(value, _SMALLEST))) if is_tau else max(value, 0.0)
-        theta[p] = value
-    return theta
+def _tied(problem: Problem, formulas: lmfit.Parameters, theta: FloatArray) -> FloatArray:
+    values = _values(problem, formulas, theta)
+    values[1] = max(values[1], 0.0)
+    values[2:] = np.log(np.maximum(values[2:], _SMALLEST))
+    return np.where(problem.tied, values, theta)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Unpack
 
 import numpy as np
 import xarray as xr
@@ -12,23 +12,24 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.science.kinetics.model import decay_names
+from pipeline.science.kinetics.parameters import parameter_names
+from pipeline.science.kinetics.problem import FitOptions
 from pipeline.science.kinetics.shared import fit_kinetics
+from pipeline.science.kinetics.traces import gathered
 from schemas.datasets.kinetic_fits import COMPONENTS, CUBE_COMPONENTS, SINGLE_TRACE_FITS
-
-if TYPE_CHECKING:
-    import lmfit
 
 __all__ = ["N_COMPONENTS", "cube_components", "gather_components", "single_trace_fits"]
 
 FloatArray = NDArray[np.float64]
 
 N_COMPONENTS = 6
-"""Components that are kept; more than three or four above noise have not been seen in such data."""
+"""Number of components that are kept."""
 _DRAWS = 500
 _FALSE_ALARM = 0.01
 """Probability with which noise alone counts as a component."""
-TAUS = ("tau1", "tau2", "tau3")
-_DECAYS = tuple(decay_names(2, 3)[0])
+TAUS = parameter_names()[2:]
+_COMPONENTS = np.arange(1, N_COMPONENTS + 1)
+_OF_A_TAU = {"tau": "value", "tau_stderr": "stderr", "tau_ci95": "ci95", "tau_identifiable": "identifiable"}
 
 
 def cube_components(spectra: xr.Dataset, *, seed: int = 0) -> xr.Dataset:
@@ -61,22 +62,10 @@ def cube_components(spectra: xr.Dataset, *, seed: int = 0) -> xr.Dataset:
     value, error = (np.asarray(ordered[n].values, np.float64) for n in ("delta_xas", "delta_xas_stderr"))
     usable = np.isfinite(value) & np.isfinite(error) & (error > 0)
     rows, columns = _block(usable)
-    out = xr.Dataset(
-        {
-            "singular_values": ("component", np.full(N_COMPONENTS, np.nan)),
-            "noise_level": ("component", np.full(N_COMPONENTS, np.nan)),
-            "n_components": ((), -1),
-            "spectra_left": (("component", "energy"), np.full((N_COMPONENTS, value.shape[1]), np.nan)),
-            "delays_right": (("component", "delay"), np.full((N_COMPONENTS, value.shape[0]), np.nan)),
-        },
-        coords={
-            "component": np.arange(1, N_COMPONENTS + 1),
-            "delay": spectra["delay"].values,
-            "energy": spectra["energy"].values,
-        },
-    )
+    axes = {name: spectra[name].values for name in ("delay", "energy")}
+    out = CUBE_COMPONENTS.empty({"component": _COMPONENTS, **axes})
     if len(rows) < 2 or len(columns) < 2:
-        return CUBE_COMPONENTS.describe(out)
+        return out
     at = np.ix_(rows, columns)
     logs = np.log(error[at])
     a = np.exp(logs.mean(axis=1, keepdims=True) - 0.5 * logs.mean())
@@ -86,7 +75,7 @@ def cube_components(spectra: xr.Dataset, *, seed: int = 0) -> xr.Dataset:
     n_kept = min(N_COMPONENTS, len(s))
     levels = np.array([_noise_level(noise, u[:, k:], vt[k:]) for k in range(n_kept)])
     above = s[:n_kept] > levels
-    out["n_components"] = ((), int(n_kept if above.all() else np.argmin(above)))
+    out["n_components"].values[...] = n_kept if above.all() else np.argmin(above)
     out["singular_values"].values[:n_kept] = s[:n_kept]
     out["noise_level"].values[:n_kept] = levels
     for k in range(n_kept):
@@ -94,17 +83,13 @@ def cube_components(spectra: xr.Dataset, *, seed: int = 0) -> xr.Dataset:
         largest = course[np.argmax(np.abs(course))]
         out["delays_right"].values[k, rows] = course / largest
         out["spectra_left"].values[k, columns] = spectrum * largest
-    return CUBE_COMPONENTS.describe(out)
+    return out
 
 
 def single_trace_fits(
     traces: xr.Dataset,
     shared: xr.Dataset,
-    *,
-    power: int = 2,
-    n_exponentials: int = 3,
-    amplitude_prior: float | None = 3.0,
-    parameters: lmfit.Parameters | None = None,
+    **options: Unpack[FitOptions],
 ) -> xr.Dataset:
     """Fit every trace alone, with time zero and response known as well as the shared fit knows them.
 
@@ -114,49 +99,33 @@ def single_trace_fits(
         As for `fit_kinetics`.
     shared
         The fit of all traces together.
-    power, n_exponentials, amplitude_prior, parameters
-        As for `fit_kinetics`; what `parameters` says of t_d and irf_sigma gives way to what the shared fit found.
+    options
+        As for `fit_kinetics`; what the shared fit found of t_d and irf_sigma takes the place of what they say.
 
     Returns
     -------
     Dataset over trace and parameter (tau1 ...): tau, tau_stderr, tau_ci95 (bound), tau_identifiable; NaN and False where
     a trace has too few points. Most single energies do not determine their times; the verdict says which do.
     """
-    times = copy.deepcopy(parameters)
+    times = copy.deepcopy(options.get("parameters"))
     for name in ("t_d", "irf_sigma"):
         if times is not None and name in times:
             times[name].set(value=-np.inf, vary=True, min=-np.inf, max=np.inf, expr="")
             times[name].user_data = None
-    n, names = traces.sizes["trace"], list(TAUS[:n_exponentials])
-    shape = (n, n_exponentials)
-    out = xr.Dataset(
-        {
-            "tau": (("trace", "parameter"), np.full(shape, np.nan)),
-            "tau_stderr": (("trace", "parameter"), np.full(shape, np.nan)),
-            "tau_ci95": (("trace", "parameter", "bound"), np.full((*shape, 2), np.nan)),
-            "tau_identifiable": (("trace", "parameter"), np.zeros(shape, bool)),
-        },
-        coords={"parameter": names, "bound": ["lower", "upper"], "energy": ("trace", traces["energy"].values)},
-    )
-    for e in range(n):
+    known: FitOptions = {"t_d": _known(shared, "t_d"), "irf_sigma": _known(shared, "irf_sigma"), "parameters": times}
+    names = list(TAUS[: options.get("n_exponentials", 3)])
+    axes = {"parameter": names, "bound": ["lower", "upper"], "energy": traces["energy"].values}
+    out = SINGLE_TRACE_FITS.empty(axes)
+    for e in range(traces.sizes["trace"]):
         one = traces.isel(trace=[e])
         try:
-            fit = fit_kinetics(
-                one.isel(delay=np.flatnonzero(one["delta_xas"].notnull().values[0])),
-                power=power,
-                n_exponentials=n_exponentials,
-                irf_sigma=_known(shared, "irf_sigma"),
-                t_d=_known(shared, "t_d"),
-                parameters=times,
-                amplitude_prior=amplitude_prior,
-                systematics=False,
-            ).sel(parameter=names)
+            measured = one.isel(delay=np.flatnonzero(one["delta_xas"].notnull().values[0]))
+            fit = fit_kinetics(measured, systematics=False, **options | known).sel(parameter=names)
         except DataError:
             continue
-        for name, source in (("tau", "value"), ("tau_stderr", "stderr"), ("tau_ci95", "ci95")):
+        for name, source in _OF_A_TAU.items():
             out[name].values[e] = fit[source].values
-        out["tau_identifiable"].values[e] = fit["identifiable"].values
-    return SINGLE_TRACE_FITS.describe(out)
+    return out
 
 
 def gather_components(
@@ -174,64 +143,10 @@ def gather_components(
     cubes, fits, alone
         By fluence, from `cube_components`, `fit_kinetics` and `single_trace_fits`.
     """
-    parts = [*cubes.values(), *fits.values()]
-    energy = np.unique(np.concatenate([p["energy"].values for p in parts])) if parts else np.empty(0)
-    delay = np.unique(np.concatenate([c["delay"].values for c in cubes.values()])) if cubes else np.empty(0)
-    sizes = {
-        "fluence": len(fluences),
-        "component": N_COMPONENTS,
-        "decay": len(_DECAYS),
-        "parameter": len(TAUS),
-        "bound": 2,
-        "energy": len(energy),
-        "delay": len(delay),
-    }
-    dims = {
-        "singular_values": ("fluence", "component"),
-        "noise_level": ("fluence", "component"),
-        "spectra_left": ("fluence", "component", "energy"),
-        "delays_right": ("fluence", "component", "delay"),
-        "decay_rate": ("fluence", "decay"),
-        **dict.fromkeys(("das", "das_stderr"), ("fluence", "decay", "energy")),
-        **dict.fromkeys(("tau", "tau_stderr"), ("fluence", "energy", "parameter")),
-        "tau_ci95": ("fluence", "energy", "parameter", "bound"),
-    }
-    out = xr.Dataset({n: (d, np.full([sizes[x] for x in d], np.nan)) for n, d in dims.items()})
-    out["n_components"] = ("fluence", np.full(len(fluences), -1))
-    map_dims = ("fluence", "energy", "parameter")
-    out["tau_identifiable"] = (map_dims, np.zeros([sizes[x] for x in map_dims], bool))
-    for k, fluence in enumerate(fluences):
-        if fluence in cubes:
-            _fill_cube(out, k, cubes[fluence], energy, delay)
-        if fluence in fits:
-            fit = fits[fluence]
-            rows = np.array([_DECAYS.index(str(d)) for d in fit["decay"].values])
-            out["decay_rate"].values[k, rows] = fit["rate"].values
-            for name in ("das", "das_stderr"):
-                out[name].values[k][np.ix_(rows, np.searchsorted(energy, fit["energy"].values))] = fit[name].values
-        if fluence in alone:
-            one = alone[fluence]
-            e = np.searchsorted(energy, one["energy"].values)
-            for name in ("tau", "tau_stderr", "tau_ci95", "tau_identifiable"):
-                out[name].values[k, e, : one.sizes["parameter"]] = one[name].values
-    out = out.assign_coords(
-        fluence=np.asarray(fluences, np.float64),
-        component=np.arange(1, N_COMPONENTS + 1),
-        decay=np.array(_DECAYS),
-        parameter=np.array(TAUS),
-        bound=np.array(["lower", "upper"]),
-        energy=energy,
-        delay=delay,
-    )
-    return COMPONENTS.describe(out)
-
-
-def _fill_cube(out: xr.Dataset, k: int, cube: xr.Dataset, energy: FloatArray, delay: FloatArray) -> None:
-    out["n_components"].values[k] = int(cube["n_components"])
-    for name in ("singular_values", "noise_level"):
-        out[name].values[k] = cube[name].values
-    out["spectra_left"].values[k][:, np.searchsorted(energy, cube["energy"].values)] = cube["spectra_left"].values
-    out["delays_right"].values[k][:, np.searchsorted(delay, cube["delay"].values)] = cube["delays_right"].values
+    axes = {"component": _COMPONENTS, "decay": decay_names()[0], "parameter": TAUS, "bound": ["lower", "upper"]}
+    of_fits = {f: fit.rename(rate="decay_rate")[["decay_rate", "das", "das_stderr"]] for f, fit in fits.items()}
+    parts = {f: [some[f] for some in (cubes, of_fits, alone) if f in some] for f in fluences}
+    return gathered(COMPONENTS, fluences, parts, axes)
 
 
 def _block(usable: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -23,13 +23,16 @@ Biometrika 79, 763 (1992), for the rounding.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
-from pipeline.science.kinetics.model import amplitude_products, kinetic_basis, kinetic_basis_derivatives
+from pipeline.science.kinetics.intervals import correlation, inverse
+from pipeline.science.kinetics.model import kinetic_trace, trace_gradients
+from pipeline.science.kinetics.parameters import parameter_names
 from schemas.datasets.kinetic_fits import DELAY_SHARES, EXPECTED_ERRORS
 
 __all__ = [
@@ -77,12 +80,18 @@ class Response:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the shared parameters."""
-        return ("t_d", "irf_sigma", *(f"tau{i + 1}" for i in range(len(self.taus))))
+        return parameter_names(len(self.taus))
 
     def traces(self, delay: Floats) -> Floats:
         """Noise-free signal, dims (trace, delay); traces of negative sign are shown positive."""
-        basis = kinetic_basis(delay, t_d=self.t_d, irf_sigma=self.irf_sigma, taus=self.taus, power=self.power)
-        return np.asarray(amplitude_products(self.amplitudes, self.power) @ basis)
+        return kinetic_trace(delay, **self._form())
+
+    def gradients(self, delay: Floats) -> Floats:
+        """Derivatives of the traces, dims (trace, delay, shared parameter and own amplitude)."""
+        return trace_gradients(delay, **self._form())
+
+    def _form(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("taus", "amplitudes", "power", "t_d", "irf_sigma")}
 
 
 def candidate_delays(response: Response, last: float) -> Floats:
@@ -113,7 +122,8 @@ def tau_information(response: Response, delay: Floats, precision: Floats) -> Flo
     precision
         1 / standard error squared of every point, dims (trace, delay); 0 where there is none.
     """
-    blocks = _blocks(_gradients(response, delay), precision)
+    gradients = response.gradients(delay)
+    blocks = np.einsum("ejp,ej,ejq->epq", gradients, precision, gradients, optimize=True)
     return _shared(blocks, len(response.names))[0]
 
 
@@ -136,18 +146,13 @@ def expected_errors(response: Response, delay: Floats, precision: Floats, *, hel
     covariance = _inverse(total if held is None else total + held, _free(response))
     sd = np.sqrt(np.diag(covariance))
     value = np.array([response.t_d, response.irf_sigma, *response.taus])
-    n = len(response.names)
-    linear = np.where(np.arange(n) < _N_SHARED, 1.0, value)
-    usable = np.isfinite(sd) & (sd > 0)
-    scale = np.where(usable, sd, 1.0)
-    correlation = np.where(usable[:, None] & usable, covariance / np.outer(scale, scale), np.eye(n))
-    relative = np.where(np.arange(n) < _N_SHARED, np.nan, sd)
+    is_tau = np.arange(len(sd)) >= _N_SHARED
     errors = xr.Dataset(
         {
             "value": ("parameter", value),
-            "stderr": ("parameter", sd * linear),
-            "relative": ("parameter", relative),
-            "correlation": (("parameter", "parameter2"), correlation),
+            "stderr": ("parameter", sd * np.where(is_tau, value, 1.0)),
+            "relative": ("parameter", np.where(is_tau, sd, np.nan)),
+            "correlation": (("parameter", "parameter2"), correlation(covariance)),
         },
         coords={"parameter": list(response.names), "parameter2": list(response.names)},
     )
@@ -254,26 +259,6 @@ def rounded_shots(share: Floats, shots: int) -> NDArray[np.int64]:
 # --- information ------------------------------------------------------------------------------------------------------
 
 
-def _gradients(response: Response, delay: Floats) -> Floats:
-    """Derivatives of every trace, dims (trace, delay, shared parameter and own amplitude)."""
-    setting = {"t_d": response.t_d, "irf_sigma": response.irf_sigma, "taus": response.taus, "power": response.power}
-    basis = kinetic_basis(delay, **setting)  # type: ignore[arg-type]
-    slopes = kinetic_basis_derivatives(delay, **setting)  # type: ignore[arg-type]
-    a = np.atleast_2d(np.asarray(response.amplitudes, dtype=np.float64))
-    shared = np.einsum("ec,pcj->ejp", amplitude_products(a, response.power), slopes)
-    unit = np.eye(a.shape[1])
-    # exact for products of amplitudes, which are at most quadratic
-    own = [
-        0.5 * (amplitude_products(a + u, response.power) - amplitude_products(a - u, response.power)) @ basis
-        for u in unit
-    ]
-    return np.concatenate([shared, np.stack(own, axis=-1)], axis=-1)
-
-
-def _blocks(gradients: Floats, precision: Floats) -> Floats:
-    return np.einsum("ejp,ej,ejq->epq", gradients, precision, gradients, optimize=True)
-
-
 def _shared(blocks: Floats, n: int) -> tuple[Floats, Floats]:
     """Information about the n shared parameters, and per trace how its amplitudes answer to them (trace, term, parameter)."""
     total = np.zeros((n, n))
@@ -294,19 +279,10 @@ def _free(response: Response) -> NDArray[np.bool_]:
     return np.array([response.t_d_stderr > 0, response.irf_stderr > 0, *(True for _ in response.taus)])
 
 
-def _inverse(matrix: Floats, free: NDArray[np.bool_], *, unknown: float = np.inf) -> Floats:
-    """Inverse over the free parameters, zero for the others, `unknown` on the diagonal where there is no information."""
-    out = np.zeros_like(matrix)
-    diagonal = np.diag(matrix)
-    known = free & (diagonal > 1e-12 * max(float(diagonal.max(initial=0.0)), 1e-300))
-    at = np.flatnonzero(known)
-    scale = np.sqrt(diagonal[at])
-    values, vectors = np.linalg.eigh(matrix[np.ix_(at, at)] / np.outer(scale, scale))
-    values = np.maximum(values, _ROUNDING)
-    out[np.ix_(at, at)] = (vectors / values) @ vectors.T / np.outer(scale, scale)
-    lost = np.flatnonzero(free & ~known)
-    out[lost, lost] = unknown
-    return out
+def _inverse(matrix: Floats, free: NDArray[np.bool_], unknown: float = np.inf) -> Floats:
+    """Covariance from information; `unknown` where there is none."""
+    largest = max(float(np.diag(matrix).max(initial=0.0)), 1e-300)
+    return inverse(matrix, free, least=1e-12 * largest, smallest=_ROUNDING, unknown=unknown)
 
 
 # --- design -----------------------------------------------------------------------------------------------------------
@@ -316,7 +292,7 @@ def _multiplicative(
     response: Response, delay: Floats, precision: Floats, held: Floats | None, start: Floats | None = None
 ) -> tuple[Floats, float, float]:
     """Shares, the sum of relative variances, and a lower bound of that sum over all shares."""
-    gradients = _gradients(response, delay)
+    gradients = response.gradients(delay)
     outer = np.einsum("ejp,e,ejq->ejpq", gradients, precision, gradients)
     n, free = len(response.names), _free(response)
     rest = _prior(response) + (0.0 if held is None else held)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 import xarray as xr
 
 from pipeline.science.kinetics.intervals import chi_square
-from pipeline.science.kinetics.problem import Setting, build_problem
+from pipeline.science.kinetics.problem import FitOptions, build_problem
 from pipeline.science.kinetics.search import solve
 from schemas.datasets.kinetic_fits import KINETIC_FORMS
 
@@ -26,17 +28,14 @@ _MODELS: dict[str, tuple[int, int, bool]] = {
 
 def compare_models(
     traces: xr.Dataset,
-    *,
-    irf_sigma: Setting = "fit",
-    t_d: Setting = "fit",
-    amplitude_prior: float | None = 3.0,
+    **options: Unpack[FitOptions],
 ) -> xr.Dataset:
     """Fit every model form to the same traces.
 
     Parameters
     ----------
-    traces, irf_sigma, t_d, amplitude_prior
-        As for `fit_kinetics`.
+    traces, options
+        As for `fit_kinetics`; without power, n_exponentials and parameters.
 
     Returns
     -------
@@ -54,23 +53,11 @@ def compare_models(
     Hurvich and Tsai, Biometrika 76, 297 (1989), for the corrected Akaike criterion.
     """
     ordered = traces.transpose("trace", "delay").isel(delay=np.argsort(traces["delay"].values, kind="stable"))
-    delay = ordered["delay"].values.astype(np.float64)
-    signal = np.asarray(ordered["delta_xas"].values, dtype=np.float64)
-    stderr = np.asarray(ordered["delta_xas_stderr"].values, dtype=np.float64)
+    data = [ordered[name].values.astype(np.float64) for name in ("delay", "delta_xas", "delta_xas_stderr")]
     chi2, n_parameters = np.empty(len(_MODELS)), np.empty(len(_MODELS), dtype=np.int64)
     tau, n_points = np.full((len(_MODELS), 3), np.nan), 0
     for i, (power, n, plain) in enumerate(_MODELS.values()):
-        problem = build_problem(
-            delay,
-            signal,
-            stderr,
-            power=power,
-            n_exponentials=n,
-            irf_sigma=irf_sigma,
-            t_d=t_d,
-            amplitude_prior=amplitude_prior,
-            plain=plain,
-        )
+        problem = build_problem(*data, **options | {"power": power, "n_exponentials": n}, plain=plain)
         best = solve(problem)[0]
         chi2[i] = chi_square(problem, best)
         n_parameters[i] = int(problem.free.sum()) + problem.n_amplitudes

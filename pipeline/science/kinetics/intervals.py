@@ -27,11 +27,13 @@ __all__ = [
     "Covariance",
     "bootstrap_parameters",
     "chi_square",
+    "correlation",
     "covariance",
     "describes",
     "design_bound",
     "error_scale",
     "has_signal",
+    "inverse",
     "profile_intervals",
     "refit_replicates",
     "stderr_from_interval",
@@ -53,7 +55,7 @@ _TOLERANCE = 0.03
 
 
 class Covariance(NamedTuple):
-    """Unscaled covariance: of theta (parameter, parameter) and of (theta, A) per trace, or None."""
+    """Covariance of theta (parameter, parameter), and of theta and A of every trace (trace, fitted, fitted)."""
 
     theta: FloatArray
     traces: FloatArray
@@ -84,21 +86,32 @@ def has_signal(problem: Problem, chi2: float) -> bool:
     return bool(f_distribution.sf(ratio, n_fitted, problem.dof) < _CHANCE)
 
 
-def covariance(problem: Problem, solution: Solution) -> Covariance:
-    """Gauss-Newton covariance at a solution, fixed parameters with zero variance."""
+def covariance(problem: Problem, solution: Solution, scale: float = 1.0) -> Covariance:
+    """Gauss-Newton covariance at a solution times `scale`, fixed parameters with zero variance."""
     data = problem.data
     n_par, n_term, n_trace = solution.theta.size, solution.amplitudes.shape[1], len(data.signal)
-    hessian, _, blocks = _normal(problem, solution)
+    hessian, blocks = _normal(problem, solution)
     theta = _theta_covariance(problem, solution, hessian)
     traces = np.zeros((n_trace, n_par + n_term, n_par + n_term))
     traces[:, :n_par, :n_par] = theta
     for e in range(n_trace):
-        inner = _inverse(blocks[e, n_par:-1, n_par:-1], np.ones(n_term, dtype=bool))
+        inner = inverse(blocks[e, n_par:-1, n_par:-1], np.ones(n_term, dtype=bool))
         gain = -inner @ blocks[e, n_par:-1, :n_par]
         traces[e, n_par:, :n_par] = gain @ theta
         traces[e, :n_par, n_par:] = traces[e, n_par:, :n_par].T
         traces[e, n_par:, n_par:] = inner + gain @ theta @ gain.T
-    return Covariance(theta, traces)
+    return Covariance(scale * theta, scale * traces)
+
+
+def correlation(covariance: FloatArray) -> FloatArray:
+    """Correlations from covariances (..., row, column); zero where there is no or an infinite variance, one on the diagonal."""
+    sd = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
+    sharpness = np.where(np.isfinite(sd) & (sd > 0), 1.0 / np.where(sd > 0, sd, 1.0), 0.0)
+    with np.errstate(invalid="ignore"):
+        scaled = np.nan_to_num(covariance * sharpness[..., :, None] * sharpness[..., None, :])
+    diagonal = np.arange(sd.shape[-1])
+    scaled[..., diagonal, diagonal] = 1.0
+    return np.asarray(scaled, np.float64)
 
 
 def design_bound(problem: Problem, solution: Solution) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -109,8 +122,7 @@ def design_bound(problem: Problem, solution: Solution) -> tuple[FloatArray, Floa
     standard deviations of theta, and of the principal directions in log tau (ascending) with the directions as columns.
     """
     bare = problem._replace(data=problem.data._replace(ridge=np.zeros_like(problem.data.ridge)))
-    hessian, _, _ = _normal(bare, solution)
-    matrix = _theta_covariance(problem, solution, hessian)
+    matrix = _theta_covariance(problem, solution, _normal(bare, solution)[0])
     variances, directions = np.linalg.eigh(matrix[2:, 2:])
     return np.sqrt(np.diag(matrix)), np.sqrt(np.maximum(variances, 0.0)), directions
 
@@ -298,47 +310,50 @@ def _refit_at(problem: Problem, near: Solution, p: int, x: float) -> Solution:
     return refine(problem, near._replace(theta=theta), fixed=p, tolerance=3e-4, max_iterations=40)
 
 
-def _normal(problem: Problem, solution: Solution) -> tuple[FloatArray, FloatArray, FloatArray]:
-    data = problem.data
-    n_par, n_term, n_col = solution.theta.size, solution.amplitudes.shape[1], data.ridge.size
-    n = data.delay.size
-    hessian, gradient = np.empty((n_par, n_par)), np.empty(n_par)
-    blocks = np.empty((len(data.signal), n_par + n_term + 1, n_par + n_term + 1))
-    model = trace_model(solution.theta, solution.amplitudes, solution.signs, data)
-    residual = data.weight * (data.signal - model)
-    phi, d_phi = np.empty((n_col, n)), np.empty((n_par, n_col, n))
-    normal_matrix(
-        solution.theta,
-        solution.amplitudes,
-        solution.signs,
-        data,
-        phi,
-        d_phi,
-        residual,
-        hessian,
-        gradient,
-        blocks,
-    )
-    return hessian, gradient, blocks
+def _normal(problem: Problem, solution: Solution) -> tuple[FloatArray, FloatArray]:
+    """Normal matrix over theta, and of every trace over theta, its amplitudes and the residual."""
+    (theta, amplitudes, signs, _), data = solution, problem.data
+    size = theta.size + amplitudes.shape[1] + 1
+    phi, blocks = np.empty((data.ridge.size, data.delay.size)), np.empty((len(data.signal), size, size))
+    residual = data.weight * (data.signal - trace_model(theta, amplitudes, signs, data))
+    d_phi = np.empty((theta.size, *phi.shape))
+    return normal_matrix(theta, amplitudes, signs, data, phi, d_phi, residual, blocks)[0], blocks
 
 
 def _theta_covariance(problem: Problem, solution: Solution, hessian: FloatArray) -> FloatArray:
     """Covariance of theta from its normal matrix; what is tied varies with what its formula names."""
     if not problem.tied.any():
-        return _inverse(hessian, problem.free)
+        return inverse(hessian, problem.free)
     along = tangent(problem, solution.theta)
-    return np.asarray(along @ _inverse(along.T @ hessian @ along, problem.free) @ along.T, dtype=np.float64)
+    return np.asarray(along @ inverse(along.T @ hessian @ along, problem.free) @ along.T, dtype=np.float64)
 
 
-def _inverse(matrix: FloatArray, free: NDArray[np.bool_]) -> FloatArray:
-    """Inverse over the free parameters in a scaled basis, zero elsewhere; undetermined ones get a huge variance."""
+def inverse(
+    matrix: FloatArray,
+    free: NDArray[np.bool_],
+    *,
+    least: float = 1e-12,
+    smallest: float = 1e-13,
+    unknown: float = _UNKNOWN,
+) -> FloatArray:
+    """Inverse of a normal matrix over the free parameters, zero for the others.
+
+    Parameters
+    ----------
+    matrix, free
+        Normal matrix (parameter, parameter), and which parameters are fitted.
+    least
+        A parameter whose diagonal element is not above this has the variance `unknown`.
+    smallest
+        Lower limit of the eigenvalues of the matrix scaled to a unit diagonal.
+    """
     out = np.zeros_like(matrix)
     diagonal = np.diag(matrix)
-    known = free & (diagonal > 1e-12)
-    out[free & ~known, free & ~known] = _UNKNOWN
+    known = free & (diagonal > least)
+    out[free & ~known, free & ~known] = unknown
     index = np.flatnonzero(known)
     scale = np.sqrt(diagonal[index])
     values, vectors = np.linalg.eigh(matrix[np.ix_(index, index)] / np.outer(scale, scale))
-    values = np.maximum(values, 1e-13)
+    values = np.maximum(values, smallest)
     out[np.ix_(index, index)] = (vectors / values) @ vectors.T / np.outer(scale, scale)
     return out

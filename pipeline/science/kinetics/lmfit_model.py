@@ -1,8 +1,7 @@
-"""A kinetics fit in the hands of lmfit: one model over all traces, and the `ModelResult` at the minimum that was found.
+"""A kinetics fit as an lmfit `ModelResult`: one model over all traces, at the minimum that `fit_kinetics` found.
 
-The sum of squares that `fit_kinetics` minimises has parts that are no data: the weak prior on the amplitudes and priors on
-measured parameters. They are rows of the model like the points are, after them: a row whose datum is 0 (or the measured
-value) and whose weight is 1 over the prior's standard deviation. So lmfit's minimisers see the same minimum.
+The priors (on the amplitudes, and on measured parameters) are rows after those of the data: the datum is 0 or the measured
+value, the weight 1 over the prior's standard deviation. So lmfit minimises the same sum of squares.
 """
 
 from __future__ import annotations
@@ -169,9 +168,10 @@ def _rows(traces: xr.Dataset, fit: xr.Dataset, used: IntArray) -> _Rows:
 def _priors(fit: xr.Dataset) -> tuple[FloatArray, FloatArray, IntArray]:
     """Values, 1 / standard error and numbers of the parameters that were measured; of a tau the logarithm."""
     known = [(p, one["value"], one["stderr"]) for p, one in enumerate(_known(fit).values()) if "stderr" in one]
-    centres = np.array([np.log(value) if p > 1 else value for p, value, _ in known], np.float64)
-    precisions = np.array([(value if p > 1 else 1.0) / stderr for p, value, stderr in known], np.float64)
-    return centres, precisions, np.array([p for p, _, _ in known], np.int64)
+    number, value, stderr = np.array(known, np.float64).reshape(-1, 3).T
+    is_tau = number > 1
+    centres = np.where(is_tau, np.log(np.where(is_tau, value, 1.0)), value)
+    return centres, np.where(is_tau, value, 1.0) / stderr, number.astype(np.int64)
 
 
 def _known(fit: xr.Dataset) -> dict[str, dict[str, Any]]:

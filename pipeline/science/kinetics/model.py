@@ -25,7 +25,6 @@ import numpy as np
 from scipy.special import comb, erfc, erfcx
 
 if TYPE_CHECKING:
-    import lmfit
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
@@ -36,14 +35,12 @@ __all__ = [
     "exponential_table",
     "kinetic_basis",
     "kinetic_basis_derivatives",
-    "kinetic_lmfit_model",
     "kinetic_trace",
+    "product_derivatives",
+    "trace_gradients",
 ]
 
 _SQRT2 = np.sqrt(2.0)
-_SERIES_LIMIT = 0.5
-"""Below this rise rate x (|delay| + sigma), the rise is summed as a series: the plain difference would lose digits."""
-_SERIES_TERMS = 26
 
 
 class ExponentialTable(NamedTuple):
@@ -195,18 +192,12 @@ def kinetic_trace(
 def kinetic_basis(
     delay: ArrayLike, *, t_d: float, irf_sigma: float, taus: Sequence[float], power: int = 2
 ) -> NDArray[np.float64]:
-    """The model's basis columns, dims (column, delay); a trace is `sign * amplitude_products(A) @ basis`.
-
-    The rise (1 - e^{-x/tau1})^p is summed as a series where its plain difference would lose digits, so that a tau1 far
-    longer than the delays keeps full relative precision.
-    """
+    """The model's basis columns, dims (column, delay); a trace is `sign * amplitude_products(A) @ basis`."""
     rates, x = _checked(taus, irf_sigma), np.asarray(delay, dtype=np.float64) - t_d
     table = exponential_table(power, len(rates))
     basis = np.zeros((table.n_columns, x.size))
-    first = {int(c): m for m, c in reversed(list(enumerate(table.column)))}
-    for column, m in first.items():
-        decay = float(table.counts[m] @ rates)
-        basis[column] = table.weight[m] * _rise_times_decay(x, decay, rates[0], irf_sigma, power)
+    for column, weight, counts in zip(table.column, table.weight, table.counts, strict=True):
+        basis[column] += weight * convolved_exponential(x, counts @ rates, irf_sigma)
     return basis
 
 
@@ -235,35 +226,26 @@ def kinetic_basis_derivatives(
     return out
 
 
-def kinetic_lmfit_model(power: int = 2, sign: int = 1) -> lmfit.Model:
-    """The same formula as an lmfit model of one trace: parameters t_d, irf_sigma, tau1..tau3, A1..A3.
+def product_derivatives(amplitudes: ArrayLike, power: int = 2) -> NDArray[np.float64]:
+    """Derivatives of `amplitude_products` with respect to the amplitudes, dims (..., term, column)."""
+    a = np.asarray(amplitudes, dtype=np.float64)
+    # exact, products being at most quadratic
+    change = [amplitude_products(a + u, power) - amplitude_products(a - u, power) for u in np.eye(a.shape[-1])]
+    return 0.5 * np.stack(change, axis=-2)
 
-    For cross-checks and for fits that need lmfit's constraints; `fit_kinetics` is faster and does not depend on the start.
+
+def trace_gradients(
+    delay: ArrayLike, *, t_d: float, irf_sigma: float, taus: Sequence[float], amplitudes: ArrayLike, power: int = 2
+) -> NDArray[np.float64]:
+    """Derivatives of `kinetic_trace` of sign +1, dims (trace, delay, parameter and own amplitude).
+
+    Arguments as there, amplitudes (trace, term); parameters as in `kinetic_basis_derivatives`.
     """
-    import lmfit
-
-    table = exponential_table(power)
-
-    def kinetics(
-        delay: NDArray[np.float64],
-        t_d: float = 0.0,
-        irf_sigma: float = 0.05,
-        tau1: float = 0.15,
-        tau2: float = 0.3,
-        tau3: float = 1.5,
-        A1: float = 1.0,
-        A2: float = 1.0,
-        A3: float = 1.0,
-    ) -> NDArray[np.float64]:
-        rates = table.counts @ (1.0 / np.array([tau1, tau2, tau3]))
-        weights = sign * table.weight * amplitude_products((A1, A2, A3), power)[table.column]
-        return weights @ convolved_exponential(np.asarray(delay) - t_d, rates[:, None], irf_sigma)
-
-    model = lmfit.Model(kinetics, independent_vars=["delay"])
-    model.set_param_hint("irf_sigma", min=0.0)
-    for tau in ("tau1", "tau2", "tau3"):
-        model.set_param_hint(tau, min=1e-3)
-    return model
+    a = np.atleast_2d(np.asarray(amplitudes, dtype=np.float64))
+    slopes = kinetic_basis_derivatives(delay, t_d=t_d, irf_sigma=irf_sigma, taus=taus, power=power)
+    basis = kinetic_basis(delay, t_d=t_d, irf_sigma=irf_sigma, taus=taus, power=power)
+    shared = np.einsum("ec,pcj->ejp", amplitude_products(a, power), slopes)
+    return np.concatenate([shared, np.einsum("ekc,cj->ejk", product_derivatives(a, power), basis)], axis=-1)
 
 
 def _pairs(n: int) -> list[tuple[int, int]]:
@@ -275,61 +257,3 @@ def _checked(taus: Sequence[float], irf_sigma: float) -> NDArray[np.float64]:
     if not (values > 0).all() or not irf_sigma >= 0:
         raise ValueError(f"taus must be positive and irf_sigma not negative, got {values.tolist()} and {irf_sigma}")
     return 1.0 / values
-
-
-def _rise_times_decay(
-    x: NDArray[np.float64], decay: float, rise: float, sigma: float, power: int
-) -> NDArray[np.float64]:
-    """Theta(x) (1 - e^{-rise x})^power e^{-decay x} convolved with the Gaussian."""
-    if sigma == 0.0:
-        after = np.maximum(x, 0.0)
-        return (-np.expm1(-rise * after)) ** power * np.exp(-decay * after)
-    y = np.zeros_like(x)
-    for m in range(power + 1):
-        y += (-1.0) ** m * comb(power, m) * convolved_exponential(x, decay + m * rise, sigma)
-    small = rise * (np.abs(x) + sigma) < _SERIES_LIMIT
-    if small.any():
-        y[small] = _rise_series(x[small], decay, rise, sigma, power)
-    return y
-
-
-def _rise_series(x: NDArray[np.float64], decay: float, rise: float, sigma: float, power: int) -> NDArray[np.float64]:
-    """The same by the Taylor series in `rise`, whose leading terms cannot cancel.
-
-    The n-th derivative of erfcx is (-2)^n n! I_n with I_n = exp(z^2) i^n erfc(z), the repeated integrals of erfc
-    (Abramowitz and Stegun 7.2.5: 2 n I_n = I_{n-2} - 2 z I_{n-1}).
-    """
-    z = (decay * sigma - x / sigma) / _SQRT2
-    integrals = _scaled_repeated_erfc(x, z, decay, sigma)
-    step = _SQRT2 * rise * sigma
-    y = np.zeros_like(x)
-    for n in range(_SERIES_TERMS, power - 1, -1):
-        coefficient = sum((-1.0) ** m * comb(power, m) * float(m) ** n for m in range(1, power + 1))
-        y += coefficient * (-step) ** n * integrals[n]
-    return y
-
-
-def _scaled_repeated_erfc(
-    x: NDArray[np.float64], z: NDArray[np.float64], decay: float, sigma: float
-) -> list[NDArray[np.float64]]:
-    """exp(-x^2 / 2 sigma^2) I_n(z) / 2 for n = 0 .. _SERIES_TERMS."""
-    gauss = np.exp(-0.5 * (x / sigma) ** 2)
-    forward = [convolved_exponential(x, decay, sigma)]
-    before = gauss / np.sqrt(np.pi)
-    for n in range(1, _SERIES_TERMS + 1):
-        forward.append((before - 2.0 * z * forward[-1]) / (2.0 * n))
-        before = forward[-2]
-    # for z > 1 the wanted solution is the decaying one: its ratios I_n / I_{n-1} come from far out, where they are known
-    early = z > 1.0
-    if not early.any():
-        return forward
-    start = _SERIES_TERMS + 150
-    positive = z[early]
-    ratios = [1.0 / (positive + np.sqrt(positive**2 + 2.0 * start + 1.0))]
-    for n in range(start, 1, -1):
-        ratios.append(1.0 / (2.0 * n * ratios[-1] + 2.0 * positive))
-    integral = forward[0][early]
-    for n in range(1, _SERIES_TERMS + 1):
-        integral = integral * ratios[-n]
-        forward[n][early] = integral
-    return forward

@@ -1,4 +1,4 @@
-"""What is said of a kinetic parameter before the fit: free, held, bounded, measured or tied to others; as lmfit writes it."""
+"""What is known of a kinetic parameter before the fit: free, fixed, bounded, measured or tied to others; as in lmfit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Known", "Setting", "kinetic_parameters", "known_parameters", "parameter_names"]
 
 Setting = str | float | tuple[float, float]
-"""fit, a number that is held, or a measured value with its standard error."""
+"""Either "fit", a fixed number, or a measured value with its standard error [ps]."""
 
 
 class Known(NamedTuple):
@@ -36,13 +36,8 @@ class Known(NamedTuple):
 
     @property
     def is_free(self) -> bool:
-        """Whether the fit moves it by itself."""
+        """Whether it is a free parameter of the fit."""
         return self.vary and self.expr is None
-
-    @property
-    def is_bounded(self) -> bool:
-        """Whether there is more to say of it than a value with or without error."""
-        return np.isfinite(self.low) or np.isfinite(self.high) or self.expr is not None or self.is_start
 
     @property
     def is_start(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,30 @@ from pipeline.science.kinetics.parameters import Known, Setting, known_parameter
 if TYPE_CHECKING:
     import lmfit
 
-__all__ = ["Problem", "Setting", "build_problem"]
+__all__ = ["FitOptions", "Problem", "build_problem", "linear"]
 
 FloatArray = NDArray[np.float64]
 
 _ARRAYS = [name for name in KineticData._fields if name != "power"]
 _WIDEST_IRF = 0.3
 """Upper bound of a fitted sigma [ps], unless the delays are coarser: pump and X-ray pulses of 30 to 100 fs."""
+
+
+class FitOptions(TypedDict, total=False):
+    """Options that a fit of the kinetics takes as keywords."""
+
+    power: int
+    """2 as printed (squared form), the default; 1 without the square."""
+    n_exponentials: int
+    """3; or 2 (rise and one decay) or 1 (rise only)."""
+    irf_sigma: Setting
+    """Standard deviation of the Gaussian response [ps]: "fit", a number (fixed), or (value, standard error) as a prior."""
+    t_d: Setting
+    """Time zero [ps], likewise."""
+    parameters: lmfit.Parameters | None
+    """The shared parameters as lmfit writes them, from `kinetic_parameters`, in place of irf_sigma and t_d."""
+    amplitude_prior: float | None
+    """Standard deviation of the amplitudes' prior in units of the largest signal, 3 by default; None: no prior."""
 
 
 class Problem(NamedTuple):
@@ -40,8 +57,6 @@ class Problem(NamedTuple):
     n_amplitudes: int
     known: tuple[Known, ...] = ()
     """What was said of each parameter beforehand."""
-    at_will: bool = True
-    """Whether nothing is said of the taus, and nothing but a value of time zero and response."""
 
     @property
     def tied(self) -> NDArray[np.bool_]:
@@ -57,8 +72,6 @@ class Problem(NamedTuple):
         """Return whether tau2 and tau3 of theta may exchange their names: both are free and the bounds of both allow it."""
         if len(self.names) != 5:
             return False
-        if self.at_will:
-            return True
         named = {w for one in self.known if one.expr for w in re.findall(r"\w+", one.expr)}
         alike = (self.data.prior[:, 3] == self.data.prior[:, 4]).all() and not named & set(self.names[3:])
         low, high = self.data.bounds[:, 3:]
@@ -81,11 +94,19 @@ def build_problem(
     irf_sigma: Setting = "fit",
     t_d: Setting = "fit",
     amplitude_prior: float | None = 3.0,
-    tau_bounds: tuple[float, float] | None = None,
     plain: bool = False,
     parameters: lmfit.Parameters | None = None,
 ) -> Problem:
-    """Set up a fit of traces (trace, delay) on ascending delays; points with NaN are left out.
+    """Set up a fit of traces; see `FitOptions`.
+
+    Parameters
+    ----------
+    delay
+        Ascending delays [ps], dims (delay).
+    signal, stderr
+        ΔXAS and its standard error [OD], dims (trace, delay); NaN where missing.
+    plain
+        A constant and a sum of exponentials in place of the product form.
 
     Raises
     ------
@@ -121,7 +142,7 @@ def build_problem(
     reach = {"t_d": (-np.inf, np.inf), "irf_sigma": (0.0, max(_WIDEST_IRF, 3 * spacing))}
     if not (free[1] and known["irf_sigma"].stderr is None):
         reach["irf_sigma"] = (0.0, np.inf)
-    bounds = _bounds(known, reach, tau_bounds or (0.2 * spacing, 4.0 * span))
+    bounds = _bounds(known, reach, (0.2 * spacing, 4.0 * span))
     start = np.where(free, np.clip(start, *bounds), start)
     ridge = 0.0 if amplitude_prior is None else amplitude_prior ** (-2.0 * power)
     data = KineticData(
@@ -141,20 +162,13 @@ def build_problem(
     # one memory layout, or the kernels would be compiled once more for another
     contiguous: dict[str, Any] = {name: np.ascontiguousarray(getattr(data, name)) for name in _ARRAYS}
     data = data._replace(**contiguous)
-    at_will = not any(one.is_bounded or (one != Known() and name.startswith("tau")) for name, one in known.items())
-    return Problem(
-        data,
-        tuple(known),
-        free,
-        start,
-        peak,
-        spacing,
-        n_terms,
-        int(usable.sum()),
-        n_amplitudes,
-        tuple(known.values()),
-        at_will,
-    )
+    numbers = {"n_terms": n_terms, "n_points": int(usable.sum()), "n_amplitudes": n_amplitudes}
+    return Problem(data, tuple(known), free, start, peak, spacing, **numbers, known=tuple(known.values()))
+
+
+def linear(theta: FloatArray) -> FloatArray:
+    """Return parameters [ps] from theta (..., parameter), which holds the logarithms of the taus."""
+    return np.concatenate([theta[..., :2], np.exp(theta[..., 2:])], axis=-1)
 
 
 def _start_and_prior(known: dict[str, Known], defaults: FloatArray) -> tuple[FloatArray, FloatArray]:

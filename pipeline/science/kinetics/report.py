@@ -11,56 +11,66 @@ from scipy.stats import chi2
 
 from pipeline.science.kinetics._projection_kernel import trace_model
 from pipeline.science.kinetics.intervals import Covariance, describes
-from pipeline.science.kinetics.model import amplitude_products, decay_names
-from pipeline.science.kinetics.problem import Problem
+from pipeline.science.kinetics.model import (
+    amplitude_products,
+    decay_names,
+    kinetic_trace,
+    product_derivatives,
+    trace_gradients,
+)
+from pipeline.science.kinetics.problem import Problem, linear
 from pipeline.science.kinetics.search import Solution, canonical, refine
 from schemas.catalogue import note
 from schemas.notes import Note
 
-__all__ = ["bootstrap_summary", "decay_spectra", "numbers_from_fit", "systematic_shifts", "verdicts", "without_prior"]
+__all__ = [
+    "TIMES",
+    "bootstrap_summary",
+    "decay_spectra",
+    "numbers_from_fit",
+    "systematic_shifts",
+    "verdicts",
+    "without_prior",
+]
 
 FloatArray = NDArray[np.float64]
-_TIMES = (0.3, 1.0, 60.0)
+TIMES = (0.3, 1.0, 60.0)
+"""Delays [ps] at which the fitted difference is quoted."""
 _SHIFT = 0.010
 """Systematic [ps] of a fixed time zero or response: what a good independent measurement still leaves."""
 _WANTED = 0.2
 """Relative error at which a tau counts as measured when the needed signal-to-noise ratio is quoted."""
 
 
-def numbers_from_fit(
-    problem: Problem, best: Solution, spread: Covariance, scale: float, delay: FloatArray
-) -> xr.Dataset:
+def numbers_from_fit(problem: Problem, best: Solution, spread: Covariance) -> xr.Dataset:
     """Signal at 0.3, 1 and 60 ps and the time of half rise: well known even where the taus are not.
 
     Errors follow from the joint covariance of the shared parameters and each trace's amplitudes.
     """
-    n_trace = len(best.amplitudes)
-    covered = [_covered(t, delay) for t in _TIMES]
-    signal, error = np.full((2, len(_TIMES), n_trace), np.nan)
-    strongest = _strongest(problem)
-    rise_times = _fine_axis(delay)
-    t50, t50_error = np.nan, np.nan
-    for e in range(n_trace):
-        if not (problem.data.weight[e] > 0).any():
-            continue
-        gradient, value = _gradient(problem, best, e, np.array(_TIMES))
-        variance = scale * np.einsum("ip,pq,iq->i", gradient, spread.traces[e], gradient)
-        signal[:, e] = np.where(covered, value * problem.peak, np.nan)
-        error[:, e] = np.where(covered, np.sqrt(np.maximum(variance, 0.0)) * problem.peak, np.nan)
-        if e == strongest:
-            gradient, curve = _gradient(problem, best, e, rise_times)
-            t50, slope = _half_rise(rise_times, curve)
-            if np.isfinite(t50):
-                top = int(np.argmax(np.abs(curve)))
-                at = np.array([np.interp(t50, rise_times, g) for g in gradient.T])
-                # d t50 = (half of the change of the top - change at t50) / slope
-                row = (0.5 * gradient[top] - at) / slope
-                t50_error = float(np.sqrt(max(scale * row @ spread.traces[e] @ row, 0.0)))
-    out = xr.Dataset({"t50": t50, "t50_stderr": t50_error}, coords={"time": np.array(_TIMES)})
-    return out.assign(signal=(("time", "trace"), signal), signal_stderr=(("time", "trace"), error))
+    delay = problem.data.delay
+    covered = [_covered(t, delay) for t in TIMES]
+    usable = np.outer(covered, (problem.data.weight > 0).any(axis=1))
+    value, gradient = _curves(problem, best, np.array(TIMES))
+    variance = np.einsum("eip,epq,eiq->ie", gradient, spread.traces, gradient)
+    error = np.sqrt(np.maximum(variance, 0.0))
+    strongest, times = _strongest(problem), _fine_axis(delay)
+    one = best._replace(**{name: getattr(best, name)[[strongest]] for name in ("amplitudes", "signs")})
+    (curve,), (gradient,) = _curves(problem, one, times)
+    t50, slope = _half_rise(times, curve)
+    t50_error = np.nan
+    if np.isfinite(t50):
+        top = int(np.argmax(np.abs(curve)))
+        at = np.array([np.interp(t50, times, g) for g in gradient.T])
+        # d t50 = (half of the change of the top - change at t50) / slope
+        row = (0.5 * gradient[top] - at) / slope
+        t50_error = float(np.sqrt(max(row @ spread.traces[strongest] @ row, 0.0)))
+    out = xr.Dataset({"t50": t50, "t50_stderr": t50_error}, coords={"time": np.array(TIMES)})
+    for name, numbers in (("signal", value.T), ("signal_stderr", error)):
+        out[name] = (("time", "trace"), np.where(usable, numbers * problem.peak, np.nan))
+    return out
 
 
-def decay_spectra(problem: Problem, best: Solution, spread: Covariance, scale: float) -> xr.Dataset:
+def decay_spectra(problem: Problem, best: Solution, spread: Covariance) -> xr.Dataset:
     """Amplitude of every decay after the rise, trace by trace: the decay-associated spectra of a global fit.
 
     Expanded, the model is (1 - e^{-x/tau1})^p times a sum of c_d e^{-r_d x}: with p = 1 the c_d are A1, A2, A3 at the
@@ -78,25 +88,15 @@ def decay_spectra(problem: Problem, best: Solution, spread: Covariance, scale: f
     if power == 2:
         twice = 2.0 - amplitude_products(np.eye(problem.n_terms), 2).sum(axis=0)
     das = best.signs[:, None] * twice * amplitude_products(best.amplitudes, power)
-    error = np.full(das.shape, np.nan)
-    for e in range(len(das)):
-        jacobian = np.stack([twice * _product_derivative(best.amplitudes[e], k, power) for k in range(problem.n_terms)])
-        inner = spread.traces[e][n_par:, n_par:]
-        error[e] = np.sqrt(scale * np.maximum(np.einsum("kd,kl,ld->d", jacobian, inner, jacobian), 0.0))
+    jacobian = twice * product_derivatives(best.amplitudes, power)
+    variance = np.einsum("ekd,ekl,eld->ed", jacobian, spread.traces[:, n_par:, n_par:], jacobian)
+    error = np.sqrt(np.maximum(variance, 0.0))
     measured: NDArray[np.bool_] = np.any(problem.data.weight > 0, axis=1, keepdims=True)
     rate = counts @ np.exp(-best.theta[3:])
     out = xr.Dataset({"rate": ("decay", rate)}, coords={"decay": names})
     out["das"] = (("decay", "trace"), np.where(measured, problem.peak * das, np.nan).T)
     out["das_stderr"] = (("decay", "trace"), np.where(measured, problem.peak * error, np.nan).T)
     return out
-
-
-def _product_derivative(amplitudes: FloatArray, k: int, power: int) -> FloatArray:
-    """D (A_i A_j) / d A_k for i <= j; products are quadratic, so a central difference of step 1 is exact."""
-    step = np.zeros_like(amplitudes)
-    step[k] = 1.0
-    up, down = (amplitude_products(amplitudes + s * step, power) for s in (1.0, -1.0))
-    return np.asarray(0.5 * (up - down), dtype=np.float64)
 
 
 def bootstrap_summary(draws: FloatArray) -> xr.Dataset:
@@ -127,7 +127,7 @@ def systematic_shifts(problem: Problem, best: Solution) -> xr.DataArray:
             theta = best.theta.copy()
             theta[p] = theta[p] + move if p == 0 else max(theta[p] + move, 0.0)
             moved = refine(problem, best._replace(theta=theta), thorough=True, tolerance=1e-4)
-            shifts.append(np.abs(_linear(moved.theta) - _linear(best.theta)))
+            shifts.append(np.abs(linear(moved.theta) - linear(best.theta)))
         total += np.square(np.max(shifts, axis=0)) * (np.arange(total.size) != p)
     return xr.DataArray(np.sqrt(total), dims="parameter", coords={"parameter": list(problem.names)})
 
@@ -135,7 +135,7 @@ def systematic_shifts(problem: Problem, best: Solution) -> xr.DataArray:
 def without_prior(problem: Problem, best: Solution) -> FloatArray:
     """Parameters [ps] at the local minimum that the fit slides to when the amplitudes are left free."""
     bare = problem._replace(data=problem.data._replace(ridge=np.zeros_like(problem.data.ridge)))
-    return _linear(canonical(refine(bare, best, tolerance=1e-6, max_iterations=100), bare).theta)
+    return linear(canonical(refine(bare, best, tolerance=1e-6, max_iterations=100), bare).theta)
 
 
 def verdicts(problem: Problem, best: Solution, result: xr.Dataset) -> list[Note]:
@@ -185,28 +185,15 @@ def _signal_to_noise(problem: Problem, best: Solution) -> float:
     return float(np.max(np.abs(curve[used])) * np.median(data.weight[strongest][used]))
 
 
-def _gradient(problem: Problem, best: Solution, e: int, times: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Derivatives (time, theta and A) and values of trace e at given times, in scaled units."""
-    data = problem.data._replace(delay=times)
-    one = slice(e, e + 1)
-
-    def curve(theta: FloatArray, amplitude: FloatArray) -> FloatArray:
-        return np.asarray(trace_model(theta, amplitude, best.signs[one], data)[0], dtype=np.float64)
-
-    value = curve(best.theta, best.amplitudes[one])
-    columns = []
-    for p in range(best.theta.size):
-        step = 1e-5 if p > 1 else 1e-5 * max(problem.spacing, 1e-3)
-        up, down = best.theta.copy(), best.theta.copy()
-        up[p] += step
-        down[p] = max(down[p] - step, 0.0) if p == 1 else down[p] - step
-        columns.append((curve(up, best.amplitudes[one]) - curve(down, best.amplitudes[one])) / (up[p] - down[p]))
-    for k in range(best.amplitudes.shape[1]):
-        up, down = best.amplitudes[one].copy(), best.amplitudes[one].copy()
-        up[0, k] += 1e-5
-        down[0, k] -= 1e-5
-        columns.append((curve(best.theta, up) - curve(best.theta, down)) / 2e-5)
-    return np.column_stack(columns), value
+def _curves(problem: Problem, best: Solution, times: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Fitted traces (trace, time) in scaled units, and their derivatives (trace, time, theta and own amplitude)."""
+    t_d, irf_sigma, *taus = linear(best.theta).tolist()
+    a, power, sign = best.amplitudes, problem.data.power, best.signs
+    value, gradient = (
+        f(times, t_d=t_d, irf_sigma=irf_sigma, taus=taus, amplitudes=a, power=power)
+        for f in (kinetic_trace, trace_gradients)
+    )
+    return sign[:, None] * value, sign[:, None, None] * gradient
 
 
 def _half_rise(times: FloatArray, curve: FloatArray) -> tuple[float, float]:
@@ -234,10 +221,6 @@ def _covered(time: float, delay: FloatArray) -> bool:
 
 def _strongest(problem: Problem) -> int:
     return int(np.argmax(np.sum(np.square(problem.data.signal * problem.data.weight), axis=1)))
-
-
-def _linear(theta: FloatArray) -> FloatArray:
-    return np.concatenate([theta[:2], np.exp(theta[2:])])
 
 
 def _round(number: float) -> str:

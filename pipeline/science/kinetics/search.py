@@ -1,4 +1,4 @@
-"""The kinetics fit itself: deterministic multi-start and canonical solution.
+"""Search for the lowest minimum of a kinetics fit: the same starts every time, the same bits at the end.
 
 The lowest minimum is found from a log grid of taus screened with free amplitudes, not from one start: the product of
 rise and decays has false minima that a better optimiser does not avoid. A weak Gaussian prior on the amplitudes (sd = 3
@@ -36,24 +36,12 @@ class Solution(NamedTuple):
     cost: float
 
 
-def solve(problem: Problem, *, start: Sequence[float] | None = None) -> list[Solution]:
-    """Distinct minima, lowest first; the first one is polished and the same bits from any start.
-
-    Parameters
-    ----------
-    problem
-        From `build_problem`.
-    start
-        Taus [ps] of one more start.
-    """
+def solve(problem: Problem) -> list[Solution]:
+    """Distinct minima, lowest first; the first one is polished and the same bits from any start."""
     few, stands_for_all = abridged(problem)
     located = with_time_zero(problem, few.data)
     few = few._replace(data=few.data._replace(bounds=located.data.bounds), start=located.start)
     candidates = screened(few)
-    if start is not None:
-        extra = located.start.copy()
-        extra[2:] = np.log(np.clip(start, *np.exp(located.data.bounds[:, 2:])))
-        candidates.append(with_given(located, extra))
     if any(one.is_start for one in problem.known):
         extra = candidates[0].copy()
         for p, one in enumerate(problem.known):
@@ -91,7 +79,7 @@ def refine(
 ) -> Solution:
     """Local minimum from a parameter vector or a solution, with parameter number `fixed` held.
 
-    Where parameters are tied to others, lmfit's minimiser does it, which takes ten to twenty times as long.
+    Where parameters are tied to others, see `refine_tied`, it takes five to ten times as long.
     """
     if isinstance(start, Solution):
         theta, amplitudes, signs = start.theta.copy(), start.amplitudes.copy(), start.signs.copy()

@@ -80,8 +80,7 @@ def with_time_zero(problem: Problem, strong: KineticData) -> Problem:
         shapes = np.log(_shapes(problem))
         starts = np.concatenate([np.column_stack([t0 * np.ones(len(shapes)), shapes]) for t0 in times])
         starts = with_given(problem, np.ascontiguousarray(np.insert(starts, 1, begin[1], axis=1)))
-        costs = np.empty(len(starts))
-        screen(starts, strong, costs)
+        costs = screen(starts, strong)
         begin[0] = starts[int(np.argmin(costs)), 0]
         reach = max(0.3, 3.0 * problem.spacing, 6.0 * begin[1])
     else:
@@ -93,8 +92,6 @@ def with_time_zero(problem: Problem, strong: KineticData) -> Problem:
 
 def with_given(problem: Problem, starts: FloatArray) -> FloatArray:
     """Return starts (..., parameter) that obey what is said of the parameters: held values, bounds, formulas."""
-    if problem.at_will:
-        return starts
     held = ~problem.free & ~problem.tied
     return with_ties(problem, np.where(held, problem.start, np.clip(starts, *problem.data.bounds)))
 
@@ -125,8 +122,7 @@ def screened(problem: Problem) -> list[FloatArray]:
         block[:, 2:] = np.log(np.clip(taus, lowest, highest))
         grid.append(block)
     starts = np.ascontiguousarray(with_given(problem, np.concatenate(grid)))
-    costs = np.empty(len(starts))
-    screen(starts, problem.data, costs)
+    costs = screen(starts, problem.data)
     chosen: list[FloatArray] = []
     for i in np.argsort(costs, kind="stable"):
         if all(np.linalg.norm(starts[i, 2:] - c[2:]) > _DISTANCE for c in chosen):

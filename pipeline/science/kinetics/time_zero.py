@@ -229,8 +229,7 @@ def _minima(problem: Problem) -> list[Solution]:
     low, high = problem.data.bounds[:, 0]
     zeros = np.arange(low + 0.05, high, 0.05)
     starts = np.array([[zero, problem.start[1], *np.log(row)] for zero in zeros for row in times])
-    costs = np.empty(len(starts))
-    screen(starts, problem.data, costs)
+    costs = screen(starts, problem.data)
     costs += np.sum(((starts - problem.data.prior[0]) * problem.data.prior[1]) ** 2, axis=1)
     chosen: list[int] = []
     for zero in zeros:

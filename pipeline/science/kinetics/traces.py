@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.science.kinetics.intervals import describes
+from pipeline.science.kinetics.parameters import parameter_names
+from pipeline.science.kinetics.report import TIMES
 from schemas.catalogue import note
 from schemas.datasets.kinetic_fits import KINETICS
+from schemas.datasets.spec import DatasetSpec
 from schemas.notes import Note
 
 __all__ = [
     "MIN_SPECTRA_DELAYS",
-    "PARAMETERS",
     "collect_traces",
     "describes_data",
     "gather_fits",
+    "gathered",
     "prior_decides",
     "simpler_form",
     "traces_of",
 ]
 
-PARAMETERS = ("t_d", "irf_sigma", "tau1", "tau2", "tau3")
-TERMS = ("A1", "A2", "A3")
-TIMES = (0.3, 1.0, 60.0)
-_PER_PARAMETER = ("value", "stderr", "crb", "systematic", "value_without_prior")
-_BOOTSTRAP = ("bootstrap_ci68", "bootstrap_ci95")
 MIN_SPECTRA_DELAYS = 6
 """Delays a spectrum's energy needs to take part: with fewer its own amplitudes use up what it says about the times."""
 
@@ -43,12 +42,13 @@ def prior_decides(fluence: float, fit: xr.Dataset) -> Note | None:
     """Say so if a time moves by more than its standard error when the amplitude prior is left out."""
     if "value_without_prior" not in fit:
         return None
-    moved = []
-    for name in (str(n) for n in fit["parameter"].values if str(n).startswith("tau")):
-        one = fit.sel(parameter=name)
-        value, bare, stderr = (float(one[v]) for v in ("value", "value_without_prior", "stderr"))
-        if abs(bare - value) > stderr:
-            moved.append(f"{name} {value:.2g} ps with it and {bare:.2g} ps without")
+    moved = [
+        f"{name} {value:.2g} ps with it and {bare:.2g} ps without"
+        for name, value, bare, stderr in zip(
+            *(fit[v].values.tolist() for v in ("parameter", "value", "value_without_prior", "stderr")), strict=True
+        )
+        if name.startswith("tau") and abs(bare - value) > stderr
+    ]
     return note("kinetics.prior_decides", fluence=fluence, moved=", ".join(moved)) if moved else None
 
 
@@ -83,12 +83,7 @@ def collect_traces(
         measured = chosen["delta_xas"].notnull().sum("delay").values
         enough = np.flatnonzero(measured >= MIN_SPECTRA_DELAYS)
         if len(enough):
-            picked = chosen.isel(energy=enough)
-            parts.append(
-                picked.rename(energy="trace")
-                .assign_coords(energy=("trace", picked["energy"].values))
-                .drop_vars("trace")
-            )
+            parts.append(chosen.isel(energy=enough).reset_index("energy").rename_dims(energy="trace"))
     if not parts:
         return None
     traces = xr.concat(parts, dim="trace", join="outer", coords="minimal", compat="override")
@@ -139,91 +134,78 @@ def simpler_form(fluence: float, compared: xr.Dataset) -> Note | None:
 def gather_fits(
     fitted: Mapping[float, xr.Dataset | None], forms: Mapping[float, xr.Dataset] | None = None
 ) -> xr.Dataset:
-    """Return one dataset over fluence from the fits of `fit_kinetics`; NaN and not identifiable where there is none.
+    """Return the group kinetics from the fits of every fluence.
 
-    Traces are put on common axes of energy and delay. `verdict` and `verdict_code` (fluence, parameter) say what the data
-    know of a parameter, empty for time zero and response of a fit; `attrs["forms"]` is JSON: fluence → model form → Δχ² and ΔAICc against the squared three exponentials.
+    Parameters
+    ----------
+    fitted
+        Fluence [mJ/cm²] -> result of `fit_kinetics`, None where there is none.
+    forms
+        Fluence -> result of `compare_models`.
+
+    Returns
+    -------
+    Dataset over fluence, traces on common axes of energy and delay; NaN and not identifiable without a fit. `verdict` and
+    `verdict_code` are empty for time zero and response of a fit. attrs["forms"] is JSON: fluence -> model form -> Δχ²
+    and ΔAICc against the squared three exponentials.
     """
-    fluence = np.array(sorted(fitted), np.float64)
-    done = {f: d for f, d in fitted.items() if d is not None}
-    energy = np.unique(np.concatenate([d["energy"].values for d in done.values()])) if done else np.empty(0)
-    delay = np.unique(np.concatenate([d["delay"].values for d in done.values()])) if done else np.empty(0)
-    n, p = len(fluence), len(PARAMETERS)
-    out = xr.Dataset(
-        coords={
-            "fluence": fluence,
-            "parameter": np.array(PARAMETERS),
-            "bound": np.array(["lower", "upper"]),
-            "term": np.array(TERMS),
-            "time": np.array(TIMES),
-            "energy": energy,
-            "delay": delay,
+    done = {f: [fit] for f, fit in fitted.items() if fit is not None}
+    optional = ["value_without_prior", "chi2", "dof"]
+    if any("bootstrap_stderr" in fit for (fit,) in done.values()):
+        optional += ["bootstrap_stderr", "bootstrap_ci68", "bootstrap_ci95"]
+    names = parameter_names()
+    axes = {"parameter": names, "bound": ["lower", "upper"], "term": ["A1", "A2", "A3"], "time": TIMES}
+    out = gathered(KINETICS, sorted(fitted), done, axes, optional)
+    said = [[_verdict(fitted[f], name) for name in names] for f in sorted(fitted)]
+    shape = (len(fitted), len(names), 2)
+    for i, name in enumerate(("verdict", "verdict_code")):
+        out[name] = (("fluence", "parameter"), np.array(said, str).reshape(shape)[..., i])
+    compared = {
+        f"{fluence:g}": {
+            str(form): {k: round(float(found[k].sel(model=form)), 2) for k in ("delta_chi2", "delta_aicc")}
+            for form in found["model"].values
         }
-    )
-    bootstrap = any("bootstrap_stderr" in d for d in done.values())
-    for name in (*_PER_PARAMETER, *(("bootstrap_stderr",) if bootstrap else ())):
-        out[name] = (("fluence", "parameter"), np.full((n, p), np.nan))
-    for name in ("ci68", "ci95", *(_BOOTSTRAP if bootstrap else ())):
-        out[name] = (("fluence", "parameter", "bound"), np.full((n, p, 2), np.nan))
-    for name in ("at_bound", "identifiable"):
-        out[name] = (("fluence", "parameter"), np.zeros((n, p), bool))
-    for name in ("amplitude", "amplitude_stderr"):
-        out[name] = (("fluence", "term", "energy"), np.full((n, len(TERMS), len(energy)), np.nan))
-    for name in ("fit", "residual"):
-        out[name] = (("fluence", "energy", "delay"), np.full((n, len(energy), len(delay)), np.nan))
-    for name in _SCALARS:
-        out[name] = ("fluence", np.full(n, np.nan))
-    for name in ("signal", "signal_stderr"):
-        out[name] = (("fluence", "time", "energy"), np.full((n, len(TIMES), len(energy)), np.nan))
-    for k, f in enumerate(fluence.tolist()):
-        if f in done:
-            _fill(out, k, done[f])
-    out = out.merge(_verdicts([done.get(f) for f in fluence.tolist()]))
-    out.attrs["forms"] = json.dumps({f"{f:g}": _forms(d) for f, d in (forms or {}).items()})
-    return KINETICS.describe(out)
-
-
-_SCALARS = ("redchi", "chi2", "dof", "t50", "t50_stderr")
-
-
-def _fill(out: xr.Dataset, k: int, fit: xr.Dataset) -> None:
-    here = [PARAMETERS.index(str(name)) for name in fit["parameter"].values]
-    for name in (*_PER_PARAMETER, "ci68", "ci95", "at_bound", "identifiable", "bootstrap_stderr", *_BOOTSTRAP):
-        if name in fit:
-            out[name].values[k, here] = fit[name].values
-    e = np.searchsorted(out["energy"].values, fit["energy"].values)
-    t = np.searchsorted(out["delay"].values, fit["delay"].values)
-    terms = [TERMS.index(str(name)) for name in fit["term"].values]
-    for name in ("amplitude", "amplitude_stderr"):
-        out[name].values[k][np.ix_(np.array(terms), e)] = fit[name].transpose("term", "trace").values
-    for name in ("fit", "residual"):
-        out[name].values[k][np.ix_(e, t)] = fit[name].transpose("trace", "delay").values
-    for name in _SCALARS:
-        if name in fit:
-            out[name].values[k] = float(fit[name])
-    if "signal" in fit:
-        times = np.searchsorted(TIMES, fit["time"].values)
-        for name in ("signal", "signal_stderr"):
-            out[name].values[k][np.ix_(times, e)] = fit[name].transpose("time", "trace").values
-
-
-def _forms(compared: xr.Dataset) -> dict[str, dict[str, float]]:
-    return {
-        str(name): {k: round(float(compared[k].sel(model=name)), 2) for k in ("delta_chi2", "delta_aicc")}
-        for name in compared["model"].values
+        for fluence, found in (forms or {}).items()
     }
+    return KINETICS.describe(out).assign_attrs(forms=json.dumps(compared))
 
 
-def _verdicts(fits: list[xr.Dataset | None]) -> xr.Dataset:
-    """Return verdict and verdict_code (fluence, parameter) of fits in order of fluence."""
-    said = [[_verdict(fit, name) for name in PARAMETERS] for fit in fits]
-    shape = (len(fits), len(PARAMETERS))
-    return xr.Dataset(
-        {
-            name: (("fluence", "parameter"), np.array([[pair[i] for pair in row] for row in said], str).reshape(shape))
-            for i, name in enumerate(("verdict", "verdict_code"))
-        }
-    )
+def gathered(
+    spec: DatasetSpec,
+    fluences: Sequence[float],
+    parts: Mapping[float, Sequence[xr.Dataset]],
+    axes: Mapping[str, Any],
+    optional: Sequence[str] = (),
+) -> xr.Dataset:
+    """Return one dataset over fluence from those of single fluences; empty where there is nothing.
+
+    Parameters
+    ----------
+    spec
+        What to make; its dim energy stands for the dim trace of the parts.
+    fluences
+        All fluences [mJ/cm²].
+    parts
+        Fluence -> datasets.
+    axes
+        Axes that are known beforehand; energy [eV] and delay [ps] are those of the parts.
+    optional
+        Variables to make beside the required ones.
+    """
+    every = [part for some in parts.values() for part in some]
+    found = {
+        name: np.unique(np.concatenate([np.empty(0), *(p[name].values for p in every if name in p.coords)]))
+        for name in ("energy", "delay")
+    }
+    out = spec.empty({"fluence": np.asarray(fluences, np.float64), **axes, **found}, optional)
+    for k, fluence in enumerate(fluences):
+        for part in parts.get(fluence, ()):
+            for name in set(out.data_vars) & set(part.data_vars):
+                dims = out[name].dims[1:]
+                values = part[name].transpose(*("trace" if d not in part.dims else d for d in dims)).values
+                at = np.ix_([k], *(out.get_index(d).get_indexer(part[d].values) for d in dims))
+                out[name].values[at] = values[None]
+    return out
 
 
 def _verdict(fit: xr.Dataset | None, name: str) -> tuple[str, str]:

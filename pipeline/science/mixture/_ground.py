@@ -4,7 +4,6 @@ Parameters of the ground component, in this order everywhere: scale, shift [eV],
 The extra broadening enters by its variance v because a convolution obeys the heat equation, dg/dv = g''/2, which makes its derivative exact.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +18,10 @@ __all__ = [
     "GroundShape",
     "Merged",
     "Scans",
+    "common_stderr",
     "fit_ground",
-    "ground_curve",
     "inverse_of_used",
+    "is_late",
     "merge_scans",
     "scans_of",
     "window_of",
@@ -30,6 +30,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 _FWHM2_PER_VARIANCE = 8.0 * np.log(2.0)
 _MIN_BINS = 6
+_DELAY_TOLERANCE = 0.01  # ps; a delay from the data (stage and arrival times) is not exactly the nominal one
 
 
 class GroundShape:
@@ -70,8 +71,7 @@ class GroundShape:
         return result if order == 0 else np.where(where == energy, result, 0.0)
 
 
-@dataclass(frozen=True)
-class Scans:
+class Scans(NamedTuple):
     """One measured quantity inside the window: values and 1 / sigma^2 (0: missing), (scan, energy)."""
 
     values: Floats
@@ -101,7 +101,6 @@ class GroundFit(NamedTuple):
     gain: Floats
     chi2: float
     dof: int
-    at_limit: bool
 
 
 def window_of(energy: Floats, window: tuple[float, float]) -> slice:
@@ -116,6 +115,17 @@ def window_of(energy: Floats, window: tuple[float, float]) -> slice:
         )
         raise DataError(msg)
     return slice(int(begin), int(end))
+
+
+def is_late(spectra: xr.Dataset, min_delay: float) -> NDArray[np.bool_]:
+    """Delays (delay,) that count as `min_delay` [ps] or later."""
+    return np.asarray(spectra["delay"].values >= min_delay - _DELAY_TOLERANCE)
+
+
+def common_stderr(spectra: xr.Dataset) -> float:
+    """Error of the constant between the beams, which every ΔXAS shares; 0 where it is not known apart."""
+    found = float(spectra["flat_field_constant_stderr"]) if "flat_field_constant_stderr" in spectra else 0.0
+    return found if np.isfinite(found) else 0.0
 
 
 def scans_of(spectra: xr.Dataset, name: str, inside: slice, *, common: float = 0.0) -> Scans:
@@ -185,8 +195,7 @@ def fit_ground(shape: GroundShape, merged: Merged, *, shifts: Floats, max_fwhm: 
     mean = (weights @ jacobian) / np.where(total > 0, total, 1.0)[:, None]
     centred = jacobian[None, :, :] - mean[:, None, :]
     gain = np.einsum("pq,keq,ke->pke", covariance, centred, weights)
-    at_limit = bool(np.any(theta[1:3] <= limits[0, 1:3]) or np.any(theta[1:3] >= limits[1, 1:3]))
-    return GroundFit(theta, covariance, gain, float(chi2), merged.n_points - merged.n_scans - 4, at_limit)
+    return GroundFit(theta, covariance, gain, float(chi2), merged.n_points - merged.n_scans - 4)
 
 
 def _ground_start(shape: GroundShape, merged: Merged, shifts: Floats, max_fwhm: float) -> Floats:
@@ -210,11 +219,6 @@ def _ground_start(shape: GroundShape, merged: Merged, shifts: Floats, max_fwhm: 
     return start
 
 
-def ground_curve(shape: GroundShape, energy: Floats, theta: Floats) -> Floats:
-    """The component without its background."""
-    return np.asarray(theta[0] * shape(energy - theta[1], theta[2]))
-
-
 def _ground_jacobian(shape: GroundShape, energy: Floats, theta: Floats) -> Floats:
     where = energy - theta[1]
     value, first, second = (shape(where, theta[2], order) for order in range(3))
@@ -223,7 +227,7 @@ def _ground_jacobian(shape: GroundShape, energy: Floats, theta: Floats) -> Float
 
 def _ground_equations(shape: GroundShape, merged: Merged, theta: Floats) -> tuple[float, Floats, Floats]:
     jacobian = _ground_jacobian(shape, merged.energy, theta)
-    curve = ground_curve(shape, merged.energy, theta) + theta[3] * jacobian[:, 3]
+    curve = theta[0] * jacobian[:, 0] + theta[3] * jacobian[:, 3]
     pull = merged.moment - merged.precision @ curve
     chi2 = merged.constant - float(curve @ (merged.moment + pull))
     return chi2, jacobian.T @ pull, jacobian.T @ merged.precision @ jacobian

@@ -1,15 +1,16 @@
 """Share α of the excited state: XAS = (1 - α) DOS_ground + α DOS_excited near the pre-edge, at delays where only these two are left.
 
-Two steps, so that an imperfect ground DOS cannot be repaired by α. First the unpumped spectra give the ground component,
+The unpumped spectra give the ground component,
 
     od_unpumped(E) = s g(E - e_g; v) + c_1 (E - <E>) + c_k,
 
-with g the broadened DOS, v an extra Gaussian broadening and a constant c_k per fluence and delay (the beam splitting leaves the level of the OD open). Then
+with g the broadened DOS, v an extra Gaussian broadening and a constant c_k per fluence and delay. Then
 
     ΔXAS(E) = α s [e(E - e_e; v) - g(E - e_g; v)]
 
-gives α for every fluence, joint over delays, with one excited shift e_e for all. The errors of s, e_g, v and the noise of the unpumped intensity that both
-steps share are carried into α; `delta_xas_stderr` holds no reference noise, ΔXAS being the logarithm of a ratio of two beams.
+gives α at every fluence, joint over delays, with one excited shift e_e: in two steps, α cannot repair a wrong ground DOS.
+The errors of s, e_g, v and the noise of the unpumped intensity that both steps share are carried into α;
+`delta_xas_stderr` holds no reference noise, ΔXAS being the logarithm of a ratio of two beams.
 """
 
 from typing import Literal
@@ -26,22 +27,23 @@ from pipeline.science.mixture._ground import (
     GroundFit,
     GroundShape,
     Scans,
+    common_stderr,
     fit_ground,
+    is_late,
     merge_scans,
     scans_of,
     window_of,
 )
-from pipeline.science.mixture.dos import broaden, broadening_reach
+from pipeline.science.mixture.dos import FWHM_PER_SIGMA, broaden, broadening_reach
 from schemas.datasets.fitted import MIXTURE
 
 __all__ = ["fit_mixture"]
 
 Floats = NDArray[np.float64]
-_DELAY_TOLERANCE = 0.01  # ps; a delay from the data (stage and arrival times) is not exactly the nominal one
+_MAX_SHIFT = 3.0  # eV
 _MAX_EXTRA_FWHM = 3.0  # eV
-_FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 _NEGLIGIBLE = 2e-3  # of the maximum: a DOS that ends this low has ended
-_MIN_GAIN = 16.0  # delta chi2 of ΔXAS that makes the excited shift measurable
+_MIN_GAIN = 16.0  # fall of chi2 of ΔXAS that makes the excited shift measurable
 _MIN_GAIN_SHAPE = 400.0  # and its area and width
 
 
@@ -56,7 +58,6 @@ def fit_mixture(
     lorentzian_fwhm: float = 0.0,
     excited_shift: Literal["free", "ground"] | float = "free",
     excited_shape: Literal["dos", "free"] = "dos",
-    max_shift: float = 3.0,
 ) -> xr.Dataset:
     """Fit the share of the excited state at every fluence, and its dependence on fluence.
 
@@ -73,24 +74,21 @@ def fit_mixture(
     gaussian_fwhm, lorentzian_fwhm
         Instrument and lifetime broadening of both DOS [eV]; what is missing is fitted as an extra Gaussian.
     excited_shift
-        Shift of the excited DOS: "free", the same as the "ground", or a number [eV]. A free shift needs a signal: without one (chi2 falls by less than 16, or no
-        shift gives a positive share) the ground's is used and attrs `excited_shift` says so.
+        Shift of the excited DOS, at most 3 eV: "free", the same as the "ground", or a number [eV]. Without a signal (chi2
+        falls by less than 16, or no shift gives a positive share) a free one is the ground's; attrs `excited_shift` says so.
     excited_shape
-        "dos": area and width of the excited component relative to the ground's are those of the DOS. "free": both are fitted with the shift, for model
-        peaks that know neither; then α is the part of the ground component that is gone. Needs a strong signal (chi2 falls by 400), else as "dos".
-    max_shift
-        Largest shift of either DOS [eV].
+        "dos": area and width of the excited component relative to the ground's are those of the DOS. "free": both are
+        fitted where chi2 falls by 400; then α is the part of the ground component that is gone.
 
     Returns
     -------
     xr.Dataset
-        dim fluence: `alpha` with `_stderr` (not limited to 0 ... 1), `alpha_ci68`, `alpha_ci95` (fluence, bound; limited to 0 ... 1), `alpha_covariance` (fluence,
-        fluence_other), `redchi`; `alpha_delay` with `_stderr` (fluence, delay). Scalars: `slope` [cm2/mJ], `intercept` of α against fluence with `_stderr`,
-        `line_covariance` (intercept and slope), `linear_chi2`, `linear_p`; `scale`, `ground_shift`, `excited_shift`, `extra_fwhm`, `excited_area` (1 unless
-        fitted); `ground_redchi`; `ground_position`, `ground_fwhm`, `excited_position`,
-        `excited_fwhm` [eV] of the highest peak in the window, all with `_stderr`. On the window's energies: `component_ground` = (1 - α) part and
-        `component_excited` = α part of the pumped XAS without background, `fit` and `residual` of ΔXAS averaged over the delays used.
-        NaN: a fluence without a delay >= min_delay; `slope` with fewer than two usable fluences (attrs `reason`); a peak that the window does not hold.
+        As in `MIXTURE`: `alpha` (fluence), not limited to 0 ... 1, with `_stderr`, intervals and covariance, `alpha_delay`
+        (fluence, delay), `slope` [cm2/mJ] and `intercept` of α against fluence, position and fwhm of the highest peak of
+        either component [eV], `component_ground` = (1 - α) part and `component_excited` = α part of the pumped XAS without
+        background, `fit` and `residual` of ΔXAS averaged over the delays used.
+        NaN: a fluence without a delay >= min_delay; `slope` with fewer than two usable fluences (attrs `reason`); a peak
+        outside the window.
 
     Raises
     ------
@@ -101,65 +99,56 @@ def fit_mixture(
 
     Notes
     -----
-    The errors of all α share the error of the scale and of the shifts. The straight line is weighted by the independent parts only and its errors use the full
-    covariance: with a covariance built from measured values the common part would pull the line low (Peelle's puzzle; D'Agostini, NIM A 346, 306, 1994).
-    The error of the flat-field constant (`flat_field_constant_stderr` of `spectra`, where it is there) is in every error of ΔXAS but common to all of it; it is taken
-    out of the weights and carried as one common error.
+    The line is weighted by the independent errors of α, and its errors use the full covariance: weights from a measured
+    covariance would pull it low (Peelle's puzzle; D'Agostini, NIM A 346, 306, 1994). The error of the flat-field constant
+    (`flat_field_constant_stderr` of `spectra`), common to all of ΔXAS, is taken out of the weights and carried apart.
     """
     inside = window_of(spectra["energy"].values, window)
     energy = spectra["energy"].values[inside].astype(np.float64)
     reach = broadening_reach(gaussian_fwhm, lorentzian_fwhm)
     shapes, ranges = [], []
     for name, dos in (("ground", dos_ground), ("excited", dos_excited)):
-        ranges.append(_allowed_shifts(dos, name, energy, reach, max_shift))
+        ranges.append(_allowed_shifts(dos, name, energy, reach))
         smooth = broaden(dos, gaussian_fwhm, lorentzian_fwhm, step=_grid_step(dos), edges="hold")
         shapes.append(GroundShape(smooth["energy"].values, smooth.values))
     ground = fit_ground(shapes[0], merge_scans(spectra, window), shifts=ranges[0], max_fwhm=_MAX_EXTRA_FWHM)
-    _check_shift(ground, ranges[0], dos_ground, energy, reach, max_shift)
+    _check_shift(ground, ranges[0], dos_ground, energy, reach)
     parts = Components(shapes[0], shapes[1], ground)
-    return _fit_shares(spectra, parts, inside, min_delay, excited_shift, excited_shape, ranges[1])
-
-
-def _fit_shares(
-    spectra: xr.Dataset,
-    parts: Components,
-    inside: slice,
-    min_delay: float,
-    wanted: Literal["free", "ground"] | float,
-    shape: Literal["dos", "free"],
-    shifts: Floats,
-) -> xr.Dataset:
-    energy = spectra["energy"].values[inside].astype(np.float64)
-    n_fluence, n_delay = spectra.sizes["fluence"], spectra.sizes["delay"]
-    offset = _offset_stderr(spectra)
-    scans, cross = scans_of(spectra, "delta_xas", inside, common=offset), _shared_noise(spectra, inside)
-    late = spectra["delay"].values >= min_delay - _DELAY_TOLERANCE
-    measured = scans.weights.any(axis=1).reshape(n_fluence, n_delay) & late[None, :]
-    group = np.where(measured, np.arange(n_fluence)[:, None], -1).ravel()
-    out = xr.Dataset(
-        coords={"fluence": spectra["fluence"], "delay": spectra["delay"], "energy": spectra["energy"][inside]}
-    )
-    if not measured.any():
-        shift, mode = float(parts.fit.theta[1]), "ground"
-    else:
-        shift, mode = _excited_shift(parts, energy, (scans, group), wanted, shifts)
-        if shape == "free" and mode == "free":
+    common = common_stderr(spectra)
+    scans, cross = scans_of(spectra, "delta_xas", inside, common=common), _shared_noise(spectra, inside)
+    cells = (spectra.sizes["fluence"], spectra.sizes["delay"])
+    measured = scans.weights.any(axis=1).reshape(cells) & is_late(spectra, min_delay)
+    group = np.where(measured, np.arange(cells[0])[:, None], -1).ravel()
+    shift, mode = float(ground.theta[1]), "ground"
+    if measured.any():
+        shift, mode = _excited_shift(parts, energy, (scans, group), excited_shift, ranges[1])
+        if excited_shape == "free" and mode == "free":
             freed, at, gain = best_shape(parts, energy, scans, group, shift)
             if gain >= _MIN_GAIN_SHAPE:
                 parts, shift, mode = freed, at, "shape"
-    fit = fit_excited(parts, energy, scans, cross, group, n_fluence, shift=shift, mode=mode, offset_stderr=offset)
-    cells = np.where(measured.ravel(), np.arange(group.size), -1)
-    single = fit_excited(parts, energy, scans, cross, cells, group.size, shift=shift, mode=mode, offset_stderr=offset)
-    out = _add_shares(out, fit, single, measured, scans)
-    out = _add_line(out, fit)
-    out = _add_components(out, parts, fit)
-    out = _add_curves(out, parts, fit, scans, group)
+    fits = [
+        fit_excited(parts, energy, scans, cross, *groups, shift=shift, mode=mode, offset_stderr=common)
+        for groups in ((group, cells[0]), (np.where(measured.ravel(), np.arange(group.size), -1), group.size))
+    ]
+    coords = {name: spectra[name] for name in ("fluence", "delay")} | {"energy": spectra["energy"][inside]}
+    shares = _shares(fits[0], fits[1], measured, scans)
+    alpha = np.asarray(shares["alpha"][1])[:, None]
+    line, reason = _line(spectra["fluence"].values.astype(np.float64), shares, fits[0].independent)
+    out = xr.Dataset(
+        shares
+        | line
+        | _components(parts, fits[0], energy, cells[0])
+        | _curves(parts, alpha, shift, energy, scans, group),
+        coords=coords,
+    )
+    for name in ("slope", "intercept"):
+        out[name].attrs |= reason
     return MIXTURE.describe(out).assign_attrs(
         excited_shift=mode, min_delay=float(min_delay), window=[float(energy[0]), float(energy[-1])]
     )
 
 
-# --- what the DOS must cover ------------------------------------------------------------------------------------------------------
+# --- what the DOS must cover ------------------------------------------------------------------------------------------
 
 
 def _grid_step(dos: xr.DataArray) -> float:
@@ -168,13 +157,13 @@ def _grid_step(dos: xr.DataArray) -> float:
     return float(np.clip(np.min(np.diff(energy)), max((energy[-1] - energy[0]) / 8000.0, 0.002), 0.02))
 
 
-def _allowed_shifts(dos: xr.DataArray, name: str, energy: Floats, reach: float, max_shift: float) -> Floats:
+def _allowed_shifts(dos: xr.DataArray, name: str, energy: Floats, reach: float) -> Floats:
     """Shifts that keep the DOS over the window, on a grid for the search. A DOS that has fallen to zero at an end covers what lies beyond."""
     own, values = dos["energy"].values, np.abs(dos.values)
     negligible = _NEGLIGIBLE * values.max()
-    low = -max_shift if values[-1] <= negligible else max(-max_shift, energy[-1] + reach - own[-1])
-    high = max_shift if values[0] <= negligible else min(max_shift, energy[0] - reach - own[0])
-    apart = own[-1] < energy[0] - max_shift or own[0] > energy[-1] + max_shift
+    low = -_MAX_SHIFT if values[-1] <= negligible else max(-_MAX_SHIFT, energy[-1] + reach - own[-1])
+    high = _MAX_SHIFT if values[0] <= negligible else min(_MAX_SHIFT, energy[0] - reach - own[0])
+    apart = own[-1] < energy[0] - _MAX_SHIFT or own[0] > energy[-1] + _MAX_SHIFT
     if low > 0 or high < 0 or apart or low >= high:
         raise CoverageError(_uncovered(name, own, energy, reach))
     return np.linspace(low, high, max(int(np.ceil((high - low) / 0.1)), 2) + 1)
@@ -188,24 +177,18 @@ def _uncovered(name: str, own: Floats, energy: Floats, reach: float) -> str:
     )
 
 
-def _check_shift(
-    ground: GroundFit, shifts: Floats, dos: xr.DataArray, energy: Floats, reach: float, max_shift: float
-) -> None:
-    """A shift that stops where the DOS ends, inside max_shift, was stopped by the DOS."""
+def _check_shift(ground: GroundFit, shifts: Floats, dos: xr.DataArray, energy: Floats, reach: float) -> None:
+    """Raise CoverageError if the DOS ends where the fit moves it: the end then has stopped the shift."""
     shift, own = ground.theta[1], dos["energy"].values
     for edge in (shifts[0], shifts[-1]):
-        if abs(edge) < max_shift and abs(shift - edge) < 1e-9:
+        if abs(edge) < _MAX_SHIFT and abs(shift - edge) < 1e-9:
             msg = _uncovered("ground", own, energy - shift, reach)
             raise CoverageError(f"the fit moves the ground DOS by {shift:g} eV and there it ends: {msg}")
 
 
-# --- fit of the shares -----------------------------------------------------------------------------------------------------------
+# --- results ----------------------------------------------------------------------------------------------------------
 
-
-def _offset_stderr(spectra: xr.Dataset) -> float:
-    """Error of the constant between the beams, which every ΔXAS shares; 0 where it is not known apart."""
-    found = float(spectra["flat_field_constant_stderr"]) if "flat_field_constant_stderr" in spectra else 0.0
-    return found if np.isfinite(found) else 0.0
+_Variables = dict[str, tuple[tuple[str, ...], Floats | float]]
 
 
 def _shared_noise(spectra: xr.Dataset, inside: slice) -> Floats:
@@ -237,110 +220,93 @@ def _excited_shift(
     return (shift, "free") if gain >= _MIN_GAIN and not at_limit else (ground_shift, "ground")
 
 
-def _add_shares(
-    out: xr.Dataset, fit: ExcitedFit, single: ExcitedFit, measured: NDArray[np.bool_], scans: Scans
-) -> xr.Dataset:
-    used = np.asarray(measured.any(axis=1))
-    n, shape = len(used), measured.shape
+def _shares(fit: ExcitedFit, single: ExcitedFit, measured: NDArray[np.bool_], scans: Scans) -> _Variables:
+    used, shape = np.asarray(measured.any(axis=1)), measured.shape
+    n = len(used)
     covariance = np.where(used[:, None] & used[None, :], fit.covariance[:n, :n], np.nan)
-    error = np.sqrt(np.diag(covariance))
-    alpha = np.where(used, fit.alpha, np.nan)
-    points = (scans.weights > 0).sum(axis=1).reshape(shape)
-    freedom = np.where(measured, points, 0).sum(axis=1) - 1
+    error, alpha = np.sqrt(np.diag(covariance)), np.where(used, fit.alpha, np.nan)
+    freedom = np.where(measured, (scans.weights > 0).sum(axis=1).reshape(shape), 0).sum(axis=1) - 1
     redchi = np.where(used & (freedom > 0), fit.chi2 / np.where(freedom > 0, freedom, 1), np.nan)
     error_delay = np.sqrt(np.diag(single.covariance)[: measured.size]).reshape(shape)
-    out = out.assign(
-        alpha=("fluence", alpha),
-        alpha_stderr=("fluence", error),
-        alpha_stderr_independent=("fluence", np.sqrt(fit.independent)),
-        alpha_covariance=(("fluence", "fluence_other"), covariance),
-        alpha_delay=(("fluence", "delay"), np.where(measured, single.alpha.reshape(shape), np.nan)),
-        alpha_delay_stderr=(("fluence", "delay"), np.where(measured, error_delay, np.nan)),
-        redchi=("fluence", redchi),
-    )
-    for name, width in (("alpha_ci68", 1.0), ("alpha_ci95", 1.959964)):
-        bounds = np.clip(alpha[:, None] + width * error[:, None] * np.array([-1.0, 1.0]), 0.0, 1.0)
-        out[name] = (("fluence", "bound"), bounds)
-    return out
+    per_fluence, cells = ("fluence",), ("fluence", "delay")
+    limits = {
+        name: np.clip(alpha[:, None] + width * error[:, None] * np.array([-1.0, 1.0]), 0.0, 1.0)
+        for name, width in (("alpha_ci68", 1.0), ("alpha_ci95", 1.959964))
+    }
+    return {
+        "alpha": (per_fluence, alpha),
+        "alpha_stderr": (per_fluence, error),
+        "alpha_stderr_independent": (per_fluence, np.sqrt(fit.independent)),
+        "alpha_covariance": (("fluence", "fluence_other"), covariance),
+        "alpha_delay": (cells, np.where(measured, single.alpha.reshape(shape), np.nan)),
+        "alpha_delay_stderr": (cells, np.where(measured, error_delay, np.nan)),
+        "redchi": (per_fluence, redchi),
+        **{name: (("fluence", "bound"), ends) for name, ends in limits.items()},
+    }
 
 
-def _add_line(out: xr.Dataset, fit: ExcitedFit) -> xr.Dataset:
-    """α = intercept + slope x fluence: weights from the independent errors, errors from the full covariance."""
-    fluence, alpha = out["fluence"].values.astype(np.float64), out["alpha"].values
-    used = np.isfinite(alpha) & np.isfinite(fit.independent) & (fit.independent > 0)
-    values, covariance = np.full(2, np.nan), np.full((2, 2), np.nan)
-    chi2, p_value, reason = np.nan, np.nan, ""
-    if len(np.unique(fluence[used])) < 2:
-        reason = f"a line needs two fluences with a share, there is {len(np.unique(fluence[used]))}"
+def _line(fluence: Floats, shares: _Variables, independent: Floats) -> tuple[_Variables, dict[str, str]]:
+    """α = intercept + slope x fluence, weighted by the independent variances; attributes say why there is none."""
+    alpha, full = np.asarray(shares["alpha"][1]), np.asarray(shares["alpha_covariance"][1])
+    used = np.isfinite(alpha) & np.isfinite(independent) & (independent > 0)
+    values, covariance, chi2, p_value = np.full(2, np.nan), np.full((2, 2), np.nan), np.nan, np.nan
+    n, reason = len(np.unique(fluence[used])), {}
+    if n < 2:
+        reason = {"reason": f"a line needs two fluences with a share, there is {n}"}
     else:
         design = np.stack([np.ones(used.sum()), fluence[used]], axis=1)
-        weights = 1.0 / fit.independent[used]
+        weights = 1.0 / independent[used]
         gain = np.linalg.solve(design.T @ (weights[:, None] * design), design.T * weights)
         values = gain @ alpha[used]
-        covariance = gain @ out["alpha_covariance"].values[np.ix_(used, used)] @ gain.T
+        covariance = gain @ full[np.ix_(used, used)] @ gain.T
         chi2 = float(np.sum(weights * (alpha[used] - design @ values) ** 2))
         freedom = int(used.sum()) - 2
         p_value = float(chi2_distribution.sf(chi2, freedom)) if freedom > 0 else np.nan
+    line: _Variables = {"line_covariance": (("line", "line_other"), covariance)}
     for k, name in enumerate(("intercept", "slope")):
-        out[name] = ((), values[k], {"reason": reason} if reason else {})
-        out[f"{name}_stderr"] = np.sqrt(covariance[k, k])
-    out["line_covariance"] = (("line", "line_other"), covariance)
-    return out.assign(linear_chi2=chi2, linear_p=p_value)
+        line |= {name: ((), values[k]), f"{name}_stderr": ((), np.sqrt(covariance[k, k]))}
+    return line | {"linear_chi2": ((), chi2), "linear_p": ((), p_value)}, reason
 
 
-# --- components ------------------------------------------------------------------------------------------------------------------
-
-
-def _add_components(out: xr.Dataset, parts: Components, fit: ExcitedFit) -> xr.Dataset:
+def _components(parts: Components, fit: ExcitedFit, energy: Floats, n_fluence: int) -> _Variables:
     theta, covariance = parts.fit.theta, parts.fit.covariance
-    variance, error = theta[2], float(np.sqrt(covariance[2, 2]))
-    fwhm = _FWHM_PER_SIGMA * np.sqrt(variance)
+    stderr = np.sqrt(np.diag(covariance))
+    sigma, error = np.sqrt(theta[2]), float(stderr[2])
     # errors of log area and widening of the excited component, where they are fitted
-    spread = np.sqrt(np.diag(fit.covariance)[-3:-1]) if out.sizes["fluence"] + 1 < len(fit.covariance) else np.zeros(2)
+    spread = np.sqrt(np.diag(fit.covariance)[-3:-1]) if n_fluence + 1 < len(fit.covariance) else np.zeros(2)
+    # at v = 0 the width has no linear error; then the width that one sigma of v makes
+    sigma_error = error / (2.0 * sigma) if theta[2] > error else np.sqrt(error)
     numbers = {
-        "scale": (theta[0], np.sqrt(covariance[0, 0])),
-        "ground_shift": (theta[1], np.sqrt(covariance[1, 1])),
+        "scale": (theta[0], stderr[0]),
+        "ground_shift": (theta[1], stderr[1]),
         "excited_shift": (fit.shift, np.sqrt(fit.covariance[-1, -1])),
         "excited_area": (parts.area, parts.area * spread[0]),
-        # at v = 0 the width has no linear error; then the width that one sigma of v makes
-        "extra_fwhm": (
-            fwhm,
-            _FWHM_PER_SIGMA * (error / (2.0 * np.sqrt(variance)) if variance > error else np.sqrt(error)),
-        ),
+        "extra_fwhm": (FWHM_PER_SIGMA * sigma, FWHM_PER_SIGMA * sigma_error),
     }
-    window = (float(out["energy"][0]), float(out["energy"][-1]))
-    for name, shape, shift, shift_error, own, own_error in (
-        ("ground", parts.ground, theta[1], numbers["ground_shift"][1], variance, error),
-        (
-            "excited",
-            parts.excited,
-            fit.shift,
-            numbers["excited_shift"][1],
-            variance + parts.widening,
-            np.hypot(error, spread[1]),
-        ),
-    ):
-        position, width = _peak_of(shape, shift, own, window)
-        other_variance = own + own_error
-        moved, widened = _peak_of(shape, shift, other_variance, window)
-        # shift and broadening of one component: their covariance is small next to either and known for the ground only
+    # shift and broadening of one component: their covariance is small next to either and known for the ground only
+    states = {
+        "ground": (parts.ground, theta[2], error, covariance[1, 2]),
+        "excited": (parts.excited, theta[2] + parts.widening, np.hypot(error, spread[1]), 0.0),
+    }
+    for name, (shape, variance, variance_error, mixed) in states.items():
+        shift, shift_error = numbers[f"{name}_shift"]
+        position, width = _peak_of(shape, shift, variance, energy)
+        moved, widened = _peak_of(shape, shift, variance + variance_error, energy)
         slope = moved - position
-        mixed = 2.0 * slope * covariance[1, 2] / error if name == "ground" and error > 0 else 0.0
-        numbers[f"{name}_position"] = (position, np.sqrt(max(shift_error**2 + slope**2 + mixed, 0.0)))
+        both = 2.0 * slope * mixed / variance_error if variance_error > 0 else 0.0
+        numbers[f"{name}_position"] = (position, np.sqrt(max(shift_error**2 + slope**2 + both, 0.0)))
         numbers[f"{name}_fwhm"] = (width, abs(widened - width))
-    for name, (value, stderr) in numbers.items():
-        out[name] = float(value)
-        out[f"{name}_stderr"] = float(stderr) if np.isfinite(value) else np.nan
-    out["ground_redchi"] = parts.fit.chi2 / parts.fit.dof if parts.fit.dof > 0 else np.nan
-    return out
+    out: _Variables = {name: ((), float(value)) for name, (value, _) in numbers.items()}
+    out |= {f"{n}_stderr": ((), float(e) if np.isfinite(value) else np.nan) for n, (value, e) in numbers.items()}
+    return out | {"ground_redchi": ((), parts.fit.chi2 / parts.fit.dof if parts.fit.dof > 0 else np.nan)}
 
 
-def _peak_of(shape: GroundShape, shift: float, variance: float, window: tuple[float, float]) -> tuple[float, float]:
-    """Position and width at half prominence of the highest peak whose top lies in the window; NaN without one."""
+def _peak_of(shape: GroundShape, shift: float, variance: float, energy: Floats) -> tuple[float, float]:
+    """Position and width at half prominence of the highest peak whose top lies among the energies; NaN without one."""
     grid = shape.grid + shift
     values = shape(shape.grid, variance)
     tops, _ = find_peaks(values, prominence=0.02 * float(np.ptp(values)))
-    tops = tops[(grid[tops] >= window[0]) & (grid[tops] <= window[1])]
+    tops = tops[(grid[tops] >= energy[0]) & (grid[tops] <= energy[-1])]
     if not len(tops):
         return float("nan"), float("nan")
     top = int(tops[np.argmax(values[tops])])
@@ -349,20 +315,19 @@ def _peak_of(shape: GroundShape, shift: float, variance: float, window: tuple[fl
     return float(grid[top] - shape.step * curve[1] / (2.0 * curve[0])), width
 
 
-def _add_curves(
-    out: xr.Dataset, parts: Components, fit: ExcitedFit, scans: Scans, group: NDArray[np.int_]
-) -> xr.Dataset:
-    energy, alpha = out["energy"].values, out["alpha"].values[:, None]
-    template, excited = parts.template(energy, fit.shift), parts.excited_part(energy, fit.shift)
-    mean = np.full((len(alpha), len(energy)), np.nan)
+def _curves(
+    parts: Components, alpha: Floats, shift: float, energy: Floats, scans: Scans, group: NDArray[np.int_]
+) -> _Variables:
+    template, excited = parts.template(energy, shift), parts.excited_part(energy, shift)
+    total, sums = np.zeros((2, len(alpha), len(energy)))
     for f in range(len(alpha)):
-        weights, values = scans.weights[group == f], scans.values[group == f]
-        total = weights.sum(axis=0)
-        mean[f] = np.where(total > 0, (weights * values).sum(axis=0) / np.where(total > 0, total, 1.0), np.nan)
+        total[f] = scans.weights[group == f].sum(axis=0)
+        sums[f] = (scans.weights * scans.values)[group == f].sum(axis=0)
+    mean = np.where(total > 0, sums / np.where(total > 0, total, 1.0), np.nan)
     curves = {
         "component_ground": (1.0 - alpha) * (excited - template),
         "component_excited": alpha * excited,
         "fit": alpha * template,
         "residual": mean - alpha * template,
     }
-    return out.assign({name: (("fluence", "energy"), values) for name, values in curves.items()})
+    return {name: (("fluence", "energy"), values) for name, values in curves.items()}

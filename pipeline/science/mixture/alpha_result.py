@@ -1,4 +1,4 @@
-"""The excited fractions in the hands of lmfit: the model that is linear in them, and the `ModelResult` at the fit."""
+"""The excited fractions as an lmfit `ModelResult` of a model that is linear in them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline.science.lmfit_results import interval_ends, result_at
-from pipeline.science.mixture._ground import scans_of
+from pipeline.science.mixture._ground import common_stderr, is_late, scans_of
 
 if TYPE_CHECKING:
     from lmfit.model import ModelResult
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["mixture_result", "mixture_shares"]
 
 FloatArray = NDArray[np.float64]
-_TOLERANCE = 0.01  # ps, as in the fit
 
 
 def mixture_shares(template: FloatArray, fluence: FloatArray, energy: FloatArray, **alpha: float) -> FloatArray:
@@ -59,11 +58,8 @@ def mixture_result(spectra: xr.Dataset, mixture: xr.Dataset, min_delay: float) -
     template = mixture["fit"].transpose("fluence", "energy").values[strongest] / alpha[strongest]
     energy = mixture["energy"].values
     begin = int(np.searchsorted(spectra["energy"].values, energy[0]))
-    constant = float(spectra["flat_field_constant_stderr"]) if "flat_field_constant_stderr" in spectra else 0.0
-    common = constant if np.isfinite(constant) else 0.0
-    scans = scans_of(spectra, "delta_xas", slice(begin, begin + len(energy)), common=common)
-    late = spectra["delay"].values >= min_delay - _TOLERANCE
-    number = np.where(late, np.arange(spectra.sizes["fluence"])[:, None], -1).ravel()
+    scans = scans_of(spectra, "delta_xas", slice(begin, begin + len(energy)), common=common_stderr(spectra))
+    number = np.where(is_late(spectra, min_delay), np.arange(spectra.sizes["fluence"])[:, None], -1).ravel()
     scan, at = np.nonzero(scans.weights * np.isin(number, known)[:, None])
     parameters = lmfit.Parameters()
     for k in known.tolist():

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.interpolate import make_interp_spline
 from scipy.special import voigt_profile
 
 from pipeline.errors import ConfigError, DataError
@@ -16,12 +17,12 @@ from pipeline.science.peaks.line_shape import gaussian
 from pipeline.science.peaks.lines import fit_peaks, mean_separation
 from schemas.datasets.model_curves import DOS, DOS_ENERGY
 
-__all__ = ["broaden", "broadening_reach", "builtin_dos"]
+__all__ = ["FWHM_PER_SIGMA", "broaden", "broadening_reach", "builtin_dos"]
 
 Floats = NDArray[np.float64]
 _MAX_POINTS = 20_000
 _POINTS_PER_WIDTH = 12.0
-_FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
+FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 _BUILTIN_NARROWING = 0.8  # leaves the mixture fit a positive extra broadening, so that its error is a two-sided one
 
 
@@ -134,7 +135,7 @@ def builtin_dos(
         msg = f"no peak in the unpumped spectrum between {window[0]:g} and {window[1]:g} eV: move mixture.window to the pre-edge peak"
         raise DataError(msg)
     position = window[0] + span / 2 + fit.theta[1]
-    fwhm = _BUILTIN_NARROWING * float(np.hypot(narrow, _FWHM_PER_SIGMA * np.sqrt(fit.theta[2])))
+    fwhm = _BUILTIN_NARROWING * float(np.hypot(narrow, FWHM_PER_SIGMA * np.sqrt(fit.theta[2])))
     return _peak(position, fwhm, grid, "ground"), _peak(position - separation, fwhm, grid, "excited")
 
 
@@ -165,7 +166,7 @@ def _kernel(step: float, gaussian_fwhm: float, lorentzian_fwhm: float) -> Floats
         return np.ones(1)
     half = int(np.ceil((2.5 * gaussian_fwhm + 25.0 * lorentzian_fwhm) / step))
     distance = step * np.arange(-half, half + 1)
-    kernel = voigt_profile(distance, gaussian_fwhm / _FWHM_PER_SIGMA, lorentzian_fwhm / 2.0)
+    kernel = voigt_profile(distance, gaussian_fwhm / FWHM_PER_SIGMA, lorentzian_fwhm / 2.0)
     if not np.isfinite(kernel).all() or kernel.sum() <= 0:
         return np.ones(1)  # far narrower than a cell
     return np.asarray(kernel / kernel.sum())
@@ -173,13 +174,8 @@ def _kernel(step: float, gaussian_fwhm: float, lorentzian_fwhm: float) -> Floats
 
 def _cell_means(energy: Floats, values: Floats, grid: Floats, step: float, *, hold: bool) -> Floats:
     """Mean of the piecewise linear curve over every cell, from its exact integral; outside it is zero or holds its end values."""
-    knots = np.concatenate([[0.0], np.cumsum(0.5 * (values[1:] + values[:-1]) * np.diff(energy))])
     border = np.concatenate([grid - step / 2, [grid[-1] + step / 2]])
-    where = np.clip(border, energy[0], energy[-1])
-    cell = np.clip(np.searchsorted(energy, where, side="right") - 1, 0, len(energy) - 2)
-    distance = where - energy[cell]
-    slope = (values[cell + 1] - values[cell]) / (energy[cell + 1] - energy[cell])
-    integral = knots[cell] + distance * (values[cell] + 0.5 * slope * distance)
+    integral = make_interp_spline(energy, values, k=1).antiderivative()(np.clip(border, energy[0], energy[-1]))
     if hold:
         integral += np.where(border < energy[0], (border - energy[0]) * values[0], 0.0)
         integral += np.where(border > energy[-1], (border - energy[-1]) * values[-1], 0.0)

@@ -18,7 +18,7 @@ from pipeline.science.spectra.uncertainty import moderated_variance
 from pipeline.science.sums.accumulate import mean_coordinate, total, without_pump
 from pipeline.science.sums.contrast import Contrast, counts_of, is_change, log_contrast, pulse_scatter, ratio
 
-__all__ = ["Along", "TrainNoise", "difference", "estimate", "in_run_difference", "log_change", "no_difference"]
+__all__ = ["Along", "TrainNoise", "difference", "estimate", "in_run_difference", "log_change"]
 
 ENOUGH_TRAINS = 30
 """Degrees of freedom of trains that tell the noise of a change by themselves."""
@@ -272,23 +272,3 @@ def _curvature(f: np.ndarray, x: np.ndarray) -> np.ndarray:
     middle = f[..., 1:-1]
     inner = 2 * ((f[..., 2:] - middle) / right - (middle - f[..., :-2]) / left) / (left + right)
     return np.concatenate([inner[..., :1], inner, inner[..., -1:]], axis=-1)
-
-
-def no_difference(dims: tuple[str, ...]) -> xr.Dataset:
-    """Return the dataset of `difference` for no runs at all."""
-    shape = (0,) * len(dims)
-    floats = [f"{v}{s}" for v in ("od_unpumped", "od_pumped", "delta_xas") for s in ("", "_stderr")]
-    floats += ["delta_xas_stderr_shot", "delta_xas_stderr_systematic", "reference_stderr"]
-    floats += ["photons_pumped", "photons_unpumped"]
-    result = xr.Dataset({n: (dims, np.empty(shape)) for n in floats})
-    result["reference"] = (
-        dims[:-1] if "scan" not in dims else dims,
-        np.empty(shape[:-1] if "scan" not in dims else shape, "U14"),
-    )
-    for name in ("n_pulses", "n_trains"):
-        result[name] = (dims, np.empty(shape, np.int64))
-    coords = {d: (d, np.empty(0)) for d in dims if d != "scan"}
-    if "scan" in dims:
-        coords |= {"fluence": ("scan", np.empty(0)), "energy": ("scan", np.empty(0))}
-    result = result.assign_coords(coords)
-    return result.assign(flat_field_constant=0.0, flat_field_constant_stderr=0.0)

@@ -10,7 +10,7 @@ import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.science.labels.selection import only_pulses
-from pipeline.science.spectra.difference import TrainNoise, difference, in_run_difference, no_difference
+from pipeline.science.spectra.difference import TrainNoise, difference, in_run_difference
 from pipeline.science.sums.accumulate import accumulate_runs, join_limbs, mean_coordinate
 from pipeline.science.sums.binning import assign, snap_to_steps
 from pipeline.science.sums.edges import Bins, edges_of_delay, edges_of_energy, group_scans, nominal_edges
@@ -73,7 +73,7 @@ def spectra(
     Dataset over (fluence, delay, energy), see `difference` and `in_run_difference`; coordinates are means over the bins' pulses.
     """
     if not runs:
-        return SPECTRA.describe(no_difference(("fluence", "delay", "energy")))
+        return SPECTRA.empty({"fluence": [], "delay": [], "energy": []}, ["n_trains"])
     e_edges = edges_of_energy(runs, energy_bins)
     d_edges = edges_of_delay(runs, delay_bins)
     fluence = np.unique([float(r["fluence"]) for r in runs])
@@ -125,7 +125,7 @@ def delay_scans(
     fluence and energy along scan.
     """
     if not runs:
-        return DELAY_SCAN.describe(no_difference(("scan", "delay")))
+        return DELAY_SCAN.empty({"fluence": [], "energy": [], "delay": []}, ["n_trains"])
     d_edges = nominal_edges(runs, delay_bins)
     groups = group_scans(runs)
     members = [(i, run) for i, group in enumerate(groups) for run in group]

@@ -9,7 +9,6 @@ from pipeline.science.kinetics import intervals
 from pipeline.science.kinetics._projection_kernel import trace_model
 from pipeline.science.kinetics.intervals import (
     LEVELS,
-    _inverse,
     bootstrap_parameters,
     chi_square,
     covariance,
@@ -17,6 +16,7 @@ from pipeline.science.kinetics.intervals import (
     design_bound,
     error_scale,
     has_signal,
+    inverse,
     profile_intervals,
     refit_replicates,
     stderr_from_interval,
@@ -215,7 +215,7 @@ def test_the_linear_error_counts_where_an_interval_is_open():
 
 def test_an_inverse_over_what_is_free_and_known():
     matrix = np.array([[4.0, 1.0, 0.0, 0.5], [1.0, 3.0, 0.0, 0.2], [0.0, 0.0, 0.0, 0.0], [0.5, 0.2, 0.0, 2.0]])
-    found = _inverse(matrix, np.array([True, True, True, False]))
+    found = inverse(matrix, np.array([True, True, True, False]))
     np.testing.assert_allclose(found[:2, :2], np.linalg.inv(matrix[:2, :2]))
     assert found[2, 2] == intervals._UNKNOWN
     np.testing.assert_array_equal(found[3], 0.0)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pipeline.science.kinetics.parameters import kinetic_parameters
 from pipeline.science.kinetics.problem import build_problem
 from pipeline.science.kinetics.search import polish, refine, solve
 from pipeline.science.kinetics.starts import abridged, screened, with_time_zero
@@ -16,11 +17,14 @@ WEIGHTS = {
 }
 
 
-def problem_of(amplitudes, snr, errors, seed=0, power=1):
+STARTED = kinetic_parameters({f"tau{i + 1}": {"value": tau} for i, tau in enumerate((0.02, 3.0, 0.1))})
+
+
+def problem_of(amplitudes, snr, errors, seed=0, power=1, **options):
     clean = simulate(amplitudes, snr=1e9, power=power, n_traces=20)["delta_xas"].values
     sigma = 0.01 / snr * errors
     signal = clean + sigma * np.random.default_rng(seed).standard_normal(clean.shape)
-    return build_problem(DENSE, signal, sigma, power=power, irf_sigma=0.05)
+    return build_problem(DENSE, signal, sigma, power=power, irf_sigma=0.05, **options)
 
 
 @pytest.mark.parametrize("amplitudes", [OPPOSITE, SAME])
@@ -38,7 +42,7 @@ def test_the_minimum_is_that_of_a_search_on_all_traces(amplitudes, snr, weights)
         found = solve(problem)[0]
         assert found.cost <= lowest.cost * (1 + 1e-12)
         np.testing.assert_allclose(found.theta, lowest.theta, atol=1e-5)
-        again = solve(problem, start=(0.02, 3.0, 0.1))[0]
+        again = solve(problem_of(amplitudes, snr, WEIGHTS[weights], seed, parameters=STARTED))[0]
         np.testing.assert_array_equal(again.theta, found.theta)
         np.testing.assert_array_equal(again.amplitudes, found.amplitudes)
 

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from pipeline.science.spectra.compared import NO_REFERENCE, compared
 from pipeline.science.spectra.difference import (
     _apart,
     _row_moved,
     _row_slope,
     difference,
-    no_difference,
 )
 from pipeline.science.spectra.scans import delay_scans, spectra
 from pipeline.science.sums.accumulate import accumulate, mean_coordinate
@@ -179,11 +179,11 @@ def test_some_pulses_of_a_train_on_the_bins_of_all():
 
 def test_no_runs_give_the_same_variables_without_bins():
     run = exact_pulses(ENERGY, PHOTONS)
-    some = spectra([run])
-    none = no_difference(("fluence", "delay", "energy"))
+    some = compared(spectra, [run], NO_REFERENCE)
+    none = spectra([])
     assert set(none.data_vars) == set(some.data_vars)
     assert none["delta_xas"].shape == (0, 0, 0)
-    scan = delay_scans([exact_pulses(np.full(3, 528.0), PHOTONS, delay=[0.0, 1.0, 2.0])])
+    scan = compared(delay_scans, [exact_pulses(np.full(3, 528.0), PHOTONS, delay=[0.0, 1.0, 2.0])], NO_REFERENCE)
     empty = delay_scans([])
     assert set(empty.data_vars) == set(scan.data_vars)
     assert {"fluence", "energy"} <= set(empty.coords)
