@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from schemas.condition_notes import ABOUT_CONDITION
+from schemas.condition_notes import ABOUT_CONDITION, ABOUT_REFERENCE
 from schemas.delay_notes import ABOUT_DELAY
 from schemas.detector_notes import ABOUT_DETECTOR
 from schemas.notes import OLDER, Entry, Note
@@ -82,21 +82,6 @@ _ABOUT_BEAMS = {
         "info",
         "no reference beam: od_unpumped and od_pumped are unknown (NaN); delta_xas does not need one",
         "With two beams there is no absolute optical density, so no mixture fit either. Nothing to do.",
-    ),
-}
-
-_ABOUT_REFERENCE = {
-    "reference.flat_field_missing": Entry(
-        "caution",
-        "no flat-field run: the constant of delta_xas is taken from delays before {before:g} ps",
-        "The ratio of the beams without pump effect is taken from pulses before time zero. Right as long as `delay.t0` is and "
-        "the sample recovers between pulses; list a `runs.flat_field` where there is one.",
-    ),
-    "reference.offset_unknown": Entry(
-        "fault",
-        "no flat-field run and no delays before time zero: delta_xas and all fits have an unknown offset",
-        "Nothing in the data says what the ratio of the beams is without pump effect. List a `runs.flat_field`, or a scan with "
-        "delays before time zero.",
     ),
 }
 
@@ -406,7 +391,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     | ABOUT_DETECTOR
     | _ABOUT_BEAMS
     | ABOUT_CONDITION
-    | _ABOUT_REFERENCE
+    | ABOUT_REFERENCE
     | ABOUT_DELAY
     | _ABOUT_PEAKS
     | _ABOUT_KINETICS

@@ -1,10 +1,10 @@
-"""Notes about which pulses the pump reached, see `schemas.catalogue`."""
+"""Notes about which pulses the pump reached, and what they are compared with, see `schemas.catalogue`."""
 
 from __future__ import annotations
 
 from schemas.notes import Entry
 
-__all__ = ["ABOUT_CONDITION"]
+__all__ = ["ABOUT_CONDITION", "ABOUT_REFERENCE"]
 
 ABOUT_CONDITION = {
     "condition.found": Entry(
@@ -29,5 +29,27 @@ ABOUT_CONDITION = {
         "pump: all pulses are taken as pumped, and {seen}; set pump to the pattern of the laser",
         "The laser seems to have fired on a part of the pulses only; differences are then too small. Give the pattern, as in "
         "`pump: {{pulses: [1, 0]}}`, or the bunch pattern in `sources.bunch_pattern`.",
+    ),
+}
+
+ABOUT_REFERENCE = {
+    "reference.flat_field_missing": Entry(
+        "caution",
+        "no flat-field run: the constant of delta_xas is taken from delays before {before:g} ps",
+        "The ratio of the beams without pump effect is taken from pulses before time zero. Right as long as `delay.t0` is and "
+        "the sample recovers between pulses; list a `runs.flat_field` where there is one.",
+    ),
+    "reference.offset_unknown": Entry(
+        "fault",
+        "no flat-field run and no delays before time zero: delta_xas and all fits have an unknown offset",
+        "Nothing in the data says what the ratio of the beams is without pump effect. List a `runs.flat_field`, or a scan with "
+        "delays before time zero.",
+    ),
+    "mixture.reference_unknown": Entry(
+        "caution",
+        "alpha at {fluence:g} mJ/cm² is {alpha:.2g} ± {unknown:.2g} %, because the reference does not tell films, splitting and "
+        "drift from the pump; measure pump-off scans, or pump every second pulse",
+        "The error is in `alpha_model_stderr`. What delta_xas is compared with is in `reference`; pulses without pump in the same "
+        "run leave nothing open.",
     ),
 }

@@ -260,7 +260,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         lines.append("excited fraction")
         for row in summary["alpha"]:
             value, model = percent(row["alpha"]), row.get("model_stderr")
-            other = "" if model is None else f"   other models: ± {100 * model:.2g} %"
+            other = "" if model is None else f"   model and reference: ± {100 * model:.2g} %"
             lines.append(f"  {row['fluence']:6g} mJ/cm²  α = {value or '–'}{other}")
         if slope := percent(summary.get("slope") or {"value": None}):
             lines.append(f"  slope {slope} per mJ/cm²")

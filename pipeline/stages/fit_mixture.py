@@ -9,6 +9,7 @@ import xarray as xr
 
 from pipeline.errors import CoverageError, DataError
 from pipeline.science.mixture.dos_models import fit_builtin_models, fit_models
+from pipeline.science.mixture.reference_error import per_film, reference_error, with_reference_error
 from schemas.catalogue import note
 from schemas.config import Config
 from schemas.datasets.fitted import MIXTURE
@@ -53,17 +54,33 @@ def fit_late_spectra(
     late = spectra["delay"].values >= options.min_delay - TOLERANCE if spectra.sizes["energy"] else np.zeros(0, bool)
     if not late.any():
         return _empty_mixture(spectra), [note("mixture.no_late_spectrum", min_delay=options.min_delay)]
-    try:
-        broadening = {"gaussian_fwhm": options.gaussian_fwhm, "lorentzian_fwhm": options.lorentzian_fwhm}
+    broadening = {"gaussian_fwhm": options.gaussian_fwhm, "lorentzian_fwhm": options.lorentzian_fwhm}
+
+    def fitted(measured: xr.Dataset, models: Models) -> xr.Dataset:
         if models:
-            mixture = fit_models(spectra, models, window=at, min_delay=options.min_delay, **broadening)
-        else:
-            mixture = fit_builtin_models(spectra, window=at, min_delay=options.min_delay)
+            return fit_models(measured, models, window=at, min_delay=options.min_delay, **broadening)
+        return fit_builtin_models(measured, window=at, min_delay=options.min_delay)
+
+    scaled = per_film(spectra)
+    try:
+        mixture = fitted(scaled, models)
+        unknown = reference_error(scaled, mixture, lambda changed: fitted(changed, dict([*models.items()][:1])))
     except CoverageError as error:
         raise CoverageError(f"mixture: {error}") from None
     except DataError as error:
         return _empty_mixture(spectra), [note("mixture.not_fitted", reason=error)]
-    return mixture, [*([] if models else [note("mixture.model_peaks")]), *_notes(mixture)]
+    notes = [*([] if models else [note("mixture.model_peaks")]), *_notes(mixture), *_unknown(mixture, unknown)]
+    return with_reference_error(mixture, unknown), notes
+
+
+def _unknown(mixture: xr.Dataset, unknown: xr.Dataset) -> list[Note]:
+    """Say of which shares the reference leaves a good part open."""
+    rows = zip(*(one.values.tolist() for one in (mixture["fluence"], mixture["alpha"], unknown["alpha"])), strict=True)
+    return [
+        note("mixture.reference_unknown", fluence=fluence, alpha=100 * share, unknown=100 * error)
+        for fluence, share, error in rows
+        if error > MODEL_LIMIT * abs(share)
+    ]
 
 
 def _notes(mixture: xr.Dataset) -> list[Note]:

@@ -46,7 +46,9 @@ MIXTURE = DatasetSpec(
     {
         "alpha": Variable(("fluence",), "1", "excited fraction at delays ≥ min_delay", stderr=True),
         "alpha_model_stderr": _optional(
-            ("fluence",), "1", "model error of alpha: rms distance of the other models, NaN for one model"
+            ("fluence",),
+            "1",
+            "model error of alpha: rms distance of the other models, and what the reference cannot know",
         ),
         "slope_model_stderr": _optional((), "cm^2/mJ", "model error of slope"),
         "intercept_model_stderr": _optional((), "1", "model error of intercept"),

@@ -204,6 +204,13 @@ SPECTRA = DatasetSpec(
     {"fluence": FLUENCE, "delay": DELAY, "energy": ENERGY},
     {
         **_difference(("fluence", "delay", "energy")),
+        "systematic_mode": Variable(
+            ("mode", "fluence", "delay", "energy"),
+            "1",
+            "delta_xas_stderr_systematic as independent errors of one standard deviation each; bins share a mode",
+            required=False,
+            since=2,
+        ),
         "film_ratio": Variable(
             ("fluence", "delay"),
             "1",

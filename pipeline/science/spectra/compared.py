@@ -31,6 +31,8 @@ __all__ = ["NO_REFERENCE", "Outside", "compared", "has_both_conditions", "outsid
 
 SHARE = 0.1
 """Pulses without pump, of those with pump, that are enough to be their reference."""
+MODE_ENERGIES = 60
+"""Energies at which independent errors are worked out; between them they are straight."""
 FILLED = 0.9
 """Part of a row's bins that must have them."""
 
@@ -146,6 +148,8 @@ def compared(
     if bool(own.all()):
         return _with_films(_ordered(inside), runs, outside)
     other = _with_errors(function(prepared, constant=outside.constant, **options), runs, outside)
+    if "systematic_mode" in other:
+        inside = inside.assign(systematic_mode=xr.zeros_like(other["systematic_mode"]))
     merged = {
         str(n): xr.where(own, v, other[n], keep_attrs=True) if v.ndim else other[n] for n, v in inside.data_vars.items()
     }
@@ -154,7 +158,7 @@ def compared(
 
 def _ordered(result: xr.Dataset) -> xr.Dataset:
     dims = result["delta_xas"].dims
-    return result.transpose(*dims).assign(reference=result["reference"].transpose(*_row_dims(result)))
+    return result.transpose(..., *dims).assign(reference=result["reference"].transpose(*_row_dims(result)))
 
 
 def _row_dims(result: xr.Dataset) -> tuple[str, ...]:
@@ -191,7 +195,23 @@ def _with_errors(result: xr.Dataset, runs: Sequence[xr.Dataset], outside: Outsid
         result["reference_stderr"] = (dims, noise)
         c = outside.model.at(energy.values, time.values)[0] if energy.size < 4096 else 0.0
         result["photons_pumped"] = result["photons_pumped"] * np.exp(-xr.DataArray(c, dims=dims if np.ndim(c) else ()))
-    return result.assign(delta_xas_stderr_systematic=(dims, systematic))
+    result = result.assign(delta_xas_stderr_systematic=(dims, systematic))
+    return result if "scan" in result.dims else result.assign(_modes(result, time, outside.model))
+
+
+def _modes(result: xr.Dataset, time: xr.DataArray, model: PumpOff) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """Return the systematic error of spectra as independent errors (mode, fluence, delay, energy)."""
+    energy = result["energy"].values
+    some = energy[np.unique(np.linspace(0, len(energy) - 1, min(len(energy), MODE_ENERGIES)).round().astype(int))]
+    shape = result["delta_xas"].shape
+    filled = np.argwhere((result["n_pulses"].sum("energy") > 0).transpose("fluence", "delay").values)
+    at = np.repeat([float(time.values[tuple(row)].mean()) for row in filled], len(some))
+    found = model.modes(np.tile(some, len(filled)), at)
+    modes = np.zeros((len(found), *shape))
+    for k, mode in enumerate(found.reshape(len(found), len(filled), len(some))):
+        for row, values in zip(filled, mode, strict=True):
+            modes[k, row[0], row[1]] = np.interp(energy, some, values)
+    return {"systematic_mode": (("mode", "fluence", "delay", "energy"), modes)}
 
 
 def _with_films(result: xr.Dataset, runs: Sequence[xr.Dataset], outside: Outside) -> xr.Dataset:

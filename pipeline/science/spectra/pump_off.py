@@ -167,6 +167,18 @@ class PumpOff(NamedTuple):
         apart = sum(w * (f[0] - value) ** 2 for w, f in zip(self.weights, found, strict=True))
         return np.asarray(value), np.sqrt(noise), np.sqrt(unknown + apart)
 
+    def modes(self, energy: Array, time: Array, *, part: float = 0.99) -> Array:
+        """Return what is not known of c at some energies and times as independent errors (mode, place).
+
+        Each is one standard deviation of its own; the sum of their squares is, but for a small part, the variance.
+        """
+        pairs = [(process.unknown(energy, time), w) for process, w in zip(self.processes, self.weights, strict=True)]
+        values, vectors = np.linalg.eigh(sum(w * covariance for covariance, w in pairs))
+        order = np.argsort(values)[::-1]
+        values = np.maximum(values[order], 0.0)
+        n = int(np.searchsorted(np.cumsum(values), part * values.sum())) + 1 if values.sum() > 0 else 0
+        return np.asarray((vectors[:, order[:n]] * np.sqrt(values[:n])).T)
+
     def film_ratio(self, time: Array) -> tuple[Array, Array]:
         """Return the thickness of the pumped film over that of the other at times [h], and its standard error.
 
@@ -194,6 +206,23 @@ class _Process(NamedTuple):
         """Return what `PumpOff.at` does."""
         shape = np.shape(energy)
         where = np.ravel(energy).astype(np.float64), np.ravel(time).astype(np.float64)
+        weight, cross, covariance, mean = self._weights(where)
+        c, noise = self.points["c"].values, self.points["c_stderr"].values ** 2
+        value = weight @ (c - mean) + mean
+        spread = self._variance(where) - 2 * np.einsum("ij,ij->i", weight, cross)
+        spread = spread + np.einsum("ij,jk,ik->i", weight, covariance, weight)
+        statistical = np.sqrt(weight**2 @ noise)
+        return value.reshape(shape), statistical.reshape(shape), np.sqrt(np.maximum(spread, 0)).reshape(shape)
+
+    def unknown(self, energy: Array, time: Array) -> Array:
+        """Return the covariance of what is not known of c at some energies and times."""
+        where = energy, time
+        weight, cross, covariance, _ = self._weights(where)
+        mixed = weight @ cross.T
+        return np.asarray(self._covariance(where, where) - mixed - mixed.T + weight @ covariance @ weight.T)
+
+    def _weights(self, where: tuple[Array, Array]) -> tuple[Array, Array, Array, float]:
+        """Return the weights of what was measured at some places, its covariance with these and with itself, and its mean."""
         own = self.points["energy"].values, self.points["hours"].values
         covariance = self._covariance(own, own)
         noise = self.points["c_stderr"].values ** 2
@@ -205,11 +234,7 @@ class _Process(NamedTuple):
         mean = float(of_ones @ c / (of_ones @ ones))
         weight = cho_solve(solved, cross.T).T
         weight = weight + np.outer((1.0 - weight.sum(axis=1)) / (of_ones @ ones), of_ones)
-        value = weight @ (c - mean) + mean
-        spread = self._variance(where) - 2 * np.einsum("ij,ij->i", weight, cross)
-        spread = spread + np.einsum("ij,jk,ik->i", weight, covariance, weight)
-        statistical = np.sqrt(weight**2 @ noise)
-        return value.reshape(shape), statistical.reshape(shape), np.sqrt(np.maximum(spread, 0)).reshape(shape)
+        return weight, cross, covariance, mean
 
     def film_ratio(self, time: Array) -> tuple[Array, Array]:
         """Return what `PumpOff.film_ratio` does."""

@@ -1,0 +1,59 @@
+"""What the reference of ΔXAS cannot know, in the shares of the mixture: each independent error is put in and fitted again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+
+from schemas.datasets.fitted import MIXTURE
+
+__all__ = ["per_film", "reference_error", "with_reference_error"]
+
+NAMES = ("alpha", "slope", "intercept")
+
+
+def per_film(spectra: xr.Dataset) -> xr.Dataset:
+    """Return spectra whose ΔXAS is that of a pumped film as thick as the unpumped one, which α is a share of.
+
+    Parameters
+    ----------
+    spectra
+        delta_xas, od_pumped and od_unpumped (fluence, delay, energy), film_ratio (fluence, delay) where it is known.
+    """
+    if "film_ratio" not in spectra:
+        return spectra
+    ratio = spectra["film_ratio"]
+    scaled = {n: spectra[n] / ratio for n in ("delta_xas", "delta_xas_stderr", "systematic_mode") if n in spectra}
+    scaled = {n: v.transpose(*spectra[n].dims).assign_attrs(spectra[n].attrs) for n, v in scaled.items()}
+    return spectra.assign(scaled | {"od_pumped": spectra["od_unpumped"] + scaled["delta_xas"]})
+
+
+def reference_error(spectra: xr.Dataset, mixture: xr.Dataset, fit: Callable[[xr.Dataset], xr.Dataset]) -> xr.Dataset:
+    """Return the error of alpha (fluence), slope and intercept that is the reference's.
+
+    Parameters
+    ----------
+    spectra
+        delta_xas, systematic_mode (mode, fluence, delay, energy) and film_ratio_stderr (fluence, delay) where there are any.
+    mixture
+        What the fit gave for them.
+    fit
+        Makes a mixture from spectra.
+    """
+    square = {name: xr.zeros_like(mixture[name]) for name in NAMES}
+    for mode in spectra["systematic_mode"].transpose("mode", ...) if "systematic_mode" in spectra else []:
+        changed = fit(spectra.assign(delta_xas=spectra["delta_xas"] + mode))
+        square = {name: value + (changed[name] - mixture[name]) ** 2 for name, value in square.items()}
+    if "film_ratio_stderr" in spectra:
+        # films differ alike at all fluences
+        error = float(np.nanmean((spectra["film_ratio_stderr"] / spectra["film_ratio"]).values))
+        square = {name: value + (error * mixture[name]) ** 2 for name, value in square.items()}
+    return xr.Dataset({name: np.sqrt(value) for name, value in square.items()})
+
+
+def with_reference_error(mixture: xr.Dataset, error: xr.Dataset) -> xr.Dataset:
+    """Return a mixture whose model errors hold those of the reference, see `reference_error`."""
+    total = {f"{n}_model_stderr": np.hypot(mixture[f"{n}_model_stderr"].fillna(0.0), error[n]) for n in NAMES}
+    return MIXTURE.describe(mixture.assign(total))
