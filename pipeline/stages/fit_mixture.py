@@ -56,15 +56,16 @@ def fit_late_spectra(
         return _empty_mixture(spectra), [note("mixture.no_late_spectrum", min_delay=options.min_delay)]
     broadening = {"gaussian_fwhm": options.gaussian_fwhm, "lorentzian_fwhm": options.lorentzian_fwhm}
 
-    def fitted(measured: xr.Dataset, models: Models) -> xr.Dataset:
+    def fitted(measured: xr.Dataset, models: Models, *, alternatives: bool = True) -> xr.Dataset:
         if models:
-            return fit_models(measured, models, window=at, min_delay=options.min_delay, **broadening)
+            also = {"min_delay": options.min_delay, **broadening}
+            return fit_models(measured, models, alternatives=alternatives, window=at, **also)
         return fit_builtin_models(measured, window=at, min_delay=options.min_delay)
 
-    scaled = per_film(spectra)
+    scaled, first = per_film(spectra), dict([*models.items()][:1])
     try:
         mixture = fitted(scaled, models)
-        unknown = reference_error(scaled, mixture, lambda changed: fitted(changed, dict([*models.items()][:1])))
+        unknown = reference_error(scaled, mixture, lambda changed: fitted(changed, first, alternatives=False))
     except CoverageError as error:
         raise CoverageError(f"mixture: {error}") from None
     except DataError as error:

@@ -26,26 +26,35 @@ class Components(NamedTuple):
     fit: GroundFit
     area: float = 1.0
     widening: float = 0.0
+    measured: Floats | None = None
+    """The ground component as it was measured, at the energies of the fit, in place of the DOS."""
 
     def excited_part(self, energy: Floats, shift: float, order: int = 0) -> Floats:
         """Excited component or its derivative with respect to energy, for a share of 1."""
-        scale, _, variance, _ = self.fit.theta
+        scale, _, variance = self.fit.theta[:3]
         return np.asarray(scale * self.area * self.excited(energy - shift, variance + self.widening, order))
 
     def template(self, energy: Floats, shift: float) -> Floats:
         """ΔXAS of a share of 1: scale [excited(E - shift) - ground(E - ground shift)]."""
-        scale, ground_shift, variance, _ = self.fit.theta
-        return np.asarray(self.excited_part(energy, shift) - scale * self.ground(energy - ground_shift, variance))
+        return np.asarray(self.excited_part(energy, shift) - self.ground_part(energy))
+
+    def ground_part(self, energy: Floats) -> Floats:
+        """Ground component: the DOS as fitted, or what was measured."""
+        scale, ground_shift, variance = self.fit.theta[:3]
+        if self.measured is not None:
+            return self.measured
+        return np.asarray(scale * self.ground(energy - ground_shift, variance))
 
     def ground_derivatives(self, energy: Floats, shift: float, *, tied: bool) -> Floats:
-        """Derivative of the template with respect to scale, shift, variance, slope: (energy, 4); `tied`: the excited shift follows the ground's."""
-        scale, ground_shift, variance, _ = self.fit.theta
+        """Derivative of the template with respect to theta: (energy, theta); `tied`: the excited shift follows the ground's."""
+        scale, ground_shift, variance = self.fit.theta[:3]
         here = energy - ground_shift
         moved = scale * self.ground(here, variance, 1)
         if tied:
             moved = moved - self.excited_part(energy, shift, 1)
         widened = 0.5 * (self.excited_part(energy, shift, 2) - scale * self.ground(here, variance, 2))
-        return np.stack([self.template(energy, shift) / scale, moved, widened, np.zeros_like(energy)], axis=1)
+        own = np.stack([self.template(energy, shift) / scale, moved, widened], axis=1)
+        return np.pad(own, ((0, 0), (0, len(self.fit.theta) - 3)))
 
     def excited_derivatives(self, energy: Floats, shift: float, mode: str) -> Floats:
         """Derivative of the template with respect to what is fitted of the excited component: (energy, [log area, widening,] shift)."""

@@ -1,6 +1,7 @@
 """Least squares behind the mixture, first step: the ground component in the unpumped spectra.
 
-Parameters of the ground component, in this order everywhere: scale, shift [eV], variance of the extra Gaussian broadening [eV^2], slope of the background.
+Parameters of the ground component, in this order everywhere: scale, shift [eV], variance of the extra Gaussian broadening [eV^2], slope of the background,
+and the factors of further columns of the background where there are any (the tail of an edge).
 The extra broadening enters by its variance v because a convolution obeys the heat equation, dg/dv = g''/2, which makes its derivative exact.
 """
 
@@ -22,6 +23,7 @@ __all__ = [
     "fit_ground",
     "inverse_of_used",
     "is_late",
+    "left_over",
     "merge_scans",
     "scans_of",
     "window_of",
@@ -94,13 +96,15 @@ class Merged(NamedTuple):
 
 
 class GroundFit(NamedTuple):
-    """theta = scale, shift, variance, slope; `gain` (4, scan, energy): how every unpumped value moves theta."""
+    """theta = scale, shift, variance, slope and factors of further columns; `gain` (theta, scan, energy): how every unpumped value moves theta."""
 
     theta: Floats
     covariance: Floats
     gain: Floats
     chi2: float
     dof: int
+    columns: Floats
+    """Further columns of the background (energy, column)."""
 
 
 def window_of(energy: Floats, window: tuple[float, float]) -> slice:
@@ -164,23 +168,37 @@ def merge_scans(spectra: xr.Dataset, window: tuple[float, float]) -> Merged:
 # --- ground component ------------------------------------------------------------------------------------------------------
 
 
-def fit_ground(shape: GroundShape, merged: Merged, *, shifts: Floats, max_fwhm: float) -> GroundFit:
-    """Scale x shape(E - shift; variance) + slope (E - mean E) + a constant per scan, shift inside the range of `shifts`."""
-    theta = _ground_start(shape, merged, shifts, max_fwhm)
+def fit_ground(
+    shape: GroundShape,
+    merged: Merged,
+    *,
+    shifts: Floats,
+    max_fwhm: float,
+    columns: Floats | None = None,
+    start: Floats | None = None,
+) -> GroundFit:
+    """Scale x shape(E - shift; variance) + slope (E - mean E) + a constant per scan, shift inside the range of `shifts`.
+
+    `columns` (energy, column): what else the background may hold, in any amount; `start`: theta to begin with.
+    """
+    more = np.zeros((len(merged.energy), 0)) if columns is None else columns
+    theta = _ground_start(shape, merged, shifts, max_fwhm) if start is None else start
+    theta = np.concatenate([theta, np.zeros(4 + more.shape[1] - len(theta))])
     limits = np.array(
         [[-np.inf, shifts[0], 0.0, -np.inf], [np.inf, shifts[-1], max_fwhm**2 / _FWHM2_PER_VARIANCE, np.inf]]
     )
+    limits = np.concatenate([limits, np.array([[-np.inf], [np.inf]]) * np.ones(more.shape[1])], axis=1)
     damping = 1e-3
-    chi2, descent, curvature = _ground_equations(shape, merged, theta)
+    chi2, descent, curvature = _ground_equations(shape, merged, theta, more)
     for _ in range(100):
         held = ((theta <= limits[0]) & (descent < 0)) | ((theta >= limits[1]) & (descent > 0))
         scale = np.sqrt(np.maximum(np.diag(curvature), 1e-300))
-        system = curvature / np.outer(scale, scale) + damping * np.eye(4)
+        system = curvature / np.outer(scale, scale) + damping * np.eye(len(theta))
         system[held], system[:, held] = 0.0, 0.0
         system[held, held] = 1.0
         step = np.linalg.solve(system, np.where(held, 0.0, descent / scale)) / scale
         trial = np.clip(theta + step, *limits)
-        new = _ground_equations(shape, merged, trial)
+        new = _ground_equations(shape, merged, trial, more)
         moved = float(np.max(np.abs(trial - theta) * scale))
         if new[0] <= chi2:
             theta, (chi2, descent, curvature), damping = trial, new, damping * 0.1
@@ -189,13 +207,27 @@ def fit_ground(shape: GroundShape, merged: Merged, *, shifts: Floats, max_fwhm: 
         if moved < 1e-5 or damping > 1e12:
             break
     covariance = inverse_of_used(curvature)
-    jacobian = _ground_jacobian(shape, merged.energy, theta)
+    jacobian = _ground_jacobian(shape, merged.energy, theta, more)
     weights = merged.scans.weights
     total = weights.sum(axis=1)
     mean = (weights @ jacobian) / np.where(total > 0, total, 1.0)[:, None]
     centred = jacobian[None, :, :] - mean[:, None, :]
     gain = np.einsum("pq,keq,ke->pke", covariance, centred, weights)
-    return GroundFit(theta, covariance, gain, float(chi2), merged.n_points - merged.n_scans - 4)
+    return GroundFit(theta, covariance, gain, float(chi2), merged.n_points - merged.n_scans - len(theta), more)
+
+
+def left_over(shape: GroundShape, merged: Merged, fit: GroundFit) -> Floats:
+    """Return the mean unpumped spectrum less the fit (energy), whose own mean is nothing: no scan's level is known."""
+    weights, values = merged.scans.weights, merged.scans.values
+    curve = _curve(_ground_jacobian(shape, merged.energy, fit.theta, fit.columns), fit.theta)
+    total = weights.sum(axis=1)
+    level = (weights * (values - curve)).sum(axis=1) / np.where(total > 0, total, 1.0)
+    seen = weights.sum(axis=0)
+    return np.asarray((weights * (values - curve - level[:, None])).sum(axis=0) / np.where(seen > 0, seen, 1.0))
+
+
+def _curve(jacobian: Floats, theta: Floats) -> Floats:
+    return np.asarray(theta[0] * jacobian[:, 0] + jacobian[:, 3:] @ theta[3:])
 
 
 def _ground_start(shape: GroundShape, merged: Merged, shifts: Floats, max_fwhm: float) -> Floats:
@@ -219,15 +251,16 @@ def _ground_start(shape: GroundShape, merged: Merged, shifts: Floats, max_fwhm: 
     return start
 
 
-def _ground_jacobian(shape: GroundShape, energy: Floats, theta: Floats) -> Floats:
+def _ground_jacobian(shape: GroundShape, energy: Floats, theta: Floats, more: Floats) -> Floats:
     where = energy - theta[1]
     value, first, second = (shape(where, theta[2], order) for order in range(3))
-    return np.stack([value, -theta[0] * first, 0.5 * theta[0] * second, energy - energy.mean()], axis=1)
+    own = np.stack([value, -theta[0] * first, 0.5 * theta[0] * second, energy - energy.mean()], axis=1)
+    return np.concatenate([own, more], axis=1)
 
 
-def _ground_equations(shape: GroundShape, merged: Merged, theta: Floats) -> tuple[float, Floats, Floats]:
-    jacobian = _ground_jacobian(shape, merged.energy, theta)
-    curve = theta[0] * jacobian[:, 0] + theta[3] * jacobian[:, 3]
+def _ground_equations(shape: GroundShape, merged: Merged, theta: Floats, more: Floats) -> tuple[float, Floats, Floats]:
+    jacobian = _ground_jacobian(shape, merged.energy, theta, more)
+    curve = _curve(jacobian, theta)
     pull = merged.moment - merged.precision @ curve
     chi2 = merged.constant - float(curve @ (merged.moment + pull))
     return chi2, jacobian.T @ pull, jacobian.T @ merged.precision @ jacobian

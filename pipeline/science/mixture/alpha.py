@@ -22,6 +22,7 @@ from scipy.signal import find_peaks, peak_widths
 from scipy.stats import chi2 as chi2_distribution
 
 from pipeline.errors import CoverageError
+from pipeline.science.mixture._edge import Form, tails
 from pipeline.science.mixture._excited import Components, ExcitedFit, best_shape, best_shift, fit_excited
 from pipeline.science.mixture._ground import (
     GroundFit,
@@ -30,6 +31,7 @@ from pipeline.science.mixture._ground import (
     common_stderr,
     fit_ground,
     is_late,
+    left_over,
     merge_scans,
     scans_of,
     window_of,
@@ -58,6 +60,8 @@ def fit_mixture(
     lorentzian_fwhm: float = 0.0,
     excited_shift: Literal["free", "ground"] | float = "free",
     excited_shape: Literal["dos", "free"] = "dos",
+    edge: Literal["auto", "none"] | Form = "auto",
+    ground: Literal["dos", "measured"] = "dos",
 ) -> xr.Dataset:
     """Fit the share of the excited state at every fluence, and its dependence on fluence.
 
@@ -79,6 +83,12 @@ def fit_mixture(
     excited_shape
         "dos": area and width of the excited component relative to the ground's are those of the DOS. "free": both are
         fitted where chi2 falls by 400; then α is the part of the ground component that is gone.
+    edge
+        Form of the tail that an edge above the window has inside it, for DOS that hold the pre-edge only. "auto": the one
+        that describes the unpumped spectrum best, none where chi2 does not ask for one; attrs `edge` and `other_edges` say
+        which, and which others do as well.
+    ground
+        "measured": the ground component is the measured spectrum without its background; the DOS gives its size only.
 
     Returns
     -------
@@ -111,15 +121,22 @@ def fit_mixture(
         ranges.append(_allowed_shifts(dos, name, energy, reach))
         smooth = broaden(dos, gaussian_fwhm, lorentzian_fwhm, step=_grid_step(dos), edges="hold")
         shapes.append(GroundShape(smooth["energy"].values, smooth.values))
-    ground = fit_ground(shapes[0], merge_scans(spectra, window), shifts=ranges[0], max_fwhm=_MAX_EXTRA_FWHM)
-    _check_shift(ground, ranges[0], dos_ground, energy, reach)
-    parts = Components(shapes[0], shapes[1], ground)
+    merged = merge_scans(spectra, window)
+    plain = fit_ground(shapes[0], merged, shifts=ranges[0], max_fwhm=_MAX_EXTRA_FWHM)
+    found = [] if edge == "none" else tails(shapes[0], merged, plain, shifts=ranges[0], max_fwhm=_MAX_EXTRA_FWHM)
+    if edge not in ("auto", "none"):
+        found = [tail for tail in found if tail.form == edge]
+    fit = found[0].fit if found else plain
+    _check_shift(fit, ranges[0], dos_ground, energy, reach)
+    parts = Components(shapes[0], shapes[1], fit)
+    if ground == "measured":
+        parts = parts._replace(measured=parts.ground_part(energy) + left_over(shapes[0], merged, fit))
     common = common_stderr(spectra)
     scans, cross = scans_of(spectra, "delta_xas", inside, common=common), _shared_noise(spectra, inside)
     cells = (spectra.sizes["fluence"], spectra.sizes["delay"])
     measured = scans.weights.any(axis=1).reshape(cells) & is_late(spectra, min_delay)
     group = np.where(measured, np.arange(cells[0])[:, None], -1).ravel()
-    shift, mode = float(ground.theta[1]), "ground"
+    shift, mode = float(fit.theta[1]), "ground"
     if measured.any():
         shift, mode = _excited_shift(parts, energy, (scans, group), excited_shift, ranges[1])
         if excited_shape == "free" and mode == "free":
@@ -143,8 +160,13 @@ def fit_mixture(
     )
     for name in ("slope", "intercept"):
         out[name].attrs |= reason
+    forms: list[str] = [tail.form for tail in found] or ["none"]
     return MIXTURE.describe(out).assign_attrs(
-        excited_shift=mode, min_delay=float(min_delay), window=[float(energy[0]), float(energy[-1])]
+        edge=forms[0],
+        other_edges=forms[1:],
+        excited_shift=mode,
+        min_delay=float(min_delay),
+        window=[float(energy[0]), float(energy[-1])],
     )
 
 

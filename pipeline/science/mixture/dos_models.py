@@ -13,7 +13,8 @@ The model error comes from another form of the tail and from an excited peak tha
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from contextlib import suppress
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -37,12 +38,24 @@ BUILTIN = ("own excited peak", "exponential edge", "ground peak moved")
 _COMPARED = ("alpha", "slope", "intercept")
 _MIN_GAIN = 16.0
 """Fall of chi2 that makes an edge real."""
+LOWER = 0.15
+"""Part of the window that is left out at its upper end, where the edge is."""
+MISSES = 1.5
+"""χ² per degree of freedom of the ground state from which on the DOS misses the spectrum."""
 
 
 def fit_models(
-    spectra: xr.Dataset, models: Mapping[str, tuple[xr.DataArray, xr.DataArray]], **options: object
+    spectra: xr.Dataset,
+    models: Mapping[str, tuple[xr.DataArray, xr.DataArray]],
+    *,
+    alternatives: bool = True,
+    **options: object,
 ) -> xr.Dataset:
     """Fit the mixture with every pair of DOS and return the first result with the model error.
+
+    Beside other DOS, models are what describes the unpumped spectrum as well as what is reported: other forms of the tail
+    that an edge has in the window, and a window that ends lower; and where the DOS misses the spectrum, the measured one in
+    its place.
 
     Parameters
     ----------
@@ -50,6 +63,8 @@ def fit_models(
         As in `fit_mixture`.
     models
         Name -> (ground, excited) DOS; the first is the one reported.
+    alternatives
+        Whether models beside the DOS are tried.
     options
         Of `fit_mixture`.
 
@@ -58,13 +73,39 @@ def fit_models(
     DataError
         A DOS cannot be used (`CoverageError`: does not cover the window); the message names the model if there are several.
     """
-    results = {}
+    results: dict[str, xr.Dataset] = {}
+    others: dict[str, xr.Dataset] = {}
     for name, (ground, excited) in models.items():
         try:
             results[name] = fit_mixture(spectra, ground, excited, **options)  # type: ignore[arg-type]
+            if alternatives and len(results) == 1:
+                others = _alternatives(spectra, ground, excited, results[name], options)
         except DataError as error:
             raise type(error)(f"model {name}: {error}" if len(models) > 1 else str(error)) from None
-    return with_model_error(results)
+    return with_model_error(results | others)
+
+
+def _alternatives(
+    spectra: xr.Dataset, ground: xr.DataArray, excited: xr.DataArray, first: xr.Dataset, options: Mapping[str, Any]
+) -> dict[str, xr.Dataset]:
+    """Return what describes the unpumped spectrum as well as the first result, by name."""
+    found = {}
+    for form in first.attrs["other_edges"]:
+        found[f"{form} edge"] = fit_mixture(spectra, ground, excited, **{**options, "edge": form})
+    low, high = options["window"]
+    if first.attrs["edge"] != "none":
+        lower = {**options, "window": (low, high - LOWER * (high - low))}
+        with suppress(DataError):
+            found["lower window"] = _with_shares(first, fit_mixture(spectra, ground, excited, **lower))
+    if float(first["ground_redchi"]) > MISSES:
+        found["measured ground"] = fit_mixture(spectra, ground, excited, **{**options, "ground": "measured"})
+    return found
+
+
+def _with_shares(first: xr.Dataset, other: xr.Dataset) -> xr.Dataset:
+    """Return a result with the numbers of another one that has fewer energies."""
+    names = [*(f"{n}{s}" for n in _COMPARED for s in ("", "_stderr")), "redchi", "ground_redchi"]
+    return first.assign({name: other[name] for name in names})
 
 
 def fit_builtin_models(
@@ -101,6 +142,7 @@ def fit_builtin_models(
             window=window,
             min_delay=min_delay,
             excited_shape=shape,  # type: ignore[arg-type]
+            edge="none",
             **options,  # type: ignore[arg-type]
         )
     return with_model_error(results)
