@@ -1,5 +1,6 @@
 """Least squares behind the mixture, second step: the excited share in ΔXAS with every error carried over."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -28,11 +29,16 @@ class Components(NamedTuple):
     widening: float = 0.0
     measured: Floats | None = None
     """The ground component as it was measured, at the energies of the fit, in place of the DOS."""
+    moved: Callable[[Floats, float], Floats] | None = None
+    """What the DOS lacks of the ground component, moved by an energy: the excited component lacks the same."""
 
     def excited_part(self, energy: Floats, shift: float, order: int = 0) -> Floats:
         """Excited component or its derivative with respect to energy, for a share of 1."""
         scale, _, variance = self.fit.theta[:3]
-        return np.asarray(scale * self.area * self.excited(energy - shift, variance + self.widening, order))
+        part = scale * self.area * self.excited(energy - shift, variance + self.widening, order)
+        if self.moved is not None and order == 0:
+            part = part + self.moved(energy, shift - float(self.fit.theta[1]))
+        return np.asarray(part)
 
     def template(self, energy: Floats, shift: float) -> Floats:
         """ΔXAS of a share of 1: scale [excited(E - shift) - ground(E - ground shift)]."""

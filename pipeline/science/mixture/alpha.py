@@ -61,7 +61,7 @@ def fit_mixture(
     excited_shift: Literal["free", "ground"] | float = "free",
     excited_shape: Literal["dos", "free"] = "dos",
     edge: Literal["auto", "none"] | Form = "auto",
-    ground: Literal["dos", "measured"] = "dos",
+    ground: Literal["dos", "measured", "moved"] = "dos",
 ) -> xr.Dataset:
     """Fit the share of the excited state at every fluence, and its dependence on fluence.
 
@@ -89,6 +89,7 @@ def fit_mixture(
         which, and which others do as well.
     ground
         "measured": the ground component is the measured spectrum without its background; the DOS gives its size only.
+        "moved": and the excited component lacks what the ground DOS does, moved as the two DOS are.
 
     Returns
     -------
@@ -129,8 +130,13 @@ def fit_mixture(
     fit = found[0].fit if found else plain
     _check_shift(fit, ranges[0], dos_ground, energy, reach)
     parts = Components(shapes[0], shapes[1], fit)
-    if ground == "measured":
-        parts = parts._replace(measured=parts.ground_part(energy) + left_over(shapes[0], merged, fit))
+    if ground != "dos":
+        rest = left_over(shapes[0], merged, fit)
+        parts = parts._replace(measured=parts.ground_part(energy) + rest)
+        if ground == "moved":
+            parts = parts._replace(
+                moved=lambda at, by: np.interp(at - by - _centre(parts), energy, rest, left=0.0, right=0.0)
+            )
     common = common_stderr(spectra)
     scans, cross = scans_of(spectra, "delta_xas", inside, common=common), _shared_noise(spectra, inside)
     cells = (spectra.sizes["fluence"], spectra.sizes["delay"])
@@ -168,6 +174,12 @@ def fit_mixture(
         min_delay=float(min_delay),
         window=[float(energy[0]), float(energy[-1])],
     )
+
+
+def _centre(parts: Components) -> float:
+    """How far the highest peak of the excited DOS lies from that of the ground DOS, on their own axis [eV]."""
+    tops = [shape.grid[int(np.argmax(shape(shape.grid, 0.0)))] for shape in (parts.excited, parts.ground)]
+    return float(tops[0] - tops[1])
 
 
 # --- what the DOS must cover ------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ error: with α_0 from the first model and α_1 ... α_M from the others,
 
     model error = sqrt(sum_m (α_m - α_0)^2 / M),
 
-the root mean square distance from the value that is reported. It is not a part of `alpha_stderr`. Noise moves all models alike and hardly enters it.
+the root mean square distance from the value that is reported. Where the DOS miss the spectra, what may be true instead is tried as well (`MAY_BE`), and the
+farthest is added in quadrature. It is not a part of `alpha_stderr`. Noise moves all models alike and hardly enters it.
 
 Without DOS, model peaks stand for them. The pre-edge peak of the unpumped spectrum is a Gaussian on a straight line and the tail of the edge above the
 window; the excited peak is a Gaussian with position, width and area of its own, fitted to ΔXAS, so that α is the part of the ground peak that is gone.
@@ -97,9 +98,23 @@ def _alternatives(
         lower = {**options, "window": (low, high - LOWER * (high - low))}
         with suppress(DataError):
             found["lower window"] = _with_shares(first, fit_mixture(spectra, ground, excited, **lower))
-    if float(first["ground_redchi"]) > MISSES:
-        found["measured ground"] = fit_mixture(spectra, ground, excited, **{**options, "ground": "measured"})
+    if max(float(first["ground_redchi"]), float(first["redchi"].max())) > MISSES:
+        for name, change in OTHERWISE.items():
+            found[name] = fit_mixture(spectra, ground, excited, **{**options, **change})
+        inner = {**options, "window": (low + LOWER * (high - low), high - LOWER * (high - low))}
+        with suppress(DataError):
+            found["inner window"] = _with_shares(first, fit_mixture(spectra, ground, excited, **inner))
     return found
+
+
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "measured ground": {"ground": "measured"},
+    "measured shape": {"ground": "moved"},
+    "free excited peak": {"excited_shape": "free"},
+}
+"""What may be true where the DOS miss the spectra …"""
+MAY_BE = (*OTHERWISE, "inner window")
+"""… of which any may be: the one that is farthest off is the error."""
 
 
 def _with_shares(first: xr.Dataset, other: xr.Dataset) -> xr.Dataset:
@@ -172,7 +187,12 @@ def with_model_error(results: Mapping[str, xr.Dataset]) -> xr.Dataset:
         out[f"{base}_by_model{name[len(base) :]}"] = (("model", *first[name].dims), values)
     for name in _COMPARED:
         values = np.stack([r[name].values for r in results.values()])
-        spread = np.sqrt(np.mean(np.square(values[1:] - values[0]), axis=0)) if len(names) > 1 else np.nan * values[0]
+        away = {n: np.square(v - values[0]) for n, v in zip(names[1:], values[1:], strict=True)}
+        others = [v for n, v in away.items() if n not in MAY_BE]
+        misses = [v for n, v in away.items() if n in MAY_BE]
+        square = [np.mean(others, axis=0)] if others else []
+        square += [np.max(misses, axis=0)] if misses else []
+        spread = np.sqrt(np.sum(square, axis=0)) if square else np.nan * values[0]
         out[f"{name}_model_stderr"] = (first[name].dims, spread)
     return MIXTURE.describe(out)
 
