@@ -58,8 +58,8 @@ def cube_components(spectra: xr.Dataset, *, seed: int = 0) -> xr.Dataset:
     ----------
     S. Kritchman, B. Nadler, Chemometr. Intell. Lab. Syst. 94, 19 (2008), for the sequential test.
     """
-    ordered = spectra.transpose("delay", "energy")
-    value, error = (np.asarray(ordered[n].values, np.float64) for n in ("delta_xas", "delta_xas_stderr"))
+    ordered = spectra[["delta_xas", "delta_xas_stderr"]].transpose("delay", "energy")
+    value, error = (np.asarray(v.values, np.float64) for v in ordered.data_vars.values())
     usable = np.isfinite(value) & np.isfinite(error) & (error > 0)
     rows, columns = _block(usable)
     axes = {name: spectra[name].values for name in ("delay", "energy")}
