@@ -129,7 +129,15 @@ class Job:
             return ["pumped", "unpumped", "reference"]
         if beams.order != "auto":
             return [str(r) for r in beams.order]
-        return ["pumped", "unpumped", "reference"][: beams.count]
+        return ["pumped", "unpumped", "reference"][: self.beam_count]
+
+    @property
+    def beam_count(self) -> int | None:
+        """Return how many beams there are, None where that is to be found out."""
+        beams = self.config.beams
+        if isinstance(beams, str) or (not isinstance(beams, Beams) and beams.count == "auto" and beams.order == "auto"):
+            return None
+        return len(self.roles) if isinstance(beams, Beams) or beams.count == "auto" else beams.count
 
     @property
     def roles_are_given(self) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from schemas.condition_notes import ABOUT_CONDITION, ABOUT_REFERENCE
+from schemas.condition_notes import ABOUT_CONDITION, ABOUT_REFERENCE, ABOUT_ROLES
 from schemas.delay_notes import ABOUT_DELAY
 from schemas.detector_notes import ABOUT_DETECTOR
 from schemas.notes import OLDER, Entry, Note
@@ -391,6 +391,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     | ABOUT_DETECTOR
     | _ABOUT_BEAMS
     | ABOUT_CONDITION
+    | ABOUT_ROLES
     | ABOUT_REFERENCE
     | ABOUT_DELAY
     | _ABOUT_PEAKS

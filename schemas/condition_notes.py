@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schemas.notes import Entry
 
-__all__ = ["ABOUT_CONDITION", "ABOUT_REFERENCE"]
+__all__ = ["ABOUT_CONDITION", "ABOUT_REFERENCE", "ABOUT_ROLES"]
 
 ABOUT_CONDITION = {
     "condition.found": Entry(
@@ -29,6 +29,30 @@ ABOUT_CONDITION = {
         "pump: all pulses are taken as pumped, and {seen}; set pump to the pattern of the laser",
         "The laser seems to have fired on a part of the pulses only; differences are then too small. Give the pattern, as in "
         "`pump: {{pulses: [1, 0]}}`, or the bunch pattern in `sources.bunch_pattern`.",
+    ),
+}
+
+ABOUT_ROLES = {
+    "beams.reference_from_energies": Entry(
+        "info",
+        "no absorption edge in the scans: the reference beam is the one against which both others change between the energies "
+        "of delay scans and flat field",
+        "The samples absorb differently at different energies, the reference beam does not. Check the order on "
+        "`figures/beams.png`.",
+    ),
+    "beams.reference_from_place": Entry(
+        "caution",
+        "all was measured at one energy: the reference beam is taken to be the one in the middle, the 0th order; delta_xas "
+        "does not need to know, optical densities do. Give beams: {{order: [...]}} if it is another one",
+        "At one energy nothing tells the reference beam from that through the unpumped sample. The zone plate's 0th order lies "
+        "between the two others. With pulses without pump in the run delta_xas is the same with either.",
+    ),
+    "beams.roles_wrong": Entry(
+        "fault",
+        "before time zero delta_xas is {value:.0f} ± {stderr:.0f} mOD at {fluence:g} mJ/cm²: the reference beam is probably "
+        "taken for the one through the unpumped sample; give beams: {{order: [...]}}",
+        "Where one beam goes through no sample, the ratio of the two changes with energy by the whole optical density. Check "
+        "the order on `figures/beams.png`.",
     ),
 }
 

@@ -321,7 +321,7 @@ def _beams(job: Job, image: xr.DataArray, dark: xr.Dataset, run: int) -> xr.Data
                 raise ConfigError(f"beams.{role}: reaches beyond the module of {width} × {height} pixels")
         return beam_dataset([tuple(regions[role]) for role in job.roles])
     try:
-        return find_beams(image, bad=dark["bad_pixel"], count=len(job.roles))
+        return find_beams(image, bad=dark["bad_pixel"], count=job.beam_count)
     except DataError as error:
         raise DataError(f"run {run}: {error}") from None
 

@@ -126,7 +126,7 @@ def _roles(job: Job, runs: Mapping[int, xr.Dataset]) -> tuple[list[str], list[No
     # pulses without pump are one more state of the sample, at fluence 0
     parts = [only_condition(run, ON) for run in scans]
     parts += [only_condition(run, OFF).assign_coords(fluence=0.0) for run in scans if (run["condition"] == OFF).any()]
-    return assign_roles(parts, flat, job.roles)
+    return assign_roles(parts, flat, job.roles[: max(run.sizes["beam"] for run in runs.values())])
 
 
 def _labels(run: xr.Dataset, t0: float) -> xr.Dataset:

@@ -34,8 +34,8 @@ class Beams(Strict):
 class AutoBeams(Strict):
     """Find the beams on the mean image of the flat-field run."""
 
-    count: Literal[2, 3] = 3
-    """How many beams the zone plate makes."""
+    count: Literal[2, 3, "auto"] = "auto"
+    """How many beams the zone plate makes; auto: two or three, as the image shows."""
     order: list[Literal["pumped", "unpumped", "reference"]] | Literal["auto"] = "auto"
     """Roles from low to high x. Auto: the reference is the beam without an edge, the pumped beam the one that
     answers to the pump; where the data cannot tell, the order is pumped, unpumped, reference."""
@@ -43,8 +43,9 @@ class AutoBeams(Strict):
     @model_validator(mode="after")
     def _roles(self) -> AutoBeams:
         if self.order != "auto":
-            expected = {"pumped", "unpumped", "reference"} if self.count == 3 else {"pumped", "unpumped"}
-            if set(self.order) != expected or len(self.order) != self.count:
+            count = len(self.order) if self.count == "auto" else self.count
+            expected = {"pumped", "unpumped", "reference"} if count == 3 else {"pumped", "unpumped"}
+            if set(self.order) != expected or len(self.order) != count:
                 raise ValueError(f"order must name each of {', '.join(sorted(expected))} once")
         return self
 

@@ -416,6 +416,15 @@ CALLS = {
         {"window": WINDOW, "min_delay": 4.0},
     ),
     "mixture.dos_models.rising_edge": lambda: ((measured(),), {"window": WINDOW}),
+    "mixture.reference_error.per_film": lambda: ((measured(),), {}),
+    "mixture.reference_error.reference_error": lambda: (
+        (measured(), mixtures()["one"], lambda s: mixtures()["one"]),
+        {},
+    ),
+    "mixture.reference_error.with_reference_error": lambda: (
+        (dos_models.with_model_error(mixtures()), mixtures()["one"]),
+        {},
+    ),
     "mixture.dos_models.with_model_error": lambda: ((mixtures(),), {}),
     "peaks.lines.evaluate_peaks": lambda: ((peaks(), measured()["energy"]), {}),
     "peaks.lines.fit_peaks": lambda: ((measured(),), {}),

@@ -27,7 +27,7 @@ from pipeline.science.spectra.compared import Outside, compared
 from pipeline.science.spectra.resampling import resampled_differences
 from pipeline.science.spectra.scans import delay_scans, quality_cells, spectra
 from pipeline.science.sums.accumulate import accumulate, join_limbs, merge_sums
-from pipeline.stages.bin import AXES
+from pipeline.stages.bin_quality import AXES
 from schemas.datasets import calibration, fitted, measured, model_curves
 from schemas.datasets import kinetic_fits as kinetics
 from schemas.datasets.quality import QUALITY

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 import yaml
 
 from pipeline.errors import DataError
 from pipeline.job import load_job
 from pipeline.stages.bin import bin_scans
+from pipeline.stages.bin_quality import roles_notes
 from tests.science.pulse_truth import make_pulses
 from tests.science.spectra.test_difference import STEPS
 
@@ -81,3 +83,18 @@ def test_scans_without_energies_are_named_and_an_error_where_there_is_nothing_el
     )
     notes = said({2: flat(rng), 3: lost, 4: swept}, delay_scans=[4])
     assert [(n.code, n.text) for n in notes] == [("bins.empty", reason)]
+
+
+def test_a_difference_before_time_zero_as_large_as_an_optical_density_is_a_wrong_beam():
+    early = {
+        "delta_xas": (("scan", "delay"), np.array([[0.06, 0.061, 0.059, 0.08]])),
+        "delta_xas_stderr": (("scan", "delay"), np.full((1, 4), 3e-4)),
+        "delta_xas_stderr_systematic": (("scan", "delay"), np.full((1, 4), 4e-3)),
+    }
+    coords = {"fluence": ("scan", [8.0]), "delay": [-2.0, -1.0, -0.5, 1.0]}
+    scan = xr.Dataset(early, coords=coords)
+    found = roles_notes({"delay_scan": scan})
+    assert [n.code for n in found] == ["beams.roles_wrong"]
+    assert "60 ± 4 mOD" in found[0].text
+    # what the reference cannot know may be as large
+    assert roles_notes({"delay_scan": scan.assign(delta_xas_stderr_systematic=0.02 + 0 * scan["delta_xas"])}) == []

@@ -80,3 +80,14 @@ def test_models_that_differ_are_told(spectra, dos):
     alpha = mixture.sel(fluence=note.fluence)
     assert float(alpha["alpha_model_stderr"]) > 0.1 * float(alpha["alpha"])
     assert f"alpha = {100 * float(alpha['alpha']):.2g} % differs between the DOS by" in note.text
+
+
+def test_what_the_reference_leaves_open_is_told(spectra, dos):
+    films = 0.02 * (spectra["od_unpumped"] - spectra["od_unpumped"].isel(energy=0))
+    unknown = spectra.assign(systematic_mode=films.fillna(0.0).expand_dims("mode"))
+    mixture, notes = said(unknown, {"main": dos})
+    note = notes["mixture.reference_unknown"]
+    assert note.severity == "caution"
+    assert float(mixture["alpha_model_stderr"].sel(fluence=note.fluence)) > 0.1 * float(
+        mixture["alpha"].sel(fluence=note.fluence)
+    )

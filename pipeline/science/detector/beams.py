@@ -18,8 +18,8 @@ _MARGIN = 2  # pixels added around it
 _DISTINCT = 1.7  # two patches are two when the valley between them is lower than the weaker one by this factor
 
 
-def find_beams(image: xr.DataArray, *, bad: xr.DataArray | None = None, count: int = 3) -> xr.Dataset:
-    """Find `count` bright patches on a mean image.
+def find_beams(image: xr.DataArray, *, bad: xr.DataArray | None = None, count: int | None = None) -> xr.Dataset:
+    """Find the bright patches on a mean image, two or three of them.
 
     The threshold is lowered in small steps from the maximum to the noise. A patch is born when a region of at least
     30 pixels rises above it, and counts as distinct when its level is 1.7 times that of the valley to its neighbour:
@@ -32,7 +32,7 @@ def find_beams(image: xr.DataArray, *, bad: xr.DataArray | None = None, count: i
     ----------
     image : (y, x) mean dark-subtracted image, ADU, with coords y and x (module pixel numbers)
     bad : (y, x) bad-pixel flags, 0 is good
-    count : number of beams expected
+    count : number of beams expected; None: three where the third stands out as the others do, else two
 
     Returns
     -------
@@ -41,11 +41,14 @@ def find_beams(image: xr.DataArray, *, bad: xr.DataArray | None = None, count: i
     Raises
     ------
     DataError
-        There are not `count` patches; the message says how many, and how to give them by hand.
+        There are not as many patches; the message says how many, and how to give them by hand.
     """
     values, floor = _cleaned(image, bad)
-    markers, levels = _distinct_patches(values, floor, count)
-    if len(levels) != count:
+    for expected in (3, 2) if count is None else (count,):
+        markers, levels = _distinct_patches(values, floor, expected)
+        if len(levels) == expected:
+            break
+    else:
         raise DataError(_wrong_number(image, markers, levels, count))
     boxes = _boxes(values, markers, levels, floor)
     y, x = image["y"].values.astype(np.int64), image["x"].values.astype(np.int64)
@@ -214,7 +217,7 @@ def _parted(
     return (upper, lower) if a[0] + a[1] < b[0] + b[1] else (lower, upper)
 
 
-def _wrong_number(image: xr.DataArray, markers: np.ndarray, levels: list[float], count: int) -> str:
+def _wrong_number(image: xr.DataArray, markers: np.ndarray, levels: list[float], count: int | None) -> str:
     y, x = image["y"].values, image["x"].values
     where = [
         f"({x[int(cx)]}, {y[int(cy)]})"
@@ -222,6 +225,6 @@ def _wrong_number(image: xr.DataArray, markers: np.ndarray, levels: list[float],
     ]
     at = f" at (x, y) = {', '.join(where)}" if where else ""
     return (
-        f"found {len(levels)} bright patches{at}, not {count}; "
+        f"found {len(levels)} bright patches{at}, not {count or 'two or three'}; "
         "give the regions in the config, beams: {pumped: [x0, x1, y0, y1], ...}, or check the flat-field run"
     )

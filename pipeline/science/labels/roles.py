@@ -2,8 +2,9 @@
 
 A sample absorbs least at the low end of a scan across a resonance or an edge, so both sample beams lose against the
 reference beam towards higher energies. Of the two sample beams, the pumped one is that whose transmission changes with
-delay and fluence at fixed energy. Without an energy scan, the beam that changes against both others is the pumped one.
-What the data cannot tell keeps the usual order.
+delay and fluence at fixed energy. Without an energy scan, the beam against which both others change between the few
+energies there are (of delay scans and flat field) is the reference; at one energy, the beam that changes with delay against
+both others is the pumped one, and the 0th order lies in the middle. What nothing tells keeps the usual order.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from schemas.notes import Note
 
 __all__ = ["assign_roles"]
 
+MIDDLE = 1
+"""Place of the zone plate's 0th order, which goes through no sample."""
 FLOOR = 5e-4
 """Variation of a ratio [OD] that tells nothing: drifts of the optics."""
 SIGNIFICANT = 6.0
@@ -55,9 +58,16 @@ def assign_roles(
     reference = _reference(_sums(runs, energy_only=True), names)
     notes: list[Note] = []
     if reference is None:
-        notes.append(note("beams.no_edge"))
+        everything = [*runs, *([flat] if flat is not None else [])]
+        reference = _stands_out(_spread(_sums(everything, energy_only=True), names, along="cell"))
+        notes.append(note("beams.no_edge") if reference is None else note("beams.reference_from_energies"))
+    if reference is None:
         pumped = _stands_out(response)
         rest = [r for r in usual if r != "pumped"]
+        if pumped is not None and pumped != MIDDLE:
+            reference = MIDDLE
+            notes = [note("beams.reference_from_place")]
+            rest = ["unpumped"]
     else:
         pumped = _changes_more(response, *(k for k in range(3) if k != reference))
         rest = ["unpumped"]

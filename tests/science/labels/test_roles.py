@@ -48,14 +48,17 @@ def test_edge_and_pump_decide_in_any_order(order):
 
 @pytest.mark.parametrize("order", list(itertools.permutations(USUAL)))
 def test_delay_scans_alone_tell_the_pumped_beam_and_say_what_they_cannot(order):
-    """At one energy there is no edge; the pumped beam changes against both others."""
+    """At one energy there is no edge; the pumped beam changes against both others, the 0th order lies in the middle."""
     still = np.zeros_like(ENERGY)
     runs = [scan(order, edge=still, delay=d, pump=0.05 * (d > 0)) for d in (-1.0, 1.0, 2.0)]
     roles, notes = assign_roles(runs, None, USUAL)
     assert roles[order.index("pumped")] == "pumped"
-    rest = [r for r in roles if r != "pumped"]
-    assert rest == ["unpumped", "reference"]
-    assert "beams.no_edge" in [n.code for n in notes]
+    if order.index("pumped") == 1:
+        assert [r for r in roles if r != "pumped"] == ["unpumped", "reference"]
+        assert "beams.no_edge" in [n.code for n in notes]
+    else:
+        assert roles[1] == "reference"
+        assert "beams.reference_from_place" in [n.code for n in notes]
 
 
 def test_a_change_with_fluence_tells_the_pumped_beam_too():
@@ -135,3 +138,38 @@ def test_of_two_sample_beams_the_one_that_changes_more_is_pumped():
     assert _changes_more(spread(0, 100, 1e4), 0, 1) == 1
     assert _changes_more(spread(0, 100, 150), 0, 1) is None
     assert _changes_more(spread(100, 0, 1e4), 0, 2) == 2
+
+
+def steps(order, energy, *, pump=0.05, photons=1e6):
+    """Return a delay scan at one energy, with the beams in an order."""
+    delay = np.repeat([-1.0, 0.5, 2.0, 5.0], 4)
+    change = np.where(delay > 0, pump, 0.0)
+    od = float(np.interp(energy, ENERGY, EDGE + 0.2))
+    seen = {"pumped": np.exp(-od - change), "unpumped": np.full(16, np.exp(-od)), "reference": np.ones(16)}
+    photons_of = photons * np.stack([seen[role] for role in order], axis=1)
+    run = exact_pulses(np.full(16, energy), photons_of[:, None, :], delay=delay)
+    return run.assign_coords(beam=["a", "b", "c"])
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(USUAL)))
+def test_a_flat_field_at_another_energy_tells_the_reference_without_an_energy_scan(order):
+    still = exact_pulses(np.full(4, 527.0), _flat_of(order)[None, None, :], n_pulses=4)
+    still = still.reset_coords("delay").drop_vars("fluence").assign_coords(beam=["a", "b", "c"])
+    roles, notes = assign_roles([steps(order, 529.5)], still, USUAL)
+    assert roles == list(order)
+    assert "beams.reference_from_energies" in [n.code for n in notes]
+
+
+def _flat_of(order):
+    od = float(np.interp(527.0, ENERGY, EDGE + 0.2))
+    return 1e6 * np.array([1.0 if role == "reference" else np.exp(-od) for role in order])
+
+
+def test_at_one_energy_the_reference_is_the_beam_in_the_middle_and_it_is_said():
+    order = ["unpumped", "reference", "pumped"]
+    roles, notes = assign_roles([steps(order, 528.2)], None, USUAL)
+    assert roles == order
+    assert [n.code for n in notes] == ["beams.reference_from_place", "beams.order_from_data"]
+    # the pumped beam itself in the middle: the usual order of the others
+    roles, _ = assign_roles([steps(["unpumped", "pumped", "reference"], 528.2)], None, USUAL)
+    assert roles == ["unpumped", "pumped", "reference"]
