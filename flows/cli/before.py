@@ -15,7 +15,7 @@ __all__ = ["demo", "doctor", "init", "inspect", "plan", "simulate"]
 
 
 def demo(*, out: Path = Path("demo"), common: Common = COMMON) -> None:
-    """Simulate a small version of the published experiment, process it, and print the summary beside the simulated truth.
+    """Simulate the published experiment as a beamtime runs it, process it, and print the summary beside the simulated truth.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def simulate(scenario: str, *, out: Path, seed: int | None = None, common: Commo
     Parameters
     ----------
     scenario
-        A scenario file, or the name of one in sample_runs (demo, tiny, …).
+        A scenario file, or the name of one in sample_runs (beamtime, demo, tiny, …).
     out
         Folder for raw/, config.yaml and truth.json.
     seed

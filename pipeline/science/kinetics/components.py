@@ -59,7 +59,7 @@ def cube_components(spectra: xr.Dataset, *, seed: int = 0) -> xr.Dataset:
     S. Kritchman, B. Nadler, Chemometr. Intell. Lab. Syst. 94, 19 (2008), for the sequential test.
     """
     ordered = spectra[["delta_xas", "delta_xas_stderr"]].transpose("delay", "energy")
-    value, error = (np.asarray(v.values, np.float64) for v in ordered.data_vars.values())
+    value, error = (np.asarray(ordered[n].values, np.float64) for n in ("delta_xas", "delta_xas_stderr"))
     usable = np.isfinite(value) & np.isfinite(error) & (error > 0)
     rows, columns = _block(usable)
     axes = {name: spectra[name].values for name in ("delay", "energy")}

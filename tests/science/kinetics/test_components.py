@@ -65,6 +65,12 @@ def test_gaps_leave_out_a_delay_and_a_single_spectrum_is_no_cube():
     assert np.isnan(alone["singular_values"]).all()
 
 
+def test_what_the_reference_cannot_know_is_no_part_of_the_cube():
+    one = cube(np.random.default_rng(3), signal(0.03, 528.2, DECAY))
+    modes = (("mode", "delay", "energy"), np.ones((2, N_DELAYS, N_ENERGIES)))
+    xr.testing.assert_identical(cube_components(one.assign(systematic_mode=modes)), cube_components(one))
+
+
 @pytest.mark.parametrize("power", [1, 2])
 def test_decays_after_the_rise_add_up_to_the_fit(power):
     traces = simulate(snr=300, power=power, n_traces=5, irf_sigma=0.0)
