@@ -55,7 +55,16 @@ def test_difference_agrees_with_the_truth_within_its_errors(processed, tiny):
 def test_the_product_is_what_the_contract_says(processed):
     version, tree = product_of(processed[0])
     assert trxas("validate", version).returncode == 0
-    assert set(tree.children) == {"spectra", "delay_scan", "peaks", "kinetics", "mixture", "quality", "components"}
+    assert set(tree.children) == {
+        "spectra",
+        "delay_scan",
+        "peaks",
+        "kinetics",
+        "mixture",
+        "quality",
+        "components",
+        "time_zero",
+    }
     assert tree["spectra/delta_xas"].dims == ("fluence", "delay", "energy")
     assert tree["delay_scan/delta_xas"].dims == ("scan", "delay")
     assert tree["peaks/position"].dims == ("peak", "fluence", "delay")

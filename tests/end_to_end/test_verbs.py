@@ -172,7 +172,7 @@ def test_an_older_product_opens_and_says_its_version(run, product, tmp_path):
     (old / "summary.json").write_text(json.dumps(summary))
     code, out, _ = run("show", old)
     assert code == 0
-    assert "schema version 0; this program writes 1" in out
+    assert "schema version 0; this program writes 2" in out
     code, out, err = run("validate", old)
     assert (code, err) == (0, "")
     assert "valid (schema version 0" in out

@@ -13,8 +13,12 @@ __all__ = ["by_dims", "measured", "provenance", "sample_of"]
 
 
 def by_dims(name: str, dataset: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:
-    """Yield the variables of every set of dims, those of the most dims first under the name of the group itself."""
-    for k, dims in enumerate(sorted({v.dims for v in dataset.data_vars.values()}, key=lambda d: (-len(d), d))):
+    """Yield the variables of every set of dims, those of the most dims first under the name of the group itself.
+
+    Modes of an error are no quantity of their own: they come last.
+    """
+    by_size = sorted({v.dims for v in dataset.data_vars.values()}, key=lambda d: ("mode" in d, -len(d), d))
+    for k, dims in enumerate(by_size):
         chosen = dataset[[n for n, v in dataset.data_vars.items() if v.dims == dims]]
         yield name if k == 0 else f"{name}_{'_'.join(map(str, dims)) or 'scalars'}", chosen
 

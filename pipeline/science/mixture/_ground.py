@@ -196,7 +196,8 @@ def fit_ground(
         system = curvature / np.outer(scale, scale) + damping * np.eye(len(theta))
         system[held], system[:, held] = 0.0, 0.0
         system[held, held] = 1.0
-        step = np.linalg.solve(system, np.where(held, 0.0, descent / scale)) / scale
+        # columns of a tail may be one another's multiples
+        step = np.linalg.lstsq(system, np.where(held, 0.0, descent / scale), rcond=1e-14)[0] / scale
         trial = np.clip(theta + step, *limits)
         new = _ground_equations(shape, merged, trial, more)
         moved = float(np.max(np.abs(trial - theta) * scale))

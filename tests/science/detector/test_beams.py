@@ -111,7 +111,10 @@ def test_two_beams_by_request():
 def test_any_other_number_is_an_error_that_names_the_way_out(regions, levels, found):
     with pytest.raises(DataError, match=found) as error:
         find_beams(image(regions, levels))
-    assert "beams: {pumped:" in str(error.value)
+    assert ", not two or three; give the regions in the config, beams: {pumped: [x0, x1, y0, y1], ...}" in str(
+        error.value
+    )
+    assert "or check the flat-field run" in str(error.value)
 
 
 def test_given_regions_are_ordered_and_checked():
