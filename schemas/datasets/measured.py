@@ -29,7 +29,7 @@ PULSE_DELAY = Variable(("train", "pulse"), "ps", "pump-probe delay, positive: pu
 DROP_REASON = Variable(("train", "pulse"), "1", "why the pulse is left out; 0: it is used", "int")
 CONDITIONS = ("on", "off")
 """Names of the conditions by number: what the pump does to a pulse."""
-REFERENCES = ("in_run", "pump_off_scan", "flat_field", "none")
+REFERENCES = ("in_run", "pump_off_scan", "flat_field", "before_time_zero", "none")
 """What a difference is compared with, best first."""
 CONDITION = Variable(("train", "pulse"), "1", "condition of the pulse: number of its name in flag_meanings", "int")
 Y = Variable(("y",), "1", "row of the module", "int")

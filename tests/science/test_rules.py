@@ -467,6 +467,7 @@ CALLS = {
     "spectra.scans.delay_scans": lambda: (([scan()],), {"pulses": np.arange(3)}),
     "spectra.reference.constant_of": lambda: ((None, [scan()]), {}),
     "labels.selection.only_pulses": lambda: ((run(), np.arange(3)), {}),
+    "spectra.reference.before_time_zero": lambda: (([scan()],), {}),
     "spectra.reference.flat_constant": lambda: (([scan()],), {"pulses": np.arange(3)}),
     "spectra.reference.noise_of_trains": lambda: (([scan()],), {}),
     "spectra.scans.quality_cells": lambda: ((run(),), {"kind": "energy_scan"}),

@@ -54,7 +54,7 @@ def find_period(
         Which pulses are looked at; None: all.
     """
     best: tuple[float, Period | None] = (SIGNIFICANT, None)
-    jitter = max((_jitter(run) for run in still), default=0.0)
+    jitter = max((_jitter(run) for run in still), default=None)
     for length in PERIODS:
         along_pulses = [_of_pulses(run, length, condition) for run in runs]
         usual = [_of_pulses(run, length, None) for run in still]
@@ -101,8 +101,11 @@ def _of_pulses(run: xr.Dataset, length: int, condition: int | None) -> Table:
     return apart, variance.mean(axis=2) / 2
 
 
-def _of_trains(run: xr.Dataset, length: int, condition: int | None, jitter: float) -> Table:
-    """Compare trains at the same step of a scan; a sweep has none that can be compared."""
+def _of_trains(run: xr.Dataset, length: int, condition: int | None, jitter: float | None) -> Table:
+    """Compare trains at the same step of a scan; a sweep has none that can be compared.
+
+    How far trains scatter by themselves must be known, from a run without pump (`jitter`) or from trains of one class.
+    """
     step = _steps(run)
     nothing = np.full((0, length), np.nan)
     if step is None:
@@ -116,7 +119,9 @@ def _of_trains(run: xr.Dataset, length: int, condition: int | None, jitter: floa
     mean = np.bincount(group, value[known], minlength=size) / np.where(count > 0, count, np.nan)
     within = float(np.sum((value[known] - mean[group]) ** 2))
     freedom = int(known.sum() - (count > 0).sum())
-    single = float(np.median(shot[known])) + jitter if known.any() else np.nan
+    if not known.any() or (jitter is None and freedom < 10):
+        return nothing, nothing
+    single = float(np.median(shot[known])) + (jitter or 0.0)
     single = max(single, within / freedom) if freedom >= 10 else single
     table = mean.reshape(-1, length)
     seen = np.isfinite(table).sum(axis=1)

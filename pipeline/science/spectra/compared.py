@@ -23,7 +23,8 @@ from pipeline.science.spectra.pump_off import (
     unpumped_density,
     without_ratio,
 )
-from pipeline.science.spectra.reference import constant_of
+from pipeline.science.spectra.reference import before_time_zero, constant_of
+from pipeline.science.sums.edges import SAME_ENERGY
 from schemas.datasets.measured import REFERENCES
 from schemas.notes import Note
 
@@ -41,7 +42,7 @@ class Outside(NamedTuple):
     """The reference of rows that have none of their own."""
 
     kind: str
-    """pump_off_scan, flat_field or none."""
+    """pump_off_scan, flat_field, before_time_zero or none."""
     constant: tuple[float, float]
     """ln(I_pumped / I_unpumped) without pump and its standard error; 0 where the model is applied to the pulses."""
     model: PumpOff | None
@@ -94,19 +95,21 @@ def outside_reference(
         If no pulse of a flat field counts.
     """
     own = [only_condition(run, OFF) for run in scans if has_both_conditions(run)]
-    constant, notes = constant_of(flats[0] if flats else None, [only_condition(run, ON) for run in scans])
+    pumped = [only_condition(run, ON) for run in scans]
+    constant, notes = constant_of(flats[0] if flats else None, pumped)
     still = [*flats, *pump_off_scans, *own]
-    if not still:
+    early = [] if still else [run for run in before_time_zero(pumped) if (run["drop_reason"] == 0).any()]
+    if not still and not early:
         return Outside("none", constant, None, applied=False), notes
-    if pump_off_scans or own:
-        notes = []
+    notes = notes if early else []
     times = [hours(run["train_id"].values) for run in scans]
     spans = [(float(t[0]), float(t[-1])) for t in times]
-    points = pump_off_points(still, train_noise=train_noise)
+    points = pump_off_points(still or early, train_noise=train_noise)
     model = fit_pump_off(points, unpumped_density([*still, *scans]), spans, usual=usual)
     scanned = bool(pump_off_scans) or len(np.unique(np.round(points["energy"].values, 1))) > 3
-    applied = len(still) > 1 or scanned
-    kind = "pump_off_scan" if scanned else "flat_field"
+    # one flat field, or what was measured before time zero at one energy, is a constant and no more
+    applied = scanned or not (early or (flats and len(still) == 1))
+    kind = "before_time_zero" if early else "pump_off_scan" if scanned else "flat_field"
     return Outside(kind, (0.0, 0.0) if applied else constant, model, applied=applied), notes
 
 
@@ -186,15 +189,15 @@ def _with_errors(result: xr.Dataset, runs: Sequence[xr.Dataset], outside: Outsid
         return result.assign(delta_xas_stderr_systematic=unknown)
     time = _times(result, runs)
     energy, time = (v.transpose(*dims) for v in xr.broadcast(result["energy"], time, result["delta_xas"])[:2])
-    noise, systematic = np.empty(energy.shape), np.empty(energy.shape)
+    c, noise, systematic = (np.empty(energy.shape) for _ in range(3))
     for row in np.ndindex(energy.shape[:-1]):
-        _, noise[row], systematic[row] = outside.model.at(energy.values[row], time.values[row])
+        c[row], noise[row], systematic[row] = outside.model.at(energy.values[row], time.values[row])
     if outside.applied:
         errors = ["delta_xas_stderr", "delta_xas_stderr_shot", "od_pumped_stderr"]
         result = result.assign({n: np.hypot(result[n], xr.DataArray(noise, dims=dims)) for n in errors})
         result["reference_stderr"] = (dims, noise)
-        c = outside.model.at(energy.values, time.values)[0] if energy.size < 4096 else 0.0
-        result["photons_pumped"] = result["photons_pumped"] * np.exp(-xr.DataArray(c, dims=dims if np.ndim(c) else ()))
+        # what the sample let through, without the factor that makes both beams alike
+        result["photons_pumped"] = result["photons_pumped"] * xr.DataArray(np.exp(-c), dims=dims)
     result = result.assign(delta_xas_stderr_systematic=(dims, systematic))
     return result if "scan" in result.dims else result.assign(_modes(result, time, outside.model))
 
@@ -244,5 +247,7 @@ def _row_of(result: xr.Dataset, run: xr.Dataset) -> np.ndarray:
     """Return the numbers of the fluence or the scan of a run."""
     same = result["fluence"].values == float(run["fluence"])
     if "scan" in result.dims:
-        same &= np.abs(result["energy"].values - np.nanmedian(run["energy"].values)) < 1e-3 * result["energy"].values
+        energy = run["energy"].values[np.isfinite(run["energy"].values)]
+        apart = np.abs(result["energy"].values - np.median(energy)) if len(energy) else np.full(len(same), np.inf)
+        same &= apart <= SAME_ENERGY * result["energy"].values
     return np.flatnonzero(same)

@@ -15,7 +15,7 @@ from pipeline.science.sums.contrast import log_contrast, pulse_scatter, ratio
 from schemas.catalogue import note
 from schemas.notes import Note
 
-__all__ = ["EARLY", "constant_of", "flat_constant", "noise_of_trains"]
+__all__ = ["EARLY", "before_time_zero", "constant_of", "flat_constant", "noise_of_trains"]
 
 EARLY = -0.25
 """Delays [ps] before any response: a few widths of the instrument before time zero."""
@@ -28,14 +28,19 @@ def constant_of(flat: xr.Dataset | None, scans: Sequence[xr.Dataset]) -> tuple[t
             return flat_constant([flat]), []
         except DataError as error:
             raise DataError(f"runs.flat_field: {error}") from None
-    early = [
-        r.assign(drop_reason=xr.where(r["delay"] < EARLY, r["drop_reason"], REASONS.index("no_delay")).astype(np.uint8))
-        for r in scans
-    ]
     try:
-        return flat_constant(early), [note("reference.flat_field_missing", before=EARLY)]
+        return flat_constant(before_time_zero(scans)), [note("reference.flat_field_missing", before=EARLY)]
     except DataError:
         return (0.0, 0.0), [note("reference.offset_unknown")]
+
+
+def before_time_zero(scans: Sequence[xr.Dataset]) -> list[xr.Dataset]:
+    """Return scans of which only pulses count that came before any response; `drop_reason`, delay [ps] (train, pulse)."""
+    late = REASONS.index("no_delay")
+    return [
+        run.assign(drop_reason=xr.where(run["delay"] < EARLY, run["drop_reason"], late).astype(np.uint8))
+        for run in scans
+    ]
 
 
 def flat_constant(runs: Sequence[xr.Dataset], *, pulses: np.ndarray | None = None) -> tuple[float, float]:

@@ -80,3 +80,9 @@ def test_the_condition_that_varies_with_delay_is_with_pump(pattern):
     assert swapped([run.assign_coords(condition=(ON + OFF) - run["condition"]) for run in runs])
     # one run alone tells nothing
     assert not swapped([run.assign_coords(condition=(ON + OFF) - run["condition"]) for run in runs[:1]])
+
+
+def test_trains_that_scatter_by_an_unknown_amount_show_no_period():
+    """Two trains a step and no run without pump: nothing tells a period of two from jitter."""
+    runs = [run_of(seed, excess=0.01).isel(train=slice(0, None, 3)) for seed in range(3)]
+    assert find_period(runs, condition=ON) is None

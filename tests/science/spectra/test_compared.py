@@ -203,3 +203,63 @@ def test_runs_of_which_no_pulse_counts_are_no_reference():
     dark["drop_reason"].values[:] = 2
     with pytest.raises(DataError, match=r"no pulse without pump counts; is it a run with X-rays\?"):
         pump_off_points([dark])
+
+
+def delay_run(session, *, pattern=None, energy=528.2, **more):
+    """A delay scan from −1 ps on, whose plateau is 12 mOD."""
+    steps = np.repeat(np.array([-1.0, -0.5, 1.0, 5.0]), 8)
+    run = session.run(np.full(32, energy), shape=np.where(steps > 0, 0.012, 0.0), pattern=pattern, **more)
+    return run.assign_coords(
+        nominal_delay=("train", steps), delay=(("train", "pulse"), np.repeat(steps[:, None], 8, axis=1))
+    )
+
+
+def test_without_anything_else_delays_before_time_zero_are_the_reference_and_its_error_is_known():
+    session = Session(4)
+    run = delay_run(session)
+    outside, notes = outside_reference([], [], [run])
+    found = compared(delay_scans, [run], outside)
+    assert [n.code for n in notes] == ["reference.flat_field_missing"]
+    assert (found["reference"] == "before_time_zero").all()
+    assert np.isfinite(found["delta_xas_stderr_systematic"]).all()
+    assert (np.abs(z_of(found, np.array([0.0, 0.0, 0.012, 0.012]), total=True)) < 4).all()
+    late = run.assign_coords(delay=run["delay"] + 2.0, nominal_delay=run["nominal_delay"] + 2.0)
+    outside, notes = outside_reference([], [], [late])
+    assert (outside.kind, [n.code for n in notes]) == ("none", ["reference.offset_unknown"])
+
+
+def test_pulses_without_pump_of_one_run_are_the_reference_of_another_that_has_none():
+    """No flat field, no pump-off scan, no early delay: 8 % more flux in one beam must not become a difference."""
+    session = Session(5, drift=0.0, wear=0.0)
+    shared = delay_run(session, pattern=[1, 0])
+    alone = delay_run(session, fluence=16.0)
+    late = [
+        run.assign_coords(delay=run["delay"] + 2.0, nominal_delay=run["nominal_delay"] + 2.0) for run in (shared, alone)
+    ]
+    outside, notes = outside_reference([], [], late)
+    assert notes == []
+    found = compared(delay_scans, late, outside)
+    assert found["reference"].isel(scan=0, delay=0) == "in_run"
+    assert found["reference"].isel(scan=1, delay=0) != "none"
+    np.testing.assert_allclose(found["delta_xas"].isel(scan=1), [0.0, 0.0, 0.012, 0.012], atol=0.003)
+
+
+def test_photons_are_those_that_the_sample_let_through_whatever_the_number_of_bins():
+    session = Session(6, films=0.05)
+    energy = np.repeat(np.arange(526.0, 532.0, 0.001), 1)
+    still, run = session.run(np.repeat(ENERGY, 4)), session.run(energy, shape=delta(energy), pulses=2)
+    outside, _ = outside_reference([], [still], [run])
+    found = compared(spectra, [run], outside, energy_bins=(526.0, 531.99, 0.001))
+    assert found.sizes["energy"] > 4096
+    seen = run["photons"].sel(beam="pumped").sum()
+    assert float(found["photons_pumped"].sum()) == pytest.approx(float(seen), rel=2e-3)
+
+
+def test_scans_at_neighbouring_energies_have_times_of_their_own():
+    session = Session(7)
+    flat = session.run(np.full(40, 528.2))
+    first, later = delay_run(session), delay_run(session, energy=528.5, gap=1.0)
+    last = delay_run(session, energy=528.5)
+    found = compared(delay_scans, [first, last], outside_reference([flat], [], [first, later, last])[0])
+    soon, late = (float(found["delta_xas_stderr_systematic"].isel(scan=k).mean()) for k in (0, 1))
+    assert late > 3 * soon
