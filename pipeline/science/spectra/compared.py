@@ -150,7 +150,9 @@ def compared(
     )
     if bool(own.all()):
         return _with_films(_ordered(inside), runs, outside)
-    other = _with_errors(function(prepared, constant=outside.constant, **options), runs, outside)
+    other = function(prepared, constant=outside.constant, **options)
+    # the same bins; c(E, t) has changed the weights of their pulses by next to nothing
+    other = _with_errors(other.assign_coords({n: inside[n] for n in ("energy", "delay")}), runs, outside)
     if "systematic_mode" in other:
         inside = inside.assign(systematic_mode=xr.zeros_like(other["systematic_mode"]))
     merged = {

@@ -145,6 +145,24 @@ def sessions(n, **scans):
         yield compared(spectra, runs[1:2], outside, train_noise=noise)
 
 
+def test_rows_with_and_without_a_reference_of_their_own_stand_side_by_side():
+    """Pulses arrive a little early or late; of the second run every twentieth train was not pumped."""
+    session = Session(5)
+    flat, still = session.run(np.full(60, 528.5)), session.run(np.repeat(ENERGY, 4))
+    patterns = ((1.0, {"pattern": [1, 0]}), (4.8, {"trains": [0] + [1] * 19}))
+    runs = [session.run(STEPS, shape=delta(STEPS), delay=at, **pattern) for at, pattern in patterns]
+    rng = np.random.default_rng(6)
+    runs = [run.assign_coords(delay=run["delay"] + 0.01 * rng.standard_normal(run["delay"].shape)) for run in runs]
+    found = compared(spectra, runs, outside_reference([flat], [still], runs)[0])
+    assert found["reference"].values.tolist() == [["in_run", "pump_off_scan"]]
+    alone = compared(spectra, runs[:1], outside_reference([flat], [still], runs[:1])[0])
+    np.testing.assert_array_equal(found["delta_xas"][0, 0], alone["delta_xas"][0, 0])
+    np.testing.assert_allclose(found["delay"], [1.0, 4.8], atol=0.01)
+    assert (found["delta_xas_stderr_systematic"][0, 0] == 0).all()
+    assert (found["delta_xas_stderr_systematic"][0, 1] > 0).all()
+    assert np.mean(np.abs(z_of(found.isel(delay=[1]), delta(ENERGY), total=True)) < 3) > 0.9
+
+
 @pytest.mark.parametrize(
     ("scans", "kind"),
     [
