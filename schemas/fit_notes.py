@@ -150,6 +150,11 @@ ABOUT_MIXTURE = {
         "no mixture: no spectrum at delays of {min_delay:g} ps or later",
         "There are no excited fractions in the product. `mixture.min_delay` says from which delay on spectra count.",
     ),
+    "mixture.delays_differ": Entry(
+        "caution",
+        "the fluences share no delay from {min_delay:g} ps on: alpha compares unequal delays, and the slope holds what happens between them",
+        "The excited fraction still moves with delay. Measure one late delay at all fluences; `alpha_delay` has each by itself.",
+    ),
     "mixture.not_fitted": Entry(
         "caution", "no mixture: {reason}", "There are no excited fractions in the product for the reason that is given."
     ),

@@ -79,12 +79,12 @@ def draw_mixture(mixture: xr.Dataset, spectra: xr.Dataset, path: Path) -> None:
 
 
 def _late_error(spectra: xr.Dataset, mixture: xr.Dataset, fluence: float) -> Floats | None:
-    """Standard error [mOD] of the difference averaged over the late delays, where the product tells which they are."""
-    earliest = mixture.attrs.get("min_delay")
-    if earliest is None or fluence not in spectra["fluence"].values:
+    """Standard error [mOD] of the difference averaged over the delays of the shares, where the product tells which they are."""
+    delays = mixture.attrs.get("delays")
+    if delays is None or fluence not in spectra["fluence"].values:
         return None
     one = spectra["delta_xas_stderr"].sel(fluence=fluence)
-    one = one.where(one["delay"] >= float(earliest) - 1e-6, drop=True)
+    one = one.sel(delay=np.atleast_1d(delays), method="nearest")
     one = one.reindex(energy=mixture["energy"], method="nearest", tolerance=1e-6)
     weight = (one**-2.0).where(np.isfinite(one)).sum("delay").values
     error: Floats = 1e3 * np.where(weight > 0, weight, np.inf) ** -0.5

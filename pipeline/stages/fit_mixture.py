@@ -71,7 +71,16 @@ def fit_late_spectra(
     except DataError as error:
         return _empty_mixture(spectra), [note("mixture.not_fitted", reason=error)]
     notes = [*([] if models else [note("mixture.model_peaks")]), *_notes(mixture), *_unknown(mixture, unknown)]
+    notes += _delays(mixture, options.min_delay)
     return with_reference_error(mixture, unknown), notes
+
+
+def _delays(mixture: xr.Dataset, min_delay: float) -> list[Note]:
+    """Say where the shares of the fluences are not from the same delays."""
+    known = mixture["alpha_delay"].notnull()
+    known = known.sel(fluence=known.any("delay"))
+    shared = known.sizes["fluence"] < 2 or bool(known.all("fluence").any())
+    return [] if shared else [note("mixture.delays_differ", min_delay=min_delay)]
 
 
 def _unknown(mixture: xr.Dataset, unknown: xr.Dataset) -> list[Note]:

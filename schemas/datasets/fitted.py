@@ -44,7 +44,9 @@ MIXTURE = DatasetSpec(
         "delay": DELAY.optional(),
     },
     {
-        "alpha": Variable(("fluence",), "1", "excited fraction at delays ≥ min_delay", stderr=True),
+        "alpha": Variable(
+            ("fluence",), "1", "excited fraction at delays ≥ min_delay that all fluences share", stderr=True
+        ),
         "alpha_model_stderr": _optional(
             ("fluence",),
             "1",

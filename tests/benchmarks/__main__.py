@@ -6,7 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHES = ("bench_reduce", "bench_ingest", "bench_binning", "bench_kinetics", "bench_mixture", "bench_flow")
+BENCHES = (
+    "bench_reduce",
+    "bench_ingest",
+    "bench_binning",
+    "bench_kinetics",
+    "bench_mixture",
+    "bench_effects",
+    "bench_flow",
+)
 
 
 def main() -> None:

@@ -91,3 +91,14 @@ def test_what_the_reference_leaves_open_is_told(spectra, dos):
     assert float(mixture["alpha_model_stderr"].sel(fluence=note.fluence)) > 0.1 * float(
         mixture["alpha"].sel(fluence=note.fluence)
     )
+
+
+def test_fluences_without_a_delay_in_common_are_told(spectra, dos):
+    late = spectra.sel(delay=[4.8])
+    both = xr.concat([late, late.assign_coords(delay=[10.0])], "delay", data_vars="minimal")
+    apart = both["delta_xas"].where((both["delay"] > 5) == (both["fluence"] > 9))
+    mixture, notes = said(both.assign(delta_xas=apart), {"main": dos})
+    assert notes["mixture.delays_differ"].text.startswith("the fluences share no delay from 4 ps on")
+    assert mixture.attrs["delays"] == [4.8, 10.0]
+    _, notes = said(both, {"main": dos})
+    assert "mixture.delays_differ" not in notes

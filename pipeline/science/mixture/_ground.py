@@ -20,6 +20,7 @@ __all__ = [
     "Merged",
     "Scans",
     "common_stderr",
+    "compared_cells",
     "fit_ground",
     "inverse_of_used",
     "is_late",
@@ -124,6 +125,15 @@ def window_of(energy: Floats, window: tuple[float, float]) -> slice:
 def is_late(spectra: xr.Dataset, min_delay: float) -> NDArray[np.bool_]:
     """Delays (delay,) that count as `min_delay` [ps] or later."""
     return np.asarray(spectra["delay"].values >= min_delay - _DELAY_TOLERANCE)
+
+
+def compared_cells(measured: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Of late spectra (fluence, delay), those at delays that all fluences with one share; all, where none is shared.
+
+    Shares still move with delay, so only those of equal delays tell how they depend on fluence.
+    """
+    shared = measured[measured.any(axis=1)].all(axis=0)
+    return measured & shared if shared.any() and measured.any() else measured
 
 
 def common_stderr(spectra: xr.Dataset) -> float:

@@ -29,6 +29,7 @@ from pipeline.science.mixture._ground import (
     GroundShape,
     Scans,
     common_stderr,
+    compared_cells,
     fit_ground,
     is_late,
     left_over,
@@ -94,7 +95,8 @@ def fit_mixture(
     Returns
     -------
     xr.Dataset
-        As in `MIXTURE`: `alpha` (fluence), not limited to 0 ... 1, with `_stderr`, intervals and covariance, `alpha_delay`
+        As in `MIXTURE`: `alpha` (fluence) at the delays that all fluences share (attrs `delays`; at all late ones where they
+        share none), not limited to 0 ... 1, with `_stderr`, intervals and covariance, `alpha_delay`
         (fluence, delay), `slope` [cm2/mJ] and `intercept` of α against fluence, position and fwhm of the highest peak of
         either component [eV], `component_ground` = (1 - α) part and `component_excited` = α part of the pumped XAS without
         background, `fit` and `residual` of ΔXAS averaged over the delays used.
@@ -141,7 +143,8 @@ def fit_mixture(
     scans, cross = scans_of(spectra, "delta_xas", inside, common=common), _shared_noise(spectra, inside)
     cells = (spectra.sizes["fluence"], spectra.sizes["delay"])
     measured = scans.weights.any(axis=1).reshape(cells) & is_late(spectra, min_delay)
-    group = np.where(measured, np.arange(cells[0])[:, None], -1).ravel()
+    compared = compared_cells(measured)
+    group = np.where(compared, np.arange(cells[0])[:, None], -1).ravel()
     shift, mode = float(fit.theta[1]), "ground"
     if measured.any():
         shift, mode = _excited_shift(parts, energy, (scans, group), excited_shift, ranges[1])
@@ -154,7 +157,7 @@ def fit_mixture(
         for groups in ((group, cells[0]), (np.where(measured.ravel(), np.arange(group.size), -1), group.size))
     ]
     coords = {name: spectra[name] for name in ("fluence", "delay")} | {"energy": spectra["energy"][inside]}
-    shares = _shares(fits[0], fits[1], measured, scans)
+    shares = _shares(fits[0], fits[1], compared, measured, scans)
     alpha = np.asarray(shares["alpha"][1])[:, None]
     line, reason = _line(spectra["fluence"].values.astype(np.float64), shares, fits[0].independent)
     out = xr.Dataset(
@@ -172,6 +175,7 @@ def fit_mixture(
         other_edges=forms[1:],
         excited_shift=mode,
         min_delay=float(min_delay),
+        delays=spectra["delay"].values[compared.any(axis=0)].tolist(),
         window=[float(energy[0]), float(energy[-1])],
     )
 
@@ -254,12 +258,14 @@ def _excited_shift(
     return (shift, "free") if gain >= _MIN_GAIN and not at_limit else (ground_shift, "ground")
 
 
-def _shares(fit: ExcitedFit, single: ExcitedFit, measured: NDArray[np.bool_], scans: Scans) -> _Variables:
+def _shares(
+    fit: ExcitedFit, single: ExcitedFit, compared: NDArray[np.bool_], measured: NDArray[np.bool_], scans: Scans
+) -> _Variables:
     used, shape = np.asarray(measured.any(axis=1)), measured.shape
     n = len(used)
     covariance = np.where(used[:, None] & used[None, :], fit.covariance[:n, :n], np.nan)
     error, alpha = np.sqrt(np.diag(covariance)), np.where(used, fit.alpha, np.nan)
-    freedom = np.where(measured, (scans.weights > 0).sum(axis=1).reshape(shape), 0).sum(axis=1) - 1
+    freedom = np.where(compared, (scans.weights > 0).sum(axis=1).reshape(shape), 0).sum(axis=1) - 1
     redchi = np.where(used & (freedom > 0), fit.chi2 / np.where(freedom > 0, freedom, 1), np.nan)
     error_delay = np.sqrt(np.diag(single.covariance)[: measured.size]).reshape(shape)
     per_fluence, cells = ("fluence",), ("fluence", "delay")

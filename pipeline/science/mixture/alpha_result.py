@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from pipeline.science.lmfit_results import interval_ends, result_at
-from pipeline.science.mixture._ground import common_stderr, is_late, scans_of
+from pipeline.science.mixture._ground import common_stderr, compared_cells, is_late, scans_of
 
 if TYPE_CHECKING:
     from lmfit.model import ModelResult
@@ -44,7 +44,7 @@ def mixture_result(spectra: xr.Dataset, mixture: xr.Dataset, min_delay: float) -
     """Return lmfit's result of the excited fractions of `fit_mixture`; None where there is none.
 
     The shape of the two states, found in a step of its own from the unpumped spectra, is given: lmfit varies alpha_0,
-    alpha_1 ... only, each joint over the delays from `min_delay` [ps] on. Their errors and covariance are those of the fit,
+    alpha_1 ... only, each joint over the delays that `fit_mixture` compares. Their errors and covariance are those of the fit,
     which know of the shape's errors too; lmfit's minimiser finds those of the difference alone. A fluence whose alpha
     cannot tell the shape (0) has no result.
     """
@@ -59,7 +59,9 @@ def mixture_result(spectra: xr.Dataset, mixture: xr.Dataset, min_delay: float) -
     energy = mixture["energy"].values
     begin = int(np.searchsorted(spectra["energy"].values, energy[0]))
     scans = scans_of(spectra, "delta_xas", slice(begin, begin + len(energy)), common=common_stderr(spectra))
-    number = np.where(is_late(spectra, min_delay), np.arange(spectra.sizes["fluence"])[:, None], -1).ravel()
+    cells = (spectra.sizes["fluence"], spectra.sizes["delay"])
+    late = compared_cells(scans.weights.any(axis=1).reshape(cells) & is_late(spectra, min_delay))
+    number = np.where(late, np.arange(cells[0])[:, None], -1).ravel()
     scan, at = np.nonzero(scans.weights * np.isin(number, known)[:, None])
     parameters = lmfit.Parameters()
     for k in known.tolist():

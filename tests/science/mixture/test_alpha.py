@@ -323,3 +323,22 @@ def test_a_free_excited_width_has_an_error_of_its_own():
         assert abs(pulls.mean()) < 3 / np.sqrt(30), name
         assert abs(pulls.std() - 1) < 3 / np.sqrt(60), name
     assert float(fits[0]["excited_fwhm_stderr"]) > 2 * float(fits[0]["ground_fwhm_stderr"])
+
+
+def test_fluences_are_compared_at_the_delays_that_all_share():
+    """Shares that still grow by half until 10 ps, which only the lowest fluence was measured at: one line all the same."""
+    delay, off = np.array([4.8, 10.0]), []
+    for seed in range(20):
+        spectra = simulate(np.random.default_rng(seed), ALPHA, delay=delay)
+        later = simulate(np.random.default_rng(seed), 1.5 * ALPHA, delay=delay)
+        spectra = xr.where(spectra["delay"] < 5, spectra, later, keep_attrs=True).transpose(
+            "fluence", "delay", "energy"
+        )
+        lone = spectra.where((spectra["delay"] < 5) | (spectra["fluence"] < 9))
+        found = fit_mixture(lone, GROUND, EXCITED, window=WINDOW, min_delay=4.0)
+        assert found.attrs["delays"] == [4.8]
+        np.testing.assert_array_equal(found["alpha_delay"].notnull().sum("delay"), [2, 1, 1, 1])
+        off.append(((found["alpha"] - ALPHA) / found["alpha_stderr"]).values)
+    assert np.abs(np.mean(off, axis=0)).max() < 4 / np.sqrt(20)
+    apart = spectra.where((spectra["delay"] > 5) == (spectra["fluence"] < 9))
+    assert fit_mixture(apart, GROUND, EXCITED, window=WINDOW, min_delay=4.0).attrs["delays"] == [4.8, 10.0]
