@@ -65,7 +65,7 @@ def fit_all(
     try:
         peaks = fit_peaks(spectra, window=window)
     except DataError as error:
-        notes.append(note("peaks.not_fitted", reason=error))
+        notes += [] if empty else [note("peaks.not_fitted", reason=error)]
         peaks = PEAKS.empty({"peak": ["A", "B"], **{name: spectra[name].values for name in ("fluence", "delay")}})
     kinetics, components, fits, of_kinetics = fit_all_kinetics(spectra, delay_scan, config, replicates)
     mixture, of_mixture = fit_late_spectra(spectra, config, models, window)
