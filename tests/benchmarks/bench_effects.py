@@ -30,6 +30,7 @@ REFERENCES: dict[str, tuple[Any, dict[str, Any]]] = {
     "flat_field": ("all", {"flats": (2,)}),
 }
 """Name -> when the pump fires, and which runs without pump are known."""
+REFERENCE_KINDS = ("in_run", "pump_off_scan", "flat_field")
 SPLITTING = {"slope": 0.002, "curvature": 0.0003, "wiggle": 0.0005, "wiggle_period": 2.5}
 ALL = {"films": {"thickness": 1.02, "wear_per_run": 0.003}, "splitting": {**SPLITTING, "drift": 0.003, "walk": 0.001}}
 EFFECTS: dict[str, dict[str, Any]] = {
@@ -186,7 +187,7 @@ def main() -> None:
         if options.only != "calibration":
             tables["effects"] = rows = []
             for effect, sizes in EFFECTS.items():
-                for reference in REFERENCES:
+                for reference in REFERENCE_KINDS:
                     rows.append(row(effect, reference, many(pool, sizes, reference, n)))
                     print(rows[-1], flush=True)
     if not options.quick:
