@@ -12,7 +12,6 @@ BENCHES = (
     "bench_binning",
     "bench_kinetics",
     "bench_mixture",
-    "bench_effects",
     "bench_flow",
 )
 
@@ -20,7 +19,9 @@ BENCHES = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller runs, rougher figures")
-    parser.add_argument("only", nargs="*", help=f"some of {', '.join(BENCHES)}, with or without bench_")
+    parser.add_argument(
+        "only", nargs="*", help=f"some of {', '.join(BENCHES)}, with or without bench_; effects takes an hour"
+    )
     options = parser.parse_args()
     figures = {}
     wanted = [name if name.startswith("bench_") else f"bench_{name}" for name in options.only]
