@@ -244,6 +244,13 @@ _ABOUT_KINETICS = {
         "kinetics: time zero and instrument response are both fitted; a measured value makes tau1 far better known",
         "Give `kinetics.irf_sigma` and `kinetics.t_d`, with their errors, where they were measured.",
     ),
+    "kinetics.baseline_demanded": Entry(
+        "caution",
+        "kinetics at {fluence:g} mJ/cm²: the traces stand on a constant of {value:.2f} ± {stderr:.2f} mOD that the "
+        "reference does not have; it is fitted",
+        "χ² falls by more than chance allows when every trace may stand on a constant. Something differs between pulses with "
+        "pump and those without it before the pump has done anything: pump light, the pedestal, or a wrong time zero.",
+    ),
     "kinetics.simpler_form": Entry(
         "caution",
         "kinetics at {fluence:g} mJ/cm²: the data do not support three exponentials over the simpler form “{form}” "

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from scipy.stats import chi2 as chi2_distribution
 from scipy.stats import f as f_distribution
 
-from pipeline.science.kinetics._projection_kernel import normal_matrix, trace_model
+from pipeline.science.kinetics._projection_kernel import normal_matrix, trace_model, whiten
 from pipeline.science.kinetics._ties import tangent
 from pipeline.science.kinetics.problem import Problem
-from pipeline.science.kinetics.search import Solution, canonical, refine
+from pipeline.science.kinetics.search import Solution, baselines, baselines_of, canonical, refine
 
 __all__ = [
     "Covariance",
@@ -63,8 +63,7 @@ class Covariance(NamedTuple):
 
 def chi_square(problem: Problem, solution: Solution) -> float:
     """Sum of squared weighted residuals, priors left out."""
-    model = trace_model(solution.theta, solution.amplitudes, solution.signs, problem.data)
-    return float(np.sum(np.square(problem.data.weight * (problem.data.signal - model))))
+    return float(np.sum(np.square(problem.data.weight * (problem.data.signal - _model(problem, solution)))))
 
 
 def error_scale(problem: Problem, solution: Solution) -> float:
@@ -79,8 +78,10 @@ def describes(chi2: float, dof: float) -> bool:
 
 
 def has_signal(problem: Problem, chi2: float) -> bool:
-    """Whether the fit beats no signal at all, by an F-test at a level that a search over many starts needs."""
-    improvement = float(np.sum(np.square(problem.data.weight * problem.data.signal))) - chi2
+    """Whether the fit beats a mere baseline, by an F-test at a level that a search over many starts needs."""
+    data = problem.data
+    flat = data.signal - baselines_of(data, data.signal)[:, None]
+    improvement = float(np.sum(np.square(data.weight * flat))) - chi2
     n_fitted = int(problem.free.sum()) + problem.n_amplitudes
     ratio = improvement / n_fitted / max(chi2 / problem.dof, 1e-300)
     return bool(f_distribution.sf(ratio, n_fitted, problem.dof) < _CHANCE)
@@ -209,7 +210,7 @@ def bootstrap_parameters(
     """
     best = minima[0]
     data = problem.data
-    truth = trace_model(best.theta, best.amplitudes, best.signs, data)
+    truth = _model(problem, best)
     noise = np.sqrt(scale) * np.where(data.weight > 0, 1.0 / np.where(data.weight > 0, data.weight, 1.0), 0.0)
     draws = (problem.peak * (truth + noise * rng.standard_normal(truth.shape)) for _ in range(n_draws))
     return refit_replicates(problem, minima, draws)
@@ -316,8 +317,16 @@ def _normal(problem: Problem, solution: Solution) -> tuple[FloatArray, FloatArra
     size = theta.size + amplitudes.shape[1] + 1
     phi, blocks = np.empty((data.ridge.size, data.delay.size)), np.empty((len(data.signal), size, size))
     residual = data.weight * (data.signal - trace_model(theta, amplitudes, signs, data))
+    for row, weight, precision in zip(residual, data.weight, data.offset.tolist(), strict=True):
+        whiten(row, weight, precision)
     d_phi = np.empty((theta.size, *phi.shape))
     return normal_matrix(theta, amplitudes, signs, data, phi, d_phi, residual, blocks)[0], blocks
+
+
+def _model(problem: Problem, solution: Solution) -> FloatArray:
+    """Fitted traces (trace, delay) on their baselines, in scaled units."""
+    model = trace_model(solution.theta, solution.amplitudes, solution.signs, problem.data)
+    return np.asarray(model + baselines(problem, solution)[:, None], dtype=np.float64)
 
 
 def _theta_covariance(problem: Problem, solution: Solution, hessian: FloatArray) -> FloatArray:

@@ -13,12 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.science.kinetics._basis import KineticData
 from pipeline.science.kinetics._projection_kernel import minimise, trace_model
 from pipeline.science.kinetics._ties import refine_tied, with_ties
 from pipeline.science.kinetics.problem import Problem
 from pipeline.science.kinetics.starts import abridged, screened, with_given, with_time_zero
 
-__all__ = ["Solution", "canonical", "model_traces", "polish", "refine", "solve"]
+__all__ = ["Solution", "baselines", "baselines_of", "canonical", "model_traces", "polish", "refine", "solve"]
 
 FloatArray = NDArray[np.float64]
 
@@ -130,7 +131,19 @@ def _same(a: Solution, b: Solution) -> bool:
 
 
 def model_traces(problem: Problem, solution: Solution) -> FloatArray:
-    """Model (trace, delay) on the fitted delays in the signal's unit."""
-    return problem.peak * np.asarray(
-        trace_model(solution.theta, solution.amplitudes, solution.signs, problem.data), dtype=np.float64
-    )
+    """Model (trace, delay) on the fitted delays in the signal's unit, on its baseline."""
+    model = trace_model(solution.theta, solution.amplitudes, solution.signs, problem.data)
+    return np.asarray(problem.peak * (model + baselines(problem, solution)[:, None]), dtype=np.float64)
+
+
+def baselines(problem: Problem, solution: Solution) -> FloatArray:
+    """Constant (trace) under each trace in scaled units; zero where it has none."""
+    data = problem.data
+    model = trace_model(solution.theta, solution.amplitudes, solution.signs, data)
+    return baselines_of(data, data.signal - model)
+
+
+def baselines_of(data: KineticData, residual: FloatArray) -> FloatArray:
+    """Constant (trace) that prior and residuals (trace, delay) agree on."""
+    weight = np.square(data.weight)
+    return np.asarray((weight * residual).sum(axis=1) / (weight.sum(axis=1) + data.offset), dtype=np.float64)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.science.kinetics._ties import check_ties
+from pipeline.science.kinetics.baseline import baseline_errors, baseline_is_demanded
 from pipeline.science.kinetics.intervals import (
     Covariance,
     bootstrap_parameters,
@@ -75,7 +76,9 @@ def fit_kinetics(
     ----------
     traces
         delta_xas and delta_xas_stderr [OD], dims (trace, delay), NaN where a trace lacks a delay; coordinates
-        delay(delay) [ps] and, if known, energy(trace) [eV].
+        delay(delay) [ps] and, if known, energy(trace) [eV]. baseline_stderr (trace) [OD], if there: how well the constant
+        under a trace is known to be zero, NaN: not at all. Where that is 0 the trace has none, unless the data of all demand it (χ² falls
+        by what chance does once in 370): then it is free.
     systematics
         Refit with t_d and irf_sigma moved by 10 fs where they are fixed.
     n_bootstrap, seed
@@ -137,8 +140,15 @@ def solve_kinetics(traces: xr.Dataset, *, systematics: bool = True, **options: U
     delay, signal, stderr = (ordered[n].values.astype(np.float64) for n in ("delay", "delta_xas", "delta_xas_stderr"))
     if delay.size < 2 or delay[-1] == delay[0]:
         raise DataError(f"kinetics need several delays, got {delay.size}")
-    problem = build_problem(delay, signal, stderr, **options)
-    intervals, minima, scale = _intervals(problem, solve(problem))
+    known = traces["baseline_stderr"].values if "baseline_stderr" in traces else np.zeros(len(signal))
+    known = np.where(np.isfinite(known), known, np.nanmax(np.abs(signal), initial=0.0))
+    problem = build_problem(delay, signal, stderr, baseline_stderr=known, **options)
+    minima = solve(problem)
+    if not known.any() and baseline_is_demanded(problem, minima[0]):
+        known = np.full(len(signal), problem.peak)
+        problem = build_problem(delay, signal, stderr, baseline_stderr=known, **options)
+        minima = solve(problem)
+    intervals, minima, scale = _intervals(problem, minima)
     best, spread = minima[0], covariance(problem, minima[0], scale)
     check_ties(problem, best.theta)
     parts = [_amplitudes(problem, best, spread), numbers_from_fit(problem, best, spread)]
@@ -150,6 +160,10 @@ def solve_kinetics(traces: xr.Dataset, *, systematics: bool = True, **options: U
         result["value_without_prior"] = ("parameter", without_prior(problem, best))
     if systematics:
         result["systematic"] = systematic_shifts(problem, best)
+    result["baseline"], result["baseline_stderr"] = (
+        ("trace", problem.peak * v) for v in baseline_errors(problem, best, spread)
+    )
+    result["baseline_prior"] = ("trace", known)
     model = model_traces(problem, best)
     result["fit"] = (("trace", "delay"), model)
     result["residual"] = (("trace", "delay"), signal - model)

@@ -34,16 +34,21 @@ def abridged(problem: Problem) -> tuple[Problem, bool]:
     data = problem.data
     if len(data.signal) <= _FEW:
         return problem, False
-    weight = data.weight[(data.weight > 0).any(axis=1)]
+    measured = (data.weight > 0).any(axis=1)
+    weight = data.weight[measured]
     if data.power == 1 and (weight > 0).all():
         common = np.exp(np.log(weight).mean(axis=0))
         ratio = weight / common
         if np.abs(np.log(ratio / ratio.mean(axis=1, keepdims=True))).max() < _ALIKE:
-            return _with_traces(problem, _principal(data.weight * data.signal) / common, common), True
+            few = _with_traces(problem, _principal(data.weight * data.signal) / common, common)
+            # each combination stands on a constant of its own, known as well as those of most traces
+            offset = np.full(_FEW, np.median(data.offset[measured] / np.square(ratio.mean(axis=1))))
+            return few._replace(data=few.data._replace(offset=offset)), True
     strength = np.sum(np.square(data.signal * data.weight), axis=1)
     chosen = np.sort(np.argsort(-strength, kind="stable")[:_FEW])
     few = _with_traces(problem, data.signal[chosen], data.weight[chosen])
-    return few._replace(data=few.data._replace(allowed_sign=data.allowed_sign[chosen])), False
+    of_chosen = {"allowed_sign": data.allowed_sign[chosen], "offset": data.offset[chosen]}
+    return few._replace(data=few.data._replace(**of_chosen)), False
 
 
 def _principal(pulls: FloatArray) -> FloatArray:
