@@ -385,7 +385,7 @@ CALLS = {
         {"n_draws": 2},
     ),
     "kinetics.starts.abridged": lambda: ((fitted().problem,), {}),
-    "kinetics.starts.screened": lambda: ((starts.with_time_zero(fitted().problem, fitted().problem.data),), {}),
+    "kinetics.starts.start_points": lambda: ((starts.with_time_zero(fitted().problem, fitted().problem.data),), {}),
     "kinetics.starts.with_time_zero": lambda: ((fitted().problem, fitted().problem.data), {}),
     "kinetics.traces.collect_traces": lambda: ((*grouped(), 8.0), {"include_spectra": True}),
     "kinetics.traces.describes_data": lambda: ((fitted().fit,), {}),

@@ -58,7 +58,9 @@ def compare_models(
     known = traces["baseline_stderr"].values if "baseline_stderr" in traces else None
     tau, n_points = np.full((len(_MODELS), 3), np.nan), 0
     for i, (power, n, plain) in enumerate(_MODELS.values()):
-        problem = build_problem(*data, **options | {"power": power, "n_exponentials": n}, plain=plain, baseline_stderr=known)
+        problem = build_problem(
+            *data, **options | {"power": power, "n_exponentials": n}, plain=plain, baseline_stderr=known
+        )
         best = solve(problem)[0]
         chi2[i] = chi_square(problem, best)
         n_parameters[i] = int(problem.free.sum()) + problem.n_amplitudes + problem.n_baselines

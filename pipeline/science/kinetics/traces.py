@@ -114,7 +114,9 @@ def _with_baseline(measured: xr.Dataset) -> xr.Dataset:
     variance = measured["delta_xas_stderr"] ** 2
     alone = np.sqrt(np.maximum(variance - common.fillna(0.0) ** 2, 0.01 * variance))
     return measured.assign(
-        delta_xas_stderr=xr.where(common > 0, alone, measured["delta_xas_stderr"]).transpose(*measured["delta_xas"].dims),
+        delta_xas_stderr=xr.where(common > 0, alone, measured["delta_xas_stderr"]).transpose(
+            *measured["delta_xas"].dims
+        ),
         baseline_stderr=np.sqrt(common**2 + (unknown**2).mean("delay")),
     )
 

@@ -64,7 +64,7 @@ def test_identifiability_verdict_of_tau1(amplitudes, snr, expected):
         text, code = (str(fit[name].sel(parameter="tau1").values) for name in ("verdict", "verdict_code"))
         assert (code == "kinetics.tau_determined") is said[-1]
         assert text.startswith("tau1 = " if said[-1] else ("tau1 < ", "tau1 > ", "tau1 between ", "tau1 is not "))
-        assert ("SNR is" in text) is not said[-1]
+        assert ("SNR is" in text or code == "kinetics.tau_rival") is not said[-1]
         assert fit["verdict"].values[:2].tolist() == ["", ""]
     # a false "identified" happens in 3 % of the sets; three in 25 has a probability of 4 %
     assert sum(s is not expected for s in said) <= (0 if expected else 3)

@@ -6,7 +6,7 @@ import pytest
 from pipeline.science.kinetics.parameters import kinetic_parameters
 from pipeline.science.kinetics.problem import build_problem
 from pipeline.science.kinetics.search import polish, refine, solve
-from pipeline.science.kinetics.starts import abridged, screened, with_time_zero
+from pipeline.science.kinetics.starts import abridged, start_points, with_time_zero
 from tests.science.kinetic_truth import DENSE, OPPOSITE, SAME, simulate
 
 rng = np.random.default_rng(5)
@@ -37,7 +37,7 @@ def test_the_minimum_is_that_of_a_search_on_all_traces(amplitudes, snr, weights)
         assert len(few.data.signal) == 6
         assert stands_for_all == (weights != "unlike")
         everything = with_time_zero(problem, problem.data)
-        reached = [refine(everything, start, thorough=True) for start in screened(everything)]
+        reached = [refine(everything, start, thorough=True) for start in start_points(everything)]
         lowest = polish(everything, min(reached, key=lambda m: m.cost))
         found = solve(problem)[0]
         assert found.cost <= lowest.cost * (1 + 1e-12)
