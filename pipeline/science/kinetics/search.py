@@ -52,7 +52,7 @@ class Solution(NamedTuple):
 def solve(problem: Problem) -> list[Solution]:
     """Distinct minima, lowest first; the first one is polished and the same bits from any start."""
     few, stands_for_all = abridged(problem)
-    located = with_time_zero(problem, few.data)
+    located = with_time_zero(problem)
     few = few._replace(data=few.data._replace(bounds=located.data.bounds), start=located.start)
     candidates = start_points(few)
     if any(one.is_start for one in problem.known):
@@ -61,13 +61,12 @@ def solve(problem: Problem) -> list[Solution]:
             if one.is_start and one.value is not None:
                 extra[p] = np.log(one.value) if p > 1 else one.value
         candidates.append(with_given(located, extra))
-    minima = _minima(few, candidates)
+    minima = _exchanged(few, _minima(few, candidates))
     if len(few.data.signal) < len(problem.data.signal):
         lowest = minima[0].cost
         reach = lowest + _WITHIN * max(lowest / few.data.signal.size, 1.0) if stands_for_all else np.inf
         # rounded, because linear algebra may give other bits on another machine
         minima = _minima(located, [_on_lattice(located, m.theta) for m in minima[:_MOST] if m.cost < reach])
-    minima = _exchanged(located, minima)
     best = polish(located, minima[0])
     return [best, *minima[1:]]
 

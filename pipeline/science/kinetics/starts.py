@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import permutations, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,8 @@ _STARTS = (
 """Steps that time zero lies before the onset, and places of the three taus on scales of rises and decays. Of all 240 such
 starts these lead most often to the lowest minimum of traces with random times, amplitudes and signs: one of them does in
 98 of 100 that they were not chosen on. The last ones are for signals whose beginning is hidden in the noise."""
+_SLOW = 8.0
+"""Steps from the onset to half the height that are many."""
 _BEFORE_ALL = 0.3
 """So far before the first delay [ps] time zero may lie."""
 _ALIKE = 0.3
@@ -65,8 +67,7 @@ def abridged(problem: Problem) -> tuple[Problem, bool]:
             # each combination stands on a constant of its own, known as well as those of most traces
             offset = np.full(_FEW, np.median(data.offset[measured] / np.square(ratio.mean(axis=1))))
             return few._replace(data=few.data._replace(offset=offset)), True
-    strength = np.sum(np.square(data.signal * data.weight), axis=1)
-    chosen = np.sort(np.argsort(-strength, kind="stable")[:_FEW])
+    chosen = _strongest(data)
     few = _with_traces(problem, data.signal[chosen], data.weight[chosen])
     own = few.data._replace(allowed_sign=data.allowed_sign[chosen], offset=data.offset[chosen])
     return few._replace(data=own), False
@@ -91,40 +92,48 @@ def _with_traces(problem: Problem, signal: FloatArray, weight: FloatArray) -> Pr
     return problem._replace(data=data)
 
 
-def with_time_zero(problem: Problem, strong: KineticData) -> Problem:
-    """Bracket a free time zero around the onset of the traces of `strong`; in the squared form it may lie well before it."""
+def with_time_zero(problem: Problem) -> Problem:
+    """Bracket a free time zero around the onset of the signal; in the squared form it may lie well before it."""
     data = problem.data
     if not problem.free[0]:
         return problem
     begin = problem.start.copy()
     if data.prior[1, 0] == 0.0:
-        begin[0] = _onset(strong)
+        begin[0], half = _onset(data)
         after = max(0.3, 3.0 * problem.spacing, 6.0 * begin[1])
         # what comes first may be hidden in the noise, but not all of it before the first delay
-        before = max(after, min(40.0 * problem.spacing, begin[0] - data.delay[0] + _BEFORE_ALL))
+        low = begin[0] - max(after, min(40.0 * problem.spacing, begin[0] - data.delay[0] + _BEFORE_ALL))
+        high = half + after
     else:
-        before = after = max(8.0 / data.prior[1, 0], 1e-6)
+        reach = max(8.0 / data.prior[1, 0], 1e-6)
+        low, high = begin[0] - reach, begin[0] + reach
     bounds = data.bounds.copy()
-    bounds[:, 0] = max(begin[0] - before, bounds[0, 0]), min(begin[0] + after, bounds[1, 0])
+    bounds[:, 0] = max(low, bounds[0, 0]), min(high, bounds[1, 0])
     return problem._replace(data=data._replace(bounds=bounds), start=begin)
 
 
-def _onset(data: KineticData) -> float:
-    """Return the first delay [ps] at which the traces leave the constant that they began with, alone or with the next one."""
-    weight = np.square(data.weight)
+def _onset(data: KineticData) -> tuple[float, float]:
+    """Return the delays [ps] at which the strongest traces leave the constant that they began with, and reach half their height."""
+    strong = _strongest(data)
+    weight, signal = np.square(data.weight[strong]), data.signal[strong]
     zero = np.zeros((len(weight), 1))
-    known = np.concatenate([zero, np.cumsum(weight, axis=1)[:, :-1]], axis=1) + data.offset[:, None]
-    total = np.concatenate([zero, np.cumsum(weight * data.signal, axis=1)[:, :-1]], axis=1)
-    # a trace without any constant has an infinite precision
-    constant = np.where(np.isfinite(known) & (known > 0), total / np.where(known > 0, known, 1.0), 0.0)
-    variance = 1.0 / np.where(weight > 0, weight, 1.0) + np.where(
-        known > 0, 1.0 / np.where(known > 0, known, 1.0), 1e300
-    )
-    squares = np.where(weight > 0, np.square(data.signal - constant) / variance, 0.0).sum(axis=0)
+    sums = [np.concatenate([zero, np.cumsum(v, axis=1)[:, :-1]], axis=1) for v in (weight, weight * signal)]
+    known = sums[0] + data.offset[strong, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # a trace without a constant knows it for certain; before the first point an unknown one may be anything
+        squares = np.square(signal - np.nan_to_num(sums[1] / known)) / (1.0 / weight + 1.0 / known)
+    squares = np.where(weight > 0, squares, 0.0).sum(axis=0)
     n = int((weight > 0).any(axis=1).sum())
     seen = chi2_distribution.sf(squares, n) < _CHANCE
     seen[:-1] |= chi2_distribution.sf(squares[:-1] + squares[1:], 2 * n) < _CHANCE
-    return float(data.delay[np.argmax(seen) if seen.any() else np.argmax(squares)])
+    half = int(np.argmax(squares >= 0.25 * squares.max()))
+    first = int(np.argmax(seen)) if seen.any() else half
+    return float(data.delay[min(first, half)]), float(data.delay[half])
+
+
+def _strongest(data: KineticData) -> NDArray[np.int64]:
+    strength = np.sum(np.square(data.signal * data.weight), axis=1)
+    return np.sort(np.argsort(-strength, kind="stable")[:_FEW])
 
 
 def with_given(problem: Problem, starts: FloatArray) -> FloatArray:
@@ -134,16 +143,22 @@ def with_given(problem: Problem, starts: FloatArray) -> FloatArray:
 
 
 def start_points(problem: Problem) -> list[FloatArray]:
-    """Return the starts of the search, in the scale of the delays."""
-    h, n = problem.spacing, len(problem.start) - 2
-    span = float(problem.data.delay[-1] - problem.data.delay[0])
+    """Return the starts of the search, in the scale of the delays.
+
+    Where the signal takes long from its onset to half its height, the onset may be an outlier: then also from the latter.
+    """
+    h, n, data = problem.spacing, len(problem.start) - 2, problem.data
+    span = float(data.delay[-1] - data.delay[0])
     rises, decays = np.geomspace(1.5 * h, 0.02 * span, 4), np.geomspace(2.0 * h, 0.15 * span, 6)
-    is_free = problem.free[0] and problem.data.prior[1, 0] == 0.0
+    origins = {float(problem.start[0])}
+    is_free = problem.free[0] and data.prior[1, 0] == 0.0
+    if is_free and (half := _onset(data)[1]) > problem.start[0] + _SLOW * h:
+        origins.add(half)
     rows = []
-    for early, rise, *later in _STARTS:
-        if early and problem.start[0] - early * h < problem.data.delay[0] - _BEFORE_ALL:
+    for origin, (early, rise, *later) in product(sorted(origins), _STARTS):
+        if is_free and early and origin - early * h < data.delay[0] - _BEFORE_ALL:
             continue
-        zero = problem.start[0] - (early * h if is_free else 0.0)
+        zero = origin - (early * h if is_free else 0.0)
         orders = permutations(later) if n == 3 and not problem.is_symmetric else [later]
         rows += [[zero, problem.start[1], *np.log([rises[rise], *decays[list(order)]][:n])] for order in orders]
     return [np.array(one) for one in dict.fromkeys(map(tuple, with_given(problem, np.array(rows)).tolist()))]
