@@ -165,7 +165,7 @@ def _verdict(problem: Problem, best: Solution, result: xr.Dataset, rivals: Seque
     given = problem.known[p]
     if bool(result["at_bound"][p]) and (given.low > 0 or np.isfinite(given.high)):
         return note("kinetics.tau_at_bound", parameter=problem.names[p], value=value)
-    for other in rivals:
+    for other in rivals if low > 0 or np.isfinite(high) else ():
         if abs(other.theta[p] - best.theta[p]) > ELSEWHERE:
             rival, excess = float(np.exp(other.theta[p])), other.cost - best.cost
             low, high = (f"{end:.2g}" if np.isfinite(end) else "open" for end in (low, high))

@@ -216,6 +216,10 @@ def _parameters(
     ends = linear(intervals.swapaxes(-1, -2)).swapaxes(-1, -2)
     # an IRF that may be zero has an interval that is open towards zero
     ends[:, 1, 0] = np.where(np.isneginf(ends[:, 1, 0]), 0.0, ends[:, 1, 0])
+    seen = has_signal(problem, chi2)
+    if not seen:
+        # a minimum of noise is sharp where it hangs on one point, and says nothing
+        ends[:, 2:] = np.where(free[2:, None], [0.0, np.inf], ends[:, 2:])
     reach = linear(limits)
     reach = np.where(np.isfinite(reach), reach, np.stack([value - 10 * problem.spacing, value + 10 * problem.spacing]))
     jacobian = np.concatenate([[1.0, 1.0], value[2:]])
@@ -235,7 +239,7 @@ def _parameters(
         inside = (ends[1, 2:, 0] <= other) & (other <= ends[1, 2:, 1])
         identifiable[2:] &= inside | (np.abs(np.log(other / value[2:])) < ELSEWHERE) | ~free[2:]
     # a wrong form gives narrow intervals too: a value that chi-square contradicts is none, however sharp
-    identifiable &= ~free | (has_signal(problem, chi2) and describes(chi2, problem.dof))
+    identifiable &= ~free | (seen and describes(chi2, problem.dof))
     pair = ("parameter", "bound")
     return xr.Dataset(
         {
