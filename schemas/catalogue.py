@@ -12,7 +12,8 @@ from typing import Any
 from schemas.condition_notes import ABOUT_CONDITION, ABOUT_REFERENCE, ABOUT_ROLES
 from schemas.delay_notes import ABOUT_DELAY
 from schemas.detector_notes import ABOUT_DETECTOR
-from schemas.fit_notes import ABOUT_KINETICS, ABOUT_MIXTURE, ABOUT_PEAKS
+from schemas.fit_notes import ABOUT_MIXTURE, ABOUT_PEAKS
+from schemas.kinetics_notes import ABOUT_KINETICS
 from schemas.notes import OLDER, Entry, Note
 
 __all__ = ["CATALOGUE", "Entry", "note"]

@@ -138,12 +138,12 @@ def fitted_trace(
     if abs(float(fit["energy"]) - energy) > SAME_ENERGY or not good.any():
         return None
     t, stored = t[good], stored[good]
-    fine = _fine(t)
+    fine, baseline = _fine(t), float(fit["baseline"]) if "baseline" in fit else 0.0
     curve = _model(fit, np.concatenate([t, fine]), power)
-    sign = 1.0 if curve is None or float(np.dot(curve[: len(t)], stored)) >= 0 else -1.0
-    if curve is None or np.abs(sign * curve[: len(t)] - stored).max() > 1e-3 * np.abs(stored).max():
+    sign = 1.0 if curve is None or float(np.dot(curve[: len(t)], stored - baseline)) >= 0 else -1.0
+    if curve is None or np.abs(sign * curve[: len(t)] + baseline - stored).max() > 1e-3 * np.abs(stored).max():
         return t, stored
-    return fine, sign * curve[len(t) :]
+    return fine, sign * curve[len(t) :] + baseline
 
 
 def residual_of(kinetics: xr.Dataset, scan: xr.Dataset) -> Floats:

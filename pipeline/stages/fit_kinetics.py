@@ -14,6 +14,7 @@ from pipeline.science.kinetics.parameters import kinetic_parameters
 from pipeline.science.kinetics.problem import FitOptions
 from pipeline.science.kinetics.shared import solve_kinetics, with_bootstrap
 from pipeline.science.kinetics.traces import (
+    baseline_demanded,
     collect_traces,
     describes_data,
     gather_fits,
@@ -89,9 +90,12 @@ def fit_all_kinetics(
                 drawn = _resampled(spectra, delay_scan, replicates, fluence, include_spectra=include)
                 fit = with_bootstrap(solved, replicates=drawn)
             fits[fluence] = traces, fit
-            forms[fluence] = compare_models(traces, **times, amplitude_prior=settings["amplitude_prior"])
+            if (said := baseline_demanded(fluence, traces, fit)) is not None:
+                notes.append(said)
+            same = traces.assign(baseline_stderr=fit["baseline_prior"].drop_vars(fit["baseline_prior"].coords))
+            forms[fluence] = compare_models(same, **times, amplitude_prior=settings["amplitude_prior"])
             if options.per_energy:
-                alone[fluence] = single_trace_fits(traces, fit, **settings)
+                alone[fluence] = single_trace_fits(same, fit, **settings)
         except DataError as error:
             notes.append(note("kinetics.not_fitted", fluence=fluence, reason=error))
     if not fits:

@@ -36,7 +36,13 @@ _PARAMETERS = {
     "verdict": Variable(_PARAMETER, "1", "what the data say of a time, in words", "str", required=False),
     "verdict_code": Variable(_PARAMETER, "1", "code of the verdict, see the reference of notes", "str", required=False),
     "amplitude": Variable(("term", "trace"), "1", "amplitude of the term, root of an OD where power is 2", stderr=True),
-    "fit": Variable(("trace", "delay"), "1", "fitted difference"),
+    "baseline": Variable(
+        ("trace",), "1", "constant under the trace, optical density; 0 where it has none", stderr=True, since=2
+    ),
+    "baseline_prior": Variable(
+        ("trace",), "1", "how well the baseline was known to be zero before the fit; 0: it has none", since=2
+    ),
+    "fit": Variable(("trace", "delay"), "1", "fitted difference, on its baseline"),
     "residual": Variable(("trace", "delay"), "1", "data minus fit"),
     "redchi": Variable((), "1", "χ² per degree of freedom"),
     "chi2": Variable((), "1", "χ² of the fit", required=False),

@@ -33,6 +33,7 @@ class KineticData(NamedTuple):
     bounds: FloatArray  # (2, parameter)
     max_step: FloatArray  # (parameter,)
     allowed_sign: NDArray[np.int64]  # (trace,): +1, -1, or 0 for "try both"
+    offset: FloatArray  # (trace,): prior precision of the trace's constant, inf where it has none
 
 
 _PIECES, _DEGREE = 64, 6

@@ -2,7 +2,8 @@
 
 Parameters theta = (t_d, irf_sigma, log tau1, log tau2, ...). At given theta the amplitudes of a trace solve a small
 problem of their own: linear for power 1, quartic for power 2 (the columns' coefficients are products A_i A_j), with up
-to four sign patterns of A. The outer step is Levenberg-Marquardt on the Schur complement of the arrow-shaped normal
+to four sign patterns of A. A constant under each trace has a Gaussian prior and is integrated out: rows lose most of
+their component along it (`whiten`), and the rest of the fit never sees it. The outer step is Levenberg-Marquardt on the Schur complement of the arrow-shaped normal
 matrix. Everything is sequential and in fixed order, so a result is the same bits each time.
 """
 
@@ -23,7 +24,7 @@ from pipeline.science.kinetics._amplitudes import (
 )
 from pipeline.science.kinetics._basis import KineticData, fill_basis
 
-__all__ = ["minimise", "normal_matrix", "screen", "trace_model"]
+__all__ = ["minimise", "normal_matrix", "screen", "trace_model", "whiten"]
 
 FloatArray = NDArray[np.float64]
 _SWITCH_TIMES = 5
@@ -61,6 +62,26 @@ def _combine(factors: FloatArray, columns: FloatArray, weight: FloatArray, out: 
         out[i] *= weight[i]
 
 
+@njit(cache=True, error_model="numpy")
+def whiten(row: FloatArray, weight: FloatArray, precision: float) -> float:
+    """Change a weighted row such that products of rows are those with the trace's constant solved for (Woodbury).
+
+    Returns what the square of the row loses.
+    """
+    if precision == np.inf:
+        return 0.0
+    square, along = 0.0, 0.0
+    for i in range(row.size):
+        square += weight[i] * weight[i]
+        along += row[i] * weight[i]
+    if square == 0.0:
+        return 0.0
+    factor = along * (1.0 - math.sqrt(precision / (square + precision))) / square
+    for i in range(row.size):
+        row[i] -= factor * weight[i]
+    return along * along / (square + precision)
+
+
 @njit(cache=True, error_model="numpy", fastmath=_FAST)
 def _trace_cost(factors: FloatArray, phi: FloatArray, data: KineticData, e: int, residual: FloatArray) -> float:
     """Return the cost of a trace, and fill its weighted residual; the factors are those of the columns, negative."""
@@ -73,7 +94,7 @@ def _trace_cost(factors: FloatArray, phi: FloatArray, data: KineticData, e: int,
     for i in range(residual.size):
         residual[i] *= data.weight[e, i]
         cost += residual[i] * residual[i]
-    return cost
+    return cost - whiten(residual, data.weight[e], data.offset[e])
 
 
 @njit(cache=True, error_model="numpy")
@@ -112,6 +133,8 @@ def _project(
                 rows[c, i] = phi[c, i] * data.weight[e, i]
         for i in range(n_delay):
             rows[n_col, i] = data.signal[e, i] * data.weight[e, i]
+        for c in range(n_col + 1):
+            whiten(rows[c], data.weight[e], data.offset[e])
         _gram(rows, gram)
         b = gram[n_col, :n_col].copy()
         for c in range(n_col):
@@ -162,6 +185,8 @@ def normal_matrix(
             _combine(signs[e] * q, d_phi[p], data.weight[e], rows[p])
         for k in range(n_term):
             _combine(signs[e] * jac[k], phi, data.weight[e], rows[n_par + k])
+        for p in range(n_par + n_term):
+            whiten(rows[p], data.weight[e], data.offset[e])
         rows[n_par + n_term] = residual[e]
         _gram(rows, block)
         for k in range(n_term):

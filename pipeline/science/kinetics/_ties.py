@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.science.kinetics._projection_kernel import minimise, trace_model
+from pipeline.science.kinetics._projection_kernel import minimise, trace_model, whiten
 from pipeline.science.kinetics.model import amplitude_products
 from pipeline.science.kinetics.problem import Problem, linear
 
@@ -125,6 +125,8 @@ def _residual(problem: Problem, theta: FloatArray, amplitudes: FloatArray, signs
     data, a, s = problem.data, amplitudes.copy(), signs.copy()
     _project(problem, theta, a, s)
     weighted = data.weight * (data.signal - trace_model(theta, a, s, data))
+    for row, weight, precision in zip(weighted, data.weight, data.offset.tolist(), strict=True):
+        whiten(row, weight, precision)
     ridge = np.sqrt(data.ridge) * amplitude_products(a, data.power)
     return np.concatenate([weighted.ravel(), ridge.ravel(), (theta - data.prior[0]) * data.prior[1]])
 

@@ -55,12 +55,15 @@ def compare_models(
     ordered = traces.transpose("trace", "delay").isel(delay=np.argsort(traces["delay"].values, kind="stable"))
     data = [ordered[name].values.astype(np.float64) for name in ("delay", "delta_xas", "delta_xas_stderr")]
     chi2, n_parameters = np.empty(len(_MODELS)), np.empty(len(_MODELS), dtype=np.int64)
+    known = traces["baseline_stderr"].values if "baseline_stderr" in traces else None
     tau, n_points = np.full((len(_MODELS), 3), np.nan), 0
     for i, (power, n, plain) in enumerate(_MODELS.values()):
-        problem = build_problem(*data, **options | {"power": power, "n_exponentials": n}, plain=plain)
+        problem = build_problem(
+            *data, **options | {"power": power, "n_exponentials": n}, plain=plain, baseline_stderr=known
+        )
         best = solve(problem)[0]
         chi2[i] = chi_square(problem, best)
-        n_parameters[i] = int(problem.free.sum()) + problem.n_amplitudes
+        n_parameters[i] = int(problem.free.sum()) + problem.n_amplitudes + problem.n_baselines
         tau[i, :n] = np.sort(np.exp(best.theta[2:])) if plain else np.exp(best.theta[2:])
         n_points = problem.n_points
     left = np.where(n_points - n_parameters - 1 > 0, n_points - n_parameters - 1.0, np.nan)

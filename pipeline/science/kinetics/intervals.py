@@ -11,6 +11,7 @@ the root of the reduced chi-square. Nothing shortens them: dividing by a chi-squ
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -18,10 +19,10 @@ from numpy.typing import NDArray
 from scipy.stats import chi2 as chi2_distribution
 from scipy.stats import f as f_distribution
 
-from pipeline.science.kinetics._projection_kernel import normal_matrix, trace_model
+from pipeline.science.kinetics._projection_kernel import normal_matrix, trace_model, whiten
 from pipeline.science.kinetics._ties import tangent
 from pipeline.science.kinetics.problem import Problem
-from pipeline.science.kinetics.search import Solution, canonical, refine
+from pipeline.science.kinetics.search import Solution, baselines, baselines_of, canonical, refine
 
 __all__ = [
     "Covariance",
@@ -50,6 +51,8 @@ _MISFIT = 1e-3
 """Probability of chi-square below which a form does not describe the data."""
 _UNKNOWN = 1e12
 """Variance of what the data do not touch, in scaled units."""
+_ROUNDS = 3
+"""How often ends are sought again from points that were passed beyond them."""
 _TOLERANCE = 0.03
 """Accuracy of a crossing in units of sqrt(delta cost), about 3 % of a standard error."""
 
@@ -63,8 +66,7 @@ class Covariance(NamedTuple):
 
 def chi_square(problem: Problem, solution: Solution) -> float:
     """Sum of squared weighted residuals, priors left out."""
-    model = trace_model(solution.theta, solution.amplitudes, solution.signs, problem.data)
-    return float(np.sum(np.square(problem.data.weight * (problem.data.signal - model))))
+    return float(np.sum(np.square(problem.data.weight * (problem.data.signal - _model(problem, solution)))))
 
 
 def error_scale(problem: Problem, solution: Solution) -> float:
@@ -79,8 +81,10 @@ def describes(chi2: float, dof: float) -> bool:
 
 
 def has_signal(problem: Problem, chi2: float) -> bool:
-    """Whether the fit beats no signal at all, by an F-test at a level that a search over many starts needs."""
-    improvement = float(np.sum(np.square(problem.data.weight * problem.data.signal))) - chi2
+    """Whether the fit beats a mere baseline, by an F-test at a level that a search over many starts needs."""
+    data = problem.data
+    flat = data.signal - baselines_of(data, data.signal)[:, None]
+    improvement = float(np.sum(np.square(data.weight * flat))) - chi2
     n_fitted = int(problem.free.sum()) + problem.n_amplitudes
     ratio = improvement / n_fitted / max(chi2 / problem.dof, 1e-300)
     return bool(f_distribution.sf(ratio, n_fitted, problem.dof) < _CHANCE)
@@ -135,7 +139,7 @@ def profile_intervals(
     Parameters
     ----------
     problem, minima
-        The problem and its minima, lowest first; other minima within the level widen the interval.
+        The problem and its minima, lowest first; an interval is the union over all that the level allows.
     scale
         Factor of the variance of the data, see `error_scale`.
     errors
@@ -148,31 +152,37 @@ def profile_intervals(
     intervals, and a lower minimum if the profile met one (the intervals are then not valid).
     """
     thresholds = np.sqrt(scale) * _NORMAL
-    best = minima[0]
+    best, seen = minima[0], list(minima[1:])
     out = np.empty((len(LEVELS), best.theta.size, 2))
     out[...] = best.theta[:, None]
-    for p in np.flatnonzero(problem.free | problem.tied):
-        for side in (0, 1):
-            crossings, lower = _profile_outward(
-                problem, best, best.cost, int(p), 2 * side - 1, thresholds, float(errors[p])
+    ends = [(int(p), side, 2 * side - 1) for p in np.flatnonzero(problem.free | problem.tied) for side in (0, 1)]
+    for p, side, direction in ends:
+        out[:, p, side], lower, passed = _profile_outward(
+            problem, best, best.cost, p, direction, thresholds, float(errors[p])
+        )
+        if lower is not None and not accept_lower:
+            return out, lower
+        seen += passed
+    # a valley may turn back in one time while it goes on in another: who walks along the other one passes what lies outside
+    for _ in range(_ROUNDS):
+        before = out.copy()
+        for (p, side, direction), level in product(ends, range(len(LEVELS))):
+            end, reach = out[level, p, side], best.cost + thresholds[level] ** 2
+            outside = [
+                s for s in seen if s.cost < reach and direction * (s.theta[p] - end) > _TOLERANCE * float(errors[p])
+            ]
+            if not outside:
+                continue
+            farthest = max(outside, key=lambda s, p=p, d=direction: float(d * s.theta[p]))  # type: ignore[misc]
+            crossings, lower, passed = _profile_outward(
+                problem, farthest, best.cost, p, direction, thresholds[level:], float(errors[p])
             )
             if lower is not None and not accept_lower:
                 return out, lower
-            out[:, p, side] = crossings
-    for other in minima[1:]:
-        for level, threshold in enumerate(thresholds):
-            excess = other.cost - best.cost
-            if excess >= threshold**2:
-                continue
-            for p in np.flatnonzero(problem.free | problem.tied):
-                for side in (0, 1):
-                    outside = (other.theta[p] - out[level, p, side]) * (2 * side - 1) > 0
-                    if outside:
-                        here = thresholds[level : level + 1]
-                        crossing, _ = _profile_outward(
-                            problem, other, best.cost, int(p), 2 * side - 1, here, float(errors[p])
-                        )
-                        out[level:, p, side] = (np.minimum, np.maximum)[side](out[level:, p, side], crossing[0])
+            seen += passed
+            out[level:, p, side] = direction * np.maximum(direction * out[level:, p, side], direction * crossings)
+        if (out == before).all():
+            break
     return out, None
 
 
@@ -209,7 +219,7 @@ def bootstrap_parameters(
     """
     best = minima[0]
     data = problem.data
-    truth = trace_model(best.theta, best.amplitudes, best.signs, data)
+    truth = _model(problem, best)
     noise = np.sqrt(scale) * np.where(data.weight > 0, 1.0 / np.where(data.weight > 0, data.weight, 1.0), 0.0)
     draws = (problem.peak * (truth + noise * rng.standard_normal(truth.shape)) for _ in range(n_draws))
     return refit_replicates(problem, minima, draws)
@@ -239,8 +249,11 @@ def _profile_outward(
     direction: int,
     thresholds: FloatArray,
     step: float,
-) -> tuple[FloatArray, Solution | None]:
-    """Where sqrt(cost - base) crosses each threshold, going one way from `begin` with everything else refitted."""
+) -> tuple[FloatArray, Solution | None, list[Solution]]:
+    """Where sqrt(cost - base) crosses each threshold, going one way from `begin` with everything else refitted.
+
+    Returns the crossings, a lower minimum if there was one, and the points that were passed.
+    """
     bound = problem.data.bounds[0 if direction < 0 else 1, p]
     width = {0: 0.5 * problem.spacing, 1: 0.5 * problem.spacing}.get(p, 0.5)
     stride = float(np.clip(step if np.isfinite(step) else width, 1e-6, 2.0 * width))
@@ -264,7 +277,7 @@ def _profile_outward(
         if lower is not None:
             break
         crossings[level] = _root(problem, known, p, threshold)
-    return crossings, lower
+    return crossings, lower, [canonical(one, problem) for _, _, one in known[1:]]
 
 
 def _next(
@@ -316,8 +329,16 @@ def _normal(problem: Problem, solution: Solution) -> tuple[FloatArray, FloatArra
     size = theta.size + amplitudes.shape[1] + 1
     phi, blocks = np.empty((data.ridge.size, data.delay.size)), np.empty((len(data.signal), size, size))
     residual = data.weight * (data.signal - trace_model(theta, amplitudes, signs, data))
+    for row, weight, precision in zip(residual, data.weight, data.offset.tolist(), strict=True):
+        whiten(row, weight, precision)
     d_phi = np.empty((theta.size, *phi.shape))
     return normal_matrix(theta, amplitudes, signs, data, phi, d_phi, residual, blocks)[0], blocks
+
+
+def _model(problem: Problem, solution: Solution) -> FloatArray:
+    """Fitted traces (trace, delay) on their baselines, in scaled units."""
+    model = trace_model(solution.theta, solution.amplitudes, solution.signs, problem.data)
+    return np.asarray(model + baselines(problem, solution)[:, None], dtype=np.float64)
 
 
 def _theta_covariance(problem: Problem, solution: Solution, hessian: FloatArray) -> FloatArray:

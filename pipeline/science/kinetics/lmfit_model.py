@@ -61,7 +61,7 @@ def kinetics(
     t_d, irf_sigma
         Time zero and response [ps].
     others
-        tau1 ... [ps] and the amplitudes of every trace, A1_0 being A1 of trace 0.
+        tau1 ... [ps], the amplitudes of every trace, A1_0 being A1 of trace 0, and the constant b_0 under it, if any [OD].
 
     Returns
     -------
@@ -76,12 +76,14 @@ def kinetics(
     used, row = np.unique(trace[trace >= 0], return_inverse=True)
     amplitudes = np.array([[others[f"A{i}_{k}"] for i in terms] for k in used.tolist()])
     coefficients = amplitude_products(amplitudes, power)
+    constants = np.array([others.get(f"b_{k}", 0.0) for k in used.tolist()])
     row_of = np.zeros(len(trace), dtype=np.int64)
     row_of[trace >= 0] = row
     points = quantity == MEASURED
     times, at = np.unique(delay[points], return_inverse=True)
     basis = kinetic_basis(times, t_d=t_d, irf_sigma=irf_sigma, taus=taus, power=power)
     out[points] = sign[points] * np.einsum("rc,cr->r", coefficients[row_of[points]], basis[:, at])
+    out[points] += constants[row_of[points]]
     held = (quantity >= 0) & (quantity < _PARAMETER)
     out[held] = coefficients[row_of[held], quantity[held]]
     theta = np.array([t_d, irf_sigma, *np.log(taus)])
@@ -113,7 +115,7 @@ def kinetic_result(traces: xr.Dataset, fit: xr.Dataset) -> ModelResult:
     Returns
     -------
     lmfit.model.ModelResult
-        Parameters t_d, irf_sigma, tau1 ... [ps] and A1_0, A2_0 ...: A_i of trace number 0.
+        Parameters t_d, irf_sigma, tau1 ... [ps] and A1_0, A2_0 ...: A_i of trace number 0; b_0: its baseline, held.
     """
     import lmfit
 
@@ -126,6 +128,10 @@ def kinetic_result(traces: xr.Dataset, fit: xr.Dataset) -> ModelResult:
         for i, term in enumerate(terms):
             parameters.add(f"{term}_{k}", value=float(fit["amplitude"][i, k]))
             parameters[f"{term}_{k}"].stderr = float(fit["amplitude_stderr"][i, k])
+        if float(fit["baseline_prior"][k]) > 0:
+            # held, so that a refit keeps what the prior says of it; the errors of the others know that it was free
+            parameters.add(f"b_{k}", value=float(fit["baseline"][k]), vary=False)
+            parameters[f"b_{k}"].stderr = float(fit["baseline_stderr"][k])
     # the other parameters reach the function as keywords, whose number lmfit leaves open
     model = lmfit.Model(kinetics, independent_vars=list(rows.independent), param_names=["t_d", "irf_sigma"])
     ends = {

@@ -23,6 +23,8 @@ FloatArray = NDArray[np.float64]
 _ARRAYS = [name for name in KineticData._fields if name != "power"]
 _WIDEST_IRF = 0.3
 """Upper bound of a fitted sigma [ps], unless the delays are coarser: pump and X-ray pulses of 30 to 100 fs."""
+_SMALL_OFFSET = 0.2
+"""Error of a trace's constant, in units of its largest signal, that leaves its sign alone."""
 
 
 class FitOptions(TypedDict, total=False):
@@ -81,7 +83,13 @@ class Problem(NamedTuple):
     @property
     def dof(self) -> int:
         """Points minus all fitted numbers, at least 1."""
-        return max(self.n_points - int(self.free.sum()) - self.n_amplitudes, 1)
+        return max(self.n_points - int(self.free.sum()) - self.n_amplitudes - self.n_baselines, 1)
+
+    @property
+    def n_baselines(self) -> int:
+        """Constants under the traces that the data know better than their priors do."""
+        known = np.square(self.data.weight).sum(axis=1)
+        return int((known > self.data.offset).sum())
 
 
 def build_problem(
@@ -96,6 +104,7 @@ def build_problem(
     amplitude_prior: float | None = 3.0,
     plain: bool = False,
     parameters: lmfit.Parameters | None = None,
+    baseline_stderr: FloatArray | None = None,
 ) -> Problem:
     """Set up a fit of traces; see `FitOptions`.
 
@@ -107,6 +116,8 @@ def build_problem(
         ΔXAS and its standard error [OD], dims (trace, delay); NaN where missing.
     plain
         A constant and a sum of exponentials in place of the product form.
+    baseline_stderr
+        How well the constant under each trace [OD] is known to be zero, dims (trace); 0 or None: it is.
 
     Raises
     ------
@@ -145,6 +156,11 @@ def build_problem(
     bounds = _bounds(known, reach, (0.2 * spacing, 4.0 * span))
     start = np.where(free, np.clip(start, *bounds), start)
     ridge = 0.0 if amplitude_prior is None else amplitude_prior ** (-2.0 * power)
+    offset = np.zeros(len(signal)) if baseline_stderr is None else baseline_stderr
+    pull = signal / peak * (weight * peak)
+    # under a trace that an offset may turn over its sign is open
+    own = np.max(np.where(usable, np.abs(signal), 0.0), axis=1)
+    signs = np.where(offset > _SMALL_OFFSET * own, 0, _signs(pull, usable)) if power == 2 else np.ones(len(signal))
     data = KineticData(
         delay=np.ascontiguousarray(delay, dtype=np.float64),
         signal=np.where(usable, signal / peak, 0.0),
@@ -157,7 +173,8 @@ def build_problem(
         prior=prior,
         bounds=bounds,
         max_step=np.array([2.0 * spacing, 2.0 * spacing] + [1.0] * n_exponentials),
-        allowed_sign=_signs(signal / peak * (weight * peak), usable) if power == 2 else np.ones(len(signal), np.int64),
+        allowed_sign=signs.astype(np.int64),
+        offset=np.where(offset > 0, (peak / np.where(offset > 0, offset, 1.0)) ** 2, np.inf),
     )
     # one memory layout, or the kernels would be compiled once more for another
     contiguous: dict[str, Any] = {name: np.ascontiguousarray(getattr(data, name)) for name in _ARRAYS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -24,6 +25,7 @@ from schemas.catalogue import note
 from schemas.notes import Note
 
 __all__ = [
+    "ELSEWHERE",
     "TIMES",
     "bootstrap_summary",
     "decay_spectra",
@@ -38,6 +40,8 @@ TIMES = (0.3, 1.0, 60.0)
 """Delays [ps] at which the fitted difference is quoted."""
 _SHIFT = 0.010
 """Systematic [ps] of a fixed time zero or response: what a good independent measurement still leaves."""
+ELSEWHERE = np.log(1.25)
+"""Difference of log tau from which another minimum has another time."""
 _WANTED = 0.2
 """Relative error at which a tau counts as measured when the needed signal-to-noise ratio is quoted."""
 
@@ -138,12 +142,15 @@ def without_prior(problem: Problem, best: Solution) -> FloatArray:
     return linear(canonical(refine(bare, best, tolerance=1e-6, max_iterations=100), bare).theta)
 
 
-def verdicts(problem: Problem, best: Solution, result: xr.Dataset) -> list[Note]:
-    """Return what is known of every tau, in their order: its value with the interval, or what instead and what would be needed."""
-    return [_verdict(problem, best, result, p) for p in range(2, len(problem.names))]
+def verdicts(problem: Problem, best: Solution, result: xr.Dataset, rivals: Sequence[Solution] = ()) -> list[Note]:
+    """Return what is known of every tau, in their order: its value with the interval, or what instead and what would be needed.
+
+    `rivals`: other minima that χ² allows, lowest first.
+    """
+    return [_verdict(problem, best, result, rivals, p) for p in range(2, len(problem.names))]
 
 
-def _verdict(problem: Problem, best: Solution, result: xr.Dataset, p: int) -> Note:
+def _verdict(problem: Problem, best: Solution, result: xr.Dataset, rivals: Sequence[Solution], p: int) -> Note:
     value, chi_square, dof = (float(v) for v in (result["value"][p], result["chi2"], result["dof"]))
     low, high = result["ci95"].values[p].tolist()
     known = {"parameter": problem.names[p], "low": low, "high": high}
@@ -158,6 +165,13 @@ def _verdict(problem: Problem, best: Solution, result: xr.Dataset, p: int) -> No
     given = problem.known[p]
     if bool(result["at_bound"][p]) and (given.low > 0 or np.isfinite(given.high)):
         return note("kinetics.tau_at_bound", parameter=problem.names[p], value=value)
+    for other in rivals if low > 0 or np.isfinite(high) else ():
+        if abs(other.theta[p] - best.theta[p]) > ELSEWHERE:
+            rival, excess = float(np.exp(other.theta[p])), other.cost - best.cost
+            low, high = (f"{end:.2g}" if np.isfinite(end) else "open" for end in (low, high))
+            return note(
+                "kinetics.tau_rival", value=value, rival=rival, excess=excess, **known | {"low": low, "high": high}
+            )
     below = f"down to its bound of {given.low:.3g} ps" if given.low > 0 else "below"
     above = f"up to its bound of {given.high:.3g} ps" if np.isfinite(given.high) else "above"
     ratio = _signal_to_noise(problem, best)

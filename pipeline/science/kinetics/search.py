@@ -1,6 +1,6 @@
-"""Search for the lowest minimum of a kinetics fit: the same starts every time, the same bits at the end.
+"""Search for the minima of a kinetics fit: the same starts every time, the same bits at the end.
 
-The lowest minimum is found from a log grid of taus screened with free amplitudes, not from one start: the product of
+They are found from many starts with free amplitudes, and from each other with rise and decay exchanged: the product of
 rise and decays has false minima that a better optimiser does not avoid. A weak Gaussian prior on the amplitudes (sd = 3
 peaks) keeps huge cancelling amplitudes from winning by a fraction of a chi-square unit.
 """
@@ -13,18 +13,31 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.science.kinetics._basis import KineticData
 from pipeline.science.kinetics._projection_kernel import minimise, trace_model
 from pipeline.science.kinetics._ties import refine_tied, with_ties
 from pipeline.science.kinetics.problem import Problem
-from pipeline.science.kinetics.starts import abridged, screened, with_given, with_time_zero
+from pipeline.science.kinetics.starts import abridged, start_points, with_given, with_time_zero
 
-__all__ = ["Solution", "canonical", "model_traces", "polish", "refine", "solve"]
+__all__ = [
+    "Solution",
+    "baselines",
+    "baselines_of",
+    "canonical",
+    "distinct",
+    "model_traces",
+    "polish",
+    "refine",
+    "solve",
+]
 
 FloatArray = NDArray[np.float64]
 
 _LATTICE = 2.0**10
+_MOST, _EXCHANGED = 6, 3
+"""Minima that are fitted to all traces, and of which times are exchanged."""
 _WITHIN = 36.0
-"""Excess of the cost, in units of the errors' scale, up to which a minimum is worth fitting to all traces: 6 sigma."""
+"""Excess of the cost, in units of the errors' scale, up to which a minimum is worth fitting to all traces or exchanging times of: 6 sigma."""
 
 
 class Solution(NamedTuple):
@@ -39,32 +52,52 @@ class Solution(NamedTuple):
 def solve(problem: Problem) -> list[Solution]:
     """Distinct minima, lowest first; the first one is polished and the same bits from any start."""
     few, stands_for_all = abridged(problem)
-    located = with_time_zero(problem, few.data)
+    located = with_time_zero(problem)
     few = few._replace(data=few.data._replace(bounds=located.data.bounds), start=located.start)
-    candidates = screened(few)
+    candidates = start_points(few)
     if any(one.is_start for one in problem.known):
         extra = candidates[0].copy()
         for p, one in enumerate(problem.known):
             if one.is_start and one.value is not None:
                 extra[p] = np.log(one.value) if p > 1 else one.value
         candidates.append(with_given(located, extra))
-    if stands_for_all:
+    minima = _exchanged(few, _minima(few, candidates))
+    if len(few.data.signal) < len(problem.data.signal):
+        lowest = minima[0].cost
+        reach = lowest + _WITHIN * max(lowest / few.data.signal.size, 1.0) if stands_for_all else np.inf
         # rounded, because linear algebra may give other bits on another machine
-        found = _minima(few, candidates)
-        reach = found[0].cost + _WITHIN * max(found[0].cost / few.data.signal.size, 1.0)
-        candidates = [_on_lattice(located, m.theta) for m in found if m.cost < reach]
-    minima = _minima(located, candidates)
+        minima = _minima(located, [_on_lattice(located, m.theta) for m in minima[:_MOST] if m.cost < reach])
     best = polish(located, minima[0])
     return [best, *minima[1:]]
 
 
+def _exchanged(problem: Problem, minima: list[Solution]) -> list[Solution]:
+    """Distinct minima, with those found from the low ones when rise and decays change places."""
+    if len(problem.names) < 4:
+        return minima
+    reach = minima[0].cost + _WITHIN * max(minima[0].cost / problem.data.signal.size, 1.0)
+    pairs = [(2, later) for later in range(3, len(problem.names))]
+    starts = []
+    for one in minima[:_EXCHANGED]:
+        for first, second in pairs if one.cost < reach else ():
+            theta = one.theta.copy()
+            theta[[first, second]] = theta[[second, first]]
+            starts.append(with_given(problem, theta))
+    return distinct(problem, [*minima, *_minima(problem, starts)])
+
+
 def _minima(problem: Problem, starts: Sequence[FloatArray]) -> list[Solution]:
     """Distinct minima from given starts, lowest first."""
+    return distinct(problem, [refine(problem, s, thorough=True, tolerance=1e-3) for s in starts])
+
+
+def distinct(problem: Problem, found: Sequence[Solution]) -> list[Solution]:
+    """Return solutions that differ in cost or taus, lowest first."""
     minima: list[Solution] = []
-    for reached in sorted((refine(problem, s, thorough=True, tolerance=1e-3) for s in starts), key=lambda m: m.cost):
-        found = canonical(reached, problem)
-        if not any(_same(found, known) for known in minima):
-            minima.append(found)
+    for reached in sorted(found, key=lambda m: m.cost):
+        one = canonical(reached, problem)
+        if not any(_same(one, known) for known in minima):
+            minima.append(one)
     return minima
 
 
@@ -130,7 +163,19 @@ def _same(a: Solution, b: Solution) -> bool:
 
 
 def model_traces(problem: Problem, solution: Solution) -> FloatArray:
-    """Model (trace, delay) on the fitted delays in the signal's unit."""
-    return problem.peak * np.asarray(
-        trace_model(solution.theta, solution.amplitudes, solution.signs, problem.data), dtype=np.float64
-    )
+    """Model (trace, delay) on the fitted delays in the signal's unit, on its baseline."""
+    model = trace_model(solution.theta, solution.amplitudes, solution.signs, problem.data)
+    return np.asarray(problem.peak * (model + baselines(problem, solution)[:, None]), dtype=np.float64)
+
+
+def baselines(problem: Problem, solution: Solution) -> FloatArray:
+    """Constant (trace) under each trace in scaled units; zero where it has none."""
+    data = problem.data
+    model = trace_model(solution.theta, solution.amplitudes, solution.signs, data)
+    return baselines_of(data, data.signal - model)
+
+
+def baselines_of(data: KineticData, residual: FloatArray) -> FloatArray:
+    """Constant (trace) that prior and residuals (trace, delay) agree on."""
+    weight = np.square(data.weight)
+    return np.asarray((weight * residual).sum(axis=1) / (weight.sum(axis=1) + data.offset), dtype=np.float64)

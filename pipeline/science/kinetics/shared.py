@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.science.kinetics._ties import check_ties
+from pipeline.science.kinetics.baseline import baseline_errors, baseline_is_demanded
 from pipeline.science.kinetics.intervals import (
     Covariance,
     bootstrap_parameters,
@@ -27,6 +28,7 @@ from pipeline.science.kinetics.intervals import (
 )
 from pipeline.science.kinetics.problem import FitOptions, Problem, build_problem, linear
 from pipeline.science.kinetics.report import (
+    ELSEWHERE,
     bootstrap_summary,
     decay_spectra,
     numbers_from_fit,
@@ -34,16 +36,18 @@ from pipeline.science.kinetics.report import (
     verdicts,
     without_prior,
 )
-from pipeline.science.kinetics.search import Solution, model_traces, polish, refine, solve
+from pipeline.science.kinetics.search import Solution, distinct, model_traces, polish, refine, solve
 from schemas.datasets.kinetic_fits import KINETIC_FIT
 
 __all__ = ["KineticFit", "fit_kinetics", "solve_kinetics", "with_bootstrap"]
 
 FloatArray = NDArray[np.float64]
-_FACTOR = 3.0
-"""A tau is identifiable if its 95 % interval spans less than this factor, ..."""
+_FACTOR = 1.5
+"""A tau is identifiable if its 95 % interval stays within this factor of its value, ..."""
 _FACTOR_AT_3_SIGMA = 4.0
-"""... its 99.73 % interval less than this one (a chance fit with a short tau1 looks sharper than it is), ..."""
+"""... its 99.73 % interval spans less than this (a chance fit with a short tau1 looks sharper than it is), ..."""
+_RIVAL = 9.0
+"""... minima that lie less than this above the lowest one place it within its 95 % interval or within 25 %, ..."""
 _LARGEST_BOUND = 0.6
 """... and its relative Cramér-Rao bound without the amplitude prior is at most this."""
 _ATTEMPTS = 4
@@ -75,7 +79,9 @@ def fit_kinetics(
     ----------
     traces
         delta_xas and delta_xas_stderr [OD], dims (trace, delay), NaN where a trace lacks a delay; coordinates
-        delay(delay) [ps] and, if known, energy(trace) [eV].
+        delay(delay) [ps] and, if known, energy(trace) [eV]. baseline_stderr (trace) [OD], if there: how well the constant
+        under a trace is known to be zero, NaN: not at all. Where that is 0 the trace has none, unless the data of all demand it (χ² falls
+        by what chance does once in 370): then it is free.
     systematics
         Refit with t_d and irf_sigma moved by 10 fs where they are fixed.
     n_bootstrap, seed
@@ -137,19 +143,31 @@ def solve_kinetics(traces: xr.Dataset, *, systematics: bool = True, **options: U
     delay, signal, stderr = (ordered[n].values.astype(np.float64) for n in ("delay", "delta_xas", "delta_xas_stderr"))
     if delay.size < 2 or delay[-1] == delay[0]:
         raise DataError(f"kinetics need several delays, got {delay.size}")
-    problem = build_problem(delay, signal, stderr, **options)
-    intervals, minima, scale = _intervals(problem, solve(problem))
+    known = traces["baseline_stderr"].values if "baseline_stderr" in traces else np.zeros(len(signal))
+    known = np.where(np.isfinite(known), known, np.nanmax(np.abs(signal), initial=0.0))
+    problem = build_problem(delay, signal, stderr, baseline_stderr=known, **options)
+    minima = solve(problem)
+    if not known.any() and baseline_is_demanded(problem, minima[0]):
+        known = np.full(len(signal), problem.peak)
+        problem = build_problem(delay, signal, stderr, baseline_stderr=known, **options)
+        minima = solve(problem)
+    intervals, minima, scale = _intervals(problem, minima)
     best, spread = minima[0], covariance(problem, minima[0], scale)
+    rivals = [m for m in minima[1:] if m.cost - best.cost < _RIVAL * scale]
     check_ties(problem, best.theta)
     parts = [_amplitudes(problem, best, spread), numbers_from_fit(problem, best, spread)]
     result = xr.merge(
-        [_parameters(problem, best, intervals, scale, spread), *parts, decay_spectra(problem, best, spread)]
+        [_parameters(problem, best, rivals, intervals, scale, spread), *parts, decay_spectra(problem, best, spread)]
     )
     prior = options.get("amplitude_prior", 3.0)
     if prior is not None:
         result["value_without_prior"] = ("parameter", without_prior(problem, best))
     if systematics:
         result["systematic"] = systematic_shifts(problem, best)
+    result["baseline"], result["baseline_stderr"] = (
+        ("trace", problem.peak * v) for v in baseline_errors(problem, best, spread)
+    )
+    result["baseline_prior"] = ("trace", known)
     model = model_traces(problem, best)
     result["fit"] = (("trace", "delay"), model)
     result["residual"] = (("trace", "delay"), signal - model)
@@ -164,9 +182,9 @@ def solve_kinetics(traces: xr.Dataset, *, systematics: bool = True, **options: U
         "signal_scale": problem.peak,
         "parameters": json.dumps({n: k.said() for n, k in zip(problem.names, problem.known, strict=True)}),
     }
-    known = verdicts(problem, best, result)
-    result["verdict"] = ("parameter", ["", "", *(note.text for note in known)])
-    result["verdict_code"] = ("parameter", ["", "", *(note.code for note in known)])
+    said = verdicts(problem, best, result, rivals)
+    result["verdict"] = ("parameter", ["", "", *(note.text for note in said)])
+    result["verdict_code"] = ("parameter", ["", "", *(note.code for note in said)])
     described = KINETIC_FIT.describe(result.isel(delay=np.argsort(order, kind="stable")))
     return KineticFit(described, problem, minima, scale)
 
@@ -181,19 +199,27 @@ def _intervals(problem: Problem, minima: list[Solution]) -> tuple[FloatArray, li
         if lower is None:
             break
         found = polish(problem, refine(problem, lower, thorough=True))
-        minima = sorted([found, *minima], key=lambda m: m.cost)
-        minima = [m for i, m in enumerate(minima) if i == 0 or m.cost - minima[0].cost > 0.05]
+        minima = distinct(problem, [found, *minima])
     return intervals, minima, scale
 
 
 def _parameters(
-    problem: Problem, best: Solution, intervals: FloatArray, scale: float, spread: Covariance
+    problem: Problem,
+    best: Solution,
+    rivals: list[Solution],
+    intervals: FloatArray,
+    scale: float,
+    spread: Covariance,
 ) -> xr.Dataset:
     names, free = list(problem.names), problem.free | problem.tied
     value, chi2, limits = linear(best.theta), chi_square(problem, best), problem.data.bounds
     ends = linear(intervals.swapaxes(-1, -2)).swapaxes(-1, -2)
     # an IRF that may be zero has an interval that is open towards zero
     ends[:, 1, 0] = np.where(np.isneginf(ends[:, 1, 0]), 0.0, ends[:, 1, 0])
+    seen = has_signal(problem, chi2)
+    if not seen:
+        # a minimum of noise is sharp where it hangs on one point, and says nothing
+        ends[:, 2:] = np.where(free[2:, None], [0.0, np.inf], ends[:, 2:])
     reach = linear(limits)
     reach = np.where(np.isfinite(reach), reach, np.stack([value - 10 * problem.spacing, value + 10 * problem.spacing]))
     jacobian = np.concatenate([[1.0, 1.0], value[2:]])
@@ -206,10 +232,14 @@ def _parameters(
     identifiable: NDArray[np.bool_] = np.array(~at_bound & np.isfinite(ends[1]).all(axis=-1))
     identifiable[1] &= not free[1] or bool(ends[1, 1, 0] > 0)
     # the test of the bound asks the data alone: the prior on the amplitudes closes intervals that they leave open
-    identifiable[2:] &= (ends[1, 2:, 1] <= _FACTOR * ends[1, 2:, 0]) & (np.sqrt(scale) * bound[2:] <= _LARGEST_BOUND)
+    identifiable[2:] &= np.sqrt(scale) * bound[2:] <= _LARGEST_BOUND
+    identifiable[2:] &= (ends[1, 2:, 1] <= _FACTOR * value[2:]) & (value[2:] <= _FACTOR * ends[1, 2:, 0])
     identifiable[2:] &= ends[2, 2:, 1] <= _FACTOR_AT_3_SIGMA * ends[2, 2:, 0]
+    for other in (linear(m.theta)[2:] for m in rivals):
+        inside = (ends[1, 2:, 0] <= other) & (other <= ends[1, 2:, 1])
+        identifiable[2:] &= inside | (np.abs(np.log(other / value[2:])) < ELSEWHERE) | ~free[2:]
     # a wrong form gives narrow intervals too: a value that chi-square contradicts is none, however sharp
-    identifiable &= ~free | (has_signal(problem, chi2) and describes(chi2, problem.dof))
+    identifiable &= ~free | (seen and describes(chi2, problem.dof))
     pair = ("parameter", "bound")
     return xr.Dataset(
         {

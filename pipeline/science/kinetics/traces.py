@@ -20,6 +20,7 @@ from schemas.notes import Note
 
 __all__ = [
     "MIN_SPECTRA_DELAYS",
+    "baseline_demanded",
     "collect_traces",
     "describes_data",
     "gather_fits",
@@ -52,6 +53,15 @@ def prior_decides(fluence: float, fit: xr.Dataset) -> Note | None:
     return note("kinetics.prior_decides", fluence=fluence, moved=", ".join(moved)) if moved else None
 
 
+def baseline_demanded(fluence: float, traces: xr.Dataset, fit: xr.Dataset) -> Note | None:
+    """Say so if the fit freed the constant under its traces, although the reference says that there is none."""
+    if traces["baseline_stderr"].values.any() or not fit["baseline_prior"].values.any():
+        return None
+    strongest = int(np.argmax(np.abs(fit["baseline"].values) / fit["baseline_stderr"].values))
+    value, stderr = (1e3 * float(fit[name][strongest]) for name in ("baseline", "baseline_stderr"))
+    return note("kinetics.baseline_demanded", fluence=fluence, value=value, stderr=stderr)
+
+
 def collect_traces(
     spectra: xr.Dataset | None, delay_scan: xr.Dataset | None, fluence: float, *, include_spectra: bool
 ) -> xr.Dataset | None:
@@ -70,16 +80,18 @@ def collect_traces(
 
     Returns
     -------
-    Dataset over (trace, delay): delta_xas, delta_xas_stderr; NaN where a trace lacks a delay.
+    Dataset over (trace, delay): delta_xas, delta_xas_stderr; NaN where a trace lacks a delay. Over trace:
+    baseline_stderr, what all delays of a trace share of the reference's error (NaN: unknown), which delta_xas_stderr then
+    lacks.
     """
-    names = ["delta_xas", "delta_xas_stderr"]
+    names = ["delta_xas", "delta_xas_stderr", "baseline_stderr"]
     parts = []
     scans = np.empty(0, np.int64) if delay_scan is None else np.flatnonzero(delay_scan["fluence"].values == fluence)
     if delay_scan is not None and len(scans):
-        chosen = delay_scan[names].isel(scan=scans).drop_vars("fluence", errors="ignore")
+        chosen = _with_baseline(delay_scan)[names].isel(scan=scans).drop_vars("fluence", errors="ignore")
         parts.append(chosen.rename(scan="trace"))
     if include_spectra and spectra is not None and fluence in spectra["fluence"].values:
-        chosen = spectra[names].sel(fluence=fluence, drop=True)
+        chosen = _with_baseline(spectra.sel(fluence=fluence, drop=True))[names]
         measured = chosen["delta_xas"].notnull().sum("delay").values
         enough = np.flatnonzero(measured >= MIN_SPECTRA_DELAYS)
         if len(enough):
@@ -89,6 +101,24 @@ def collect_traces(
     traces = xr.concat(parts, dim="trace", join="outer", coords="minimal", compat="override")
     used = traces["delta_xas"].notnull().any("trace")
     return traces.isel(delay=np.flatnonzero(used)).transpose("trace", "delay").sortby("energy")
+
+
+def _with_baseline(measured: xr.Dataset) -> xr.Dataset:
+    """Return a difference whose error leaves out what its reference shares over the delays; that is `baseline_stderr`."""
+    there = measured["delta_xas"].notnull()
+    shared, unknown = (
+        measured[name].where(there) if name in measured else xr.zeros_like(measured["delta_xas"])
+        for name in ("reference_stderr", "delta_xas_stderr_systematic")
+    )
+    common = shared.min("delay")
+    variance = measured["delta_xas_stderr"] ** 2
+    alone = np.sqrt(np.maximum(variance - common.fillna(0.0) ** 2, 0.01 * variance))
+    return measured.assign(
+        delta_xas_stderr=xr.where(common > 0, alone, measured["delta_xas_stderr"]).transpose(
+            *measured["delta_xas"].dims
+        ),
+        baseline_stderr=np.sqrt(common**2 + (unknown**2).mean("delay")),
+    )
 
 
 def traces_of(binned: Sequence[xr.Dataset], fluence: float | None = None) -> xr.Dataset:

@@ -64,7 +64,7 @@ def test_identifiability_verdict_of_tau1(amplitudes, snr, expected):
         text, code = (str(fit[name].sel(parameter="tau1").values) for name in ("verdict", "verdict_code"))
         assert (code == "kinetics.tau_determined") is said[-1]
         assert text.startswith("tau1 = " if said[-1] else ("tau1 < ", "tau1 > ", "tau1 between ", "tau1 is not "))
-        assert ("SNR is" in text) is not said[-1]
+        assert ("SNR is" in text or code == "kinetics.tau_rival") is not said[-1]
         assert fit["verdict"].values[:2].tolist() == ["", ""]
     # a false "identified" happens in 3 % of the sets; three in 25 has a probability of 4 %
     assert sum(s is not expected for s in said) <= (0 if expected else 3)
@@ -181,10 +181,13 @@ def test_model_free_numbers_are_known_where_tau1_is_not():
 
 def test_noise_alone_identifies_nothing():
     traces = simulate(snr=50)
-    noise = 2e-4 * np.random.default_rng(12).standard_normal(traces["delta_xas"].shape)
-    fit = fit_kinetics(traces.assign(delta_xas=(("trace", "delay"), noise)))
-    assert not fit["identifiable"].values.any()
-    assert np.isinf(fit["ci95"].sel(parameter=["tau2", "tau3"], bound="upper")).all()
+    for seed in range(12, 16):
+        noise = 2e-4 * np.random.default_rng(seed).standard_normal(traces["delta_xas"].shape)
+        fit = fit_kinetics(traces.assign(delta_xas=(("trace", "delay"), noise)))
+        assert not fit["identifiable"].values.any()
+        taus = fit.sel(parameter=["tau1", "tau2", "tau3"])
+        assert taus["ci95"].values.tolist() == [[0.0, np.inf]] * 3
+        assert set(taus["verdict_code"].values) == {"kinetics.tau_not_determined"}
 
 
 def test_systematic_is_reported_for_fixed_parameters_only():

@@ -6,7 +6,7 @@ import pytest
 from pipeline.science.kinetics.parameters import kinetic_parameters
 from pipeline.science.kinetics.problem import build_problem
 from pipeline.science.kinetics.search import polish, refine, solve
-from pipeline.science.kinetics.starts import abridged, screened, with_time_zero
+from pipeline.science.kinetics.starts import abridged, start_points, with_time_zero
 from tests.science.kinetic_truth import DENSE, OPPOSITE, SAME, simulate
 
 rng = np.random.default_rng(5)
@@ -36,8 +36,8 @@ def test_the_minimum_is_that_of_a_search_on_all_traces(amplitudes, snr, weights)
         few, stands_for_all = abridged(problem)
         assert len(few.data.signal) == 6
         assert stands_for_all == (weights != "unlike")
-        everything = with_time_zero(problem, problem.data)
-        reached = [refine(everything, start, thorough=True) for start in screened(everything)]
+        everything = with_time_zero(problem)
+        reached = [refine(everything, start, thorough=True) for start in start_points(everything)]
         lowest = polish(everything, min(reached, key=lambda m: m.cost))
         found = solve(problem)[0]
         assert found.cost <= lowest.cost * (1 + 1e-12)
@@ -56,3 +56,26 @@ def test_traces_are_not_combined_where_they_may_not_be():
     assert not abridged(problem._replace(data=problem.data._replace(weight=weight)))[1]
     weight[3] = 0.0
     assert abridged(problem._replace(data=problem.data._replace(weight=weight)))[1]
+
+
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("n_traces", [1, 250])
+def test_time_zero_is_found_beside_an_outlier_before_it(power, n_traces):
+    """A false onset at the first delay leads nowhere; the signal at half its height leads to time zero."""
+    delay = np.concatenate([[-1.0, -0.6, -0.3], DENSE[7:]])
+    clean = simulate(OPPOSITE, snr=100, power=power, n_traces=n_traces, delay=delay)
+    expected = solve(build_problem(*arrays_of(clean), power=power, irf_sigma=0.05))[0]
+    assert expected.theta[0] == pytest.approx(0.01, abs=0.02)
+    strongest = int(np.abs(clean["delta_xas"].values).max(axis=1).argmax())
+    spoilt = clean["delta_xas"].values.copy()
+    spoilt[strongest, 0] += 6 * float(clean["delta_xas_stderr"][strongest, 0])
+    found = solve(
+        build_problem(
+            *arrays_of(clean.assign(delta_xas=(clean["delta_xas"].dims, spoilt))), power=power, irf_sigma=0.05
+        )
+    )
+    assert found[0].theta[0] == pytest.approx(0.01, abs=0.02)
+
+
+def arrays_of(traces):
+    return [traces[name].values for name in ("delay", "delta_xas", "delta_xas_stderr")]
