@@ -103,9 +103,10 @@ def test_errors_are_true_and_nothing_is_biased_whatever_the_shape(shape, step, s
     for name, values in pulls.items():
         good = np.concatenate(values)
         good = good[np.isfinite(good)]
-        assert abs(good.mean()) < (0.6 if merged else 0.4), name
+        # near the limit of detection the curve is as smooth as it can be, and what is seen of a peak is what noise lifts
+        assert abs(good.mean()) < (0.6 if merged or snr <= 10 else 0.4), name
         # a Lorentzian that is 0.8 eV wide and seen every 0.25 eV: the errors hold what may lie between the points
-        assert 0.8 < good.std() < 1.2, name
+        assert 0.8 < good.std() < (1.3 if snr <= 10 else 1.15), name
 
 
 def test_pulls_of_the_published_shape_at_the_noise_of_the_demo_are_those_of_a_normal_distribution():
