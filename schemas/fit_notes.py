@@ -1,4 +1,4 @@
-"""Notes about peaks, kinetics and mixture, see `schemas.catalogue`."""
+"""Notes about peaks and mixture, see `schemas.catalogue`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from schemas.notes import Entry
 __all__ = ["ABOUT_MIXTURE", "ABOUT_PEAKS"]
 
 _SCATTER = (
-    "peaks at {fluence:g} mJ/cm², {delay:.3g} ps ({runs}): delta_xas scatters about lines A and B far beyond "
-    "delta_xas_stderr (χ²/dof {redchi:.1f}); the errors of the lines are enlarged ({scale:.1f} times), those of "
+    "peaks at {fluence:g} mJ/cm², {delay:.3g} ps ({runs}): delta_xas scatters about a smooth curve far beyond "
+    "delta_xas_stderr (χ²/dof {redchi:.1f}); the errors of the peaks are enlarged ({scale:.1f} times), those of "
     "delta_xas are too small. "
 )
 
@@ -27,15 +27,15 @@ ABOUT_PEAKS = {
         "caution",
         _SCATTER
         + "So near time zero trains that arrive at different times do this (jitter that was not recorded), as do a"
-        " pump that fluctuates and lines of another shape; take several trains per energy",
+        " pump that fluctuates; take several trains per energy",
         "Energies hold different mixtures of delays, and nothing recorded says which. Take more trains per energy, or a delay "
         "after the rise.",
     ),
     "peaks.scatter": Entry(
         "caution",
-        _SCATTER + "Noise of whole trains that the flat field does not have (the pump), or lines of another shape",
-        "Either the pump fluctuates from train to train, or two lines and a constant are not what the difference is made of: "
-        "look at the residuals.",
+        _SCATTER + "Noise of whole trains that the flat field does not have (the pump), or features of one bin",
+        "Either the pump fluctuates from train to train, or the difference has features that its energies hardly resolve: "
+        "look at the spectrum.",
     ),
     "peaks.constant": Entry(
         "caution",

@@ -29,8 +29,6 @@ DELAYS_AGREE = 0.02
 """A run belongs to a spectrum whose delay is this near [ps]."""
 NOISY = 1.5
 """Noise over photon noise above which somebody should look."""
-PEAK_PARAMETERS = 7
-"""Parameters of two free lines and a constant."""
 
 
 def summarise(
@@ -197,14 +195,14 @@ def _fit_notes(tree: xr.DataTree) -> list[Note]:
 
 
 def _disturbed_spectra(tree: xr.DataTree) -> list[Note]:
-    """Name the spectra that lines do not describe within their errors, by how much these were enlarged, and why."""
+    """Name the spectra that scatter about a smooth curve beyond their errors, by how much these were enlarged, and why."""
     peaks, quality = tree["peaks"].to_dataset(), tree["quality"].to_dataset()
-    if "stderr_scale" not in peaks:
+    if "dof" not in peaks:
         return []
     notes = []
-    for fluence, delay, one in _spectra(peaks[["redchi", "stderr_scale", "n_bins"]]):
+    for fluence, delay, one in _spectra(peaks[["redchi", "dof", "stderr_scale"]]):
         redchi, scale = float(one["redchi"]), float(one["stderr_scale"])
-        freedom = max(int(one["n_bins"]) - PEAK_PARAMETERS, 1)
+        freedom = float(one["dof"])
         if scale > 1.0 and chi2.sf(redchi * freedom, freedom) < CHANCE:
             near = _measured_at(quality, fluence, delay)
             spread = float(near["delay_spread"].max()) if "delay_spread" in near and near.sizes["run"] else np.nan
@@ -235,7 +233,7 @@ def _about(near: xr.Dataset, fluence: float, delay: float) -> dict[str, Any]:
 def _constants_under_peaks(tree: xr.DataTree) -> list[Note]:
     """Name the runs whose difference stands on a constant: no other run need have measured the same to see that."""
     peaks, quality = tree["peaks"].to_dataset(), tree["quality"].to_dataset()
-    if not peaks.attrs.get("constant_offset") or "offset" not in peaks:
+    if "line_redchi" not in peaks:
         return []
     common = float(tree["spectra"]["flat_field_constant_stderr"])
     notes = []

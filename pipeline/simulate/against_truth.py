@@ -69,10 +69,10 @@ def _true_zero(truth: Mapping[str, Any]) -> float:
 
 def _true_peak(truth: Mapping[str, Any], peak: Mapping[str, Any]) -> float | None:
     for run in truth["runs"]:
-        if run["kind"] == "energy_scan" and run["fluence"] == peak["fluence"]:
+        if run["kind"] == "energy_scan" and run["fluence"] == peak["fluence"] and run["extrema"]:
             for k, delay in enumerate(run["delays"]):
                 if abs(delay - peak["delay"]) < 0.01:
-                    return float(run["peaks"][peak["peak"]]["position"][k])
+                    return float(run["extrema"][peak["peak"]][k])
     return None
 
 

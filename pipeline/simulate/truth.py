@@ -37,6 +37,7 @@ _COMMENTS = {
     "the DOS files are\n# before broadening: by gaussian_fwhm [eV], and by what a fit has to find",
 }
 _DOS_STEP, _DOS_MARGIN = 0.02, 12.0
+_FINE = 1e-3  # eV between points among which the extrema of the difference are sought
 _ROLES = ("frames", "energy", "delay_stage", "trigger", "arrival", "intensity", "bunch_pattern")
 
 
@@ -116,6 +117,7 @@ def _noise_free(
         "amplitudes": list(forward.scaled_amplitudes(model, fluence)),
         "od_unpumped": ground.values.tolist(),
         "delta_xas": change.values.tolist(),
+        "extrema": _extrema(model, energies, delay, fluence),
         "peaks": {
             "A": {
                 "position": (a.position + shift).tolist(),
@@ -129,6 +131,18 @@ def _noise_free(
             },
         },
     }
+
+
+def _extrema(
+    model: forward.ForwardModel, energies: list[float], delay: xr.DataArray, fluence: float
+) -> dict[str, list[float]] | None:
+    """Return where ΔXAS is largest (A) and smallest (B) at every delay; None for a scan of one energy."""
+    if len(energies) < 2:
+        return None
+    fine = np.arange(min(energies), max(energies), _FINE)
+    change = forward.delta_xas(model, xr.DataArray(fine, dims="energy"), delay, fluence=fluence)
+    values = change.transpose("delay", "energy").values
+    return {"A": fine[values.argmax(axis=1)].tolist(), "B": fine[values.argmin(axis=1)].tolist()}
 
 
 def truth_of(scenario: Scenario, seed: int, module: Module, runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -24,6 +24,9 @@ _PRIORS = (
     "Below, chi-square and data points count the rows of the priors too (pipeline.science.kinetics.lmfit_model says which);\n"
     "intervals are profiles of chi-square, and an end of 0, -inf or inf is open."
 )
+_LINES = (
+    "Two lines fitted to peaks A and B of the difference; the peaks themselves are where the difference is largest."
+)
 _SHAPE = "The two states' shapes are given here; the errors are those of the whole fit and know of the shapes' errors."
 
 
@@ -55,9 +58,8 @@ def model_results(
         texts[f"kinetics_{fluence:g}mJcm2.txt"] = as_report(result, *lines)
     lines_found = peaks_result(spectra, peaks)
     if lines_found is not None:
-        heading = f"Lines A and B of the difference; widths: {peaks.attrs['widths']}"
         texts["peaks.json"] = as_json(lines_found)
-        texts["peaks.txt"] = as_report(lines_found, heading, _spectra_named(lines_found))
+        texts["peaks.txt"] = as_report(lines_found, _LINES, _spectra_named(lines_found))
     shares = mixture_result(spectra, mixture, min_delay)
     if shares is not None:
         named = [f"alpha_{k}: {f:g} mJ/cm²" for k, f in enumerate(spectra["fluence"].values.tolist())]

@@ -16,21 +16,32 @@ def _optional(dims: tuple[str, ...], units: str, text: str, kind: Kind = "float"
 _PEAK = ("peak", "fluence", "delay")
 PEAKS = DatasetSpec(
     "peaks",
-    "The positive peak A and the negative peak B of the difference.",
+    "Maximum A and minimum B of the difference, without a model of their shape, and two lines fitted beside them.",
     {"peak": Variable(("peak",), "1", "peak", "str"), "fluence": FLUENCE, "delay": DELAY},
     {
-        "position": Variable(_PEAK, "eV", "position of the line", stderr=True),
-        "amplitude": Variable(_PEAK, "1", "height of the line", stderr=True),
-        "fwhm": Variable(_PEAK, "eV", "full width at half maximum", stderr=True),
-        "detected": Variable(_PEAK, "1", "the line is above the noise", "bool"),
+        "position": Variable(_PEAK, "eV", "energy of the maximum A or minimum B of delta_xas", stderr=True),
+        "amplitude": Variable(_PEAK, "1", "delta_xas there", stderr=True),
+        "fwhm": Variable(_PEAK, "eV", "full width at half the amplitude", stderr=True),
+        "detected": Variable(_PEAK, "1", "there is an extremum above the noise", "bool"),
+        "position_stderr_systematic": _optional(_PEAK, "eV", "error of position from what the reference cannot know"),
+        "amplitude_stderr_systematic": _optional(_PEAK, "1", "error of amplitude from what the reference cannot know"),
         "shift": _optional(_PEAK[1:], "eV", "shift of A against its position at the latest delay", stderr=True),
         "separation": _optional(_PEAK[1:], "eV", "distance of B from A, B − A", stderr=True),
-        "offset": _optional(_PEAK[1:], "OD", "constant under the lines, 0: not asked for", stderr=True),
-        "redchi": _optional(_PEAK[1:], "1", "χ² per degree of freedom of the chosen lines, errors as in delta_xas"),
+        "redchi": _optional(_PEAK[1:], "1", "χ² per degree of freedom about a smooth curve, errors as in delta_xas"),
+        "dof": _optional(_PEAK[1:], "1", "effective degrees of freedom of redchi"),
         "stderr_scale": _optional(
-            _PEAK[1:], "1", "rms factor on the errors of delta_xas in the fit, 1 where lines describe the spectrum"
+            _PEAK[1:], "1", "factor on the errors of delta_xas, 1 where they cover the scatter about a smooth curve"
         ),
         "n_bins": _optional(_PEAK[1:], "1", "energies used", "int"),
+        "line_position": _optional(_PEAK, "eV", "position of the line fitted to the peak", stderr=True),
+        "line_amplitude": _optional(_PEAK, "1", "height of that line", stderr=True),
+        "line_fwhm": _optional(_PEAK, "eV", "full width at half maximum of that line", stderr=True),
+        "line_correlation": _optional(_PEAK[1:], "1", "largest correlation of a line's position with a width"),
+        "line_degenerate": _optional(
+            _PEAK[1:], "1", "lines overlap, or their positions cannot be told from their widths", "bool"
+        ),
+        "line_redchi": _optional(_PEAK[1:], "1", "χ² per degree of freedom of the lines, errors as in delta_xas"),
+        "offset": _optional(_PEAK[1:], "OD", "constant under the lines", stderr=True),
     },
 )
 

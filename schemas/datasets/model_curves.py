@@ -1,15 +1,14 @@
-"""Curves that science returns as arrays of their own: densities of states, fitted lines, the forward model."""
+"""Curves that science returns as arrays of their own: densities of states, the forward model."""
 
 from __future__ import annotations
 
 from schemas.datasets.spec import Variable
 
-__all__ = ["DOS", "DOS_ENERGY", "EDGE", "FORWARD", "PEAK_LINES"]
+__all__ = ["DOS", "DOS_ENERGY", "EDGE", "FORWARD"]
 
 DOS_ENERGY = Variable(("energy",), "eV", "photon energy")
 DOS = Variable(("energy",), "1/eV", "density of states")
 EDGE = Variable(("energy",), "1", "tail of the edge above the window, optical density")
-PEAK_LINES = Variable(("fluence", "delay", "energy"), "1", "fitted lines A and B, optical density")
 
 FORWARD = {
     "ground_od": Variable(("energy",), "1", "optical density of the ground state"),

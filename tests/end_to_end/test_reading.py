@@ -121,8 +121,8 @@ def test_lmfit_opens_the_fits_of_a_product(where):
     mixture = load_modelresult(folder / "mixture.json")
     np.testing.assert_array_equal([p.value for p in mixture.params.values()], tree["mixture/alpha"].values)
     peaks = load_modelresult(folder / "peaks.json")
-    numbers = np.arange(tree["peaks/position"][0].size).reshape(tree["peaks/position"][0].shape)
-    for line, position in zip("AB", tree["peaks/position"].values, strict=True):
+    numbers = np.arange(tree["peaks/line_position"][0].size).reshape(tree["peaks/line_position"][0].shape)
+    for line, position in zip("AB", tree["peaks/line_position"].values, strict=True):
         for k, expected in zip(numbers.ravel().tolist(), position.ravel().tolist(), strict=True):
             assert np.isnan(expected) == (f"{line}_position_{k}" not in peaks.params)
             assert np.isnan(expected) or peaks.params[f"{line}_position_{k}"].value == expected

@@ -104,17 +104,16 @@ def test_a_spectrum_that_lines_do_not_describe_is_reported_with_the_likely_reaso
     quality["delay_spread"].loc[{"run": 4}] = spread
     tree["quality"] = type(tree)(quality)
     at = {"fluence": 16.0, "delay": delay}
-    (said,) = changed(tree, "peaks", at, redchi=9.0, stderr_scale=3.0)
+    (said,) = changed(tree, "peaks", at, redchi=9.0, stderr_scale=3.0, dof=14.0)
     assert (said["code"], said["fluence"], said["run"]) == (code, 16.0, 4)
     assert said["text"].startswith(f"peaks at 16 mJ/cm², {delay:g} ps (run 4): delta_xas scatters")
-    assert "(χ²/dof 9.0); the errors of the lines are enlarged (3.0 times)" in said["text"]
+    assert "(χ²/dof 9.0); the errors of the peaks are enlarged (3.0 times)" in said["text"]
     assert ("80 fs rms apart" in said["text"]) == (code == "peaks.scatter_by_arrival")
-    assert changed(tree, "peaks", at, redchi=1.1, stderr_scale=1.05) == []
+    assert changed(tree, "peaks", at, redchi=1.1, stderr_scale=1.05, dof=14.0) == []
 
 
 def test_a_constant_under_the_peaks_is_reported_beyond_the_error_of_the_flat_field(usual):
     tree = usual.copy(deep=True)
-    tree["peaks"].attrs["constant_offset"] = 1
     at = {"fluence": 16.0, "delay": 4.8}
     everywhere = {"offset": 0.0, "offset_stderr": 1e-4}
     peaks = tree["peaks"].to_dataset()

@@ -45,7 +45,7 @@ from pipeline.science.kinetics import (
 )
 from pipeline.science.labels import condition
 from pipeline.science.mixture import alpha, dos_models
-from pipeline.science.peaks import lines
+from pipeline.science.peaks import extrema, lines, smooth_curve
 from pipeline.science.quality import noise
 from pipeline.science.spectra import compared as comparing
 from pipeline.science.spectra import difference, scans, uncertainty
@@ -214,6 +214,13 @@ def peaks():
 
 
 @functools.cache
+def peak_points():
+    """Return energies, differences and 1/σ (spectrum, energy)."""
+    energy = measured()["energy"].values
+    return energy, *(a.reshape(-1, len(energy)) for a in extrema.usable(measured()))
+
+
+@functools.cache
 def plan():
     """Return a response, delays and precisions."""
     response = design.Response(TAUS, np.array([[1.0, 2.0, 1.1]]), 1, irf_stderr=0.0)
@@ -372,6 +379,10 @@ CALLS = {
     "lmfit_results.result_at": lambda: (a_line(), {}),
     "mixture.alpha_result.mixture_result": lambda: ((measured(), mixtures()["one"], 4.0), {}),
     "mixture.alpha_result.mixture_shares": lambda: ((np.ones(2), np.zeros(2), np.zeros(2)), {"alpha_0": 0.1}),
+    "peaks.extrema.find_extrema": lambda: ((measured(),), {}),
+    "peaks.extrema.mean_separation": lambda: ((peaks(),), {}),
+    "peaks.extrema.usable": lambda: ((measured(),), {}),
+    "peaks.extrema.window_slice": lambda: ((measured()["energy"].values, (526.5, 531.0)), {}),
     "peaks.line_result.peaks_result": lambda: ((measured(), peaks()), {}),
     "peaks.line_shape.gaussian": lambda: ((GRID, 1.0, 0.5), {}),
     "kinetics.baseline.baseline_errors": lambda: ((fitted().problem, fitted().minima[0], fitted().spread), {}),
@@ -435,9 +446,9 @@ CALLS = {
         {},
     ),
     "mixture.dos_models.with_model_error": lambda: ((mixtures(),), {}),
-    "peaks.lines.evaluate_peaks": lambda: ((peaks(), measured()["energy"]), {}),
     "peaks.lines.fit_peaks": lambda: ((measured(),), {}),
-    "peaks.lines.mean_separation": lambda: ((peaks(),), {}),
+    "peaks.smooth_curve.choose_kernel": lambda: (peak_points(), {}),
+    "peaks.smooth_curve.smooth": lambda: ((smooth_curve.choose_kernel(*peak_points()), *peak_points()), {}),
     "peaks.windows.difference_window": lambda: ((measured(),), {}),
     "quality.agreement.compare_runs": lambda: (
         ({3: run(), 4: run(seed=9, first_train=2000)}, {6: scan(), 7: scan()}),

@@ -19,7 +19,7 @@ from pipeline.science.labels.timing import pulse_delay
 from pipeline.science.mixture.alpha import fit_mixture
 from pipeline.science.mixture.dos import broaden, builtin_dos
 from pipeline.science.mixture.dos_models import fit_builtin_models, rising_edge
-from pipeline.science.peaks.lines import evaluate_peaks, fit_peaks
+from pipeline.science.peaks.lines import fit_peaks
 from pipeline.science.quality.agreement import FIGURES
 from pipeline.science.quality.burst import resolved
 from pipeline.science.quality.noise import run_quality
@@ -96,8 +96,6 @@ def test_labels():
 def test_peaks():
     peaks = fit_peaks(demo_spectra(np.random.default_rng(0)), window=WINDOW)
     fitted.PEAKS.check(peaks)
-    curve = evaluate_peaks(peaks, xr.DataArray(np.arange(527.0, 530.0), dims="energy"))
-    assert (curve.dims, curve.attrs) == (model_curves.PEAK_LINES.dims, model_curves.PEAK_LINES.attrs)
 
 
 def test_mixture():

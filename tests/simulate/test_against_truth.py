@@ -18,7 +18,7 @@ TRUTH = {
             "energies": [527.0, 528.0, 529.0],
             "delta_xas": [[0.0, 0.01, 0.02]],
             "film_ratio": [1.03, 1.01],
-            "peaks": {"A": {"position": [528.2]}},
+            "extrema": {"A": [528.2]},
         },
         {
             "kind": "delay_scan",

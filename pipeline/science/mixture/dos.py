@@ -13,8 +13,8 @@ from scipy.special import voigt_profile
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.science.mixture._ground import GroundShape, fit_ground, merge_scans
+from pipeline.science.peaks.extrema import find_extrema, mean_separation
 from pipeline.science.peaks.line_shape import gaussian
-from pipeline.science.peaks.lines import fit_peaks, mean_separation
 from schemas.datasets.model_curves import DOS, DOS_ENERGY
 
 __all__ = ["FWHM_PER_SIGMA", "broaden", "broadening_reach", "builtin_dos"]
@@ -99,7 +99,7 @@ def builtin_dos(
     """Model peaks to use in the place of calculated DOS: (ground, excited).
 
     Ground is the pre-edge peak of the unpumped spectrum inside the window, a Gaussian over a straight line; excited is the same peak moved by the distance from
-    the negative to the positive line of ΔXAS. A mixture fitted with these says which share of the pre-edge peak has moved: α depends on this model.
+    the minimum to the maximum of ΔXAS. A mixture fitted with these says which share of the pre-edge peak has moved: α depends on this model.
 
     Parameters
     ----------
@@ -110,18 +110,18 @@ def builtin_dos(
     min_delay
         ΔXAS at these and later delays [ps] gives the separation.
     separation
-        Position of the negative minus that of the positive line [eV]; measured with `fit_peaks` if not given.
+        Position of the minimum minus that of the maximum [eV]; measured with `find_extrema` if not given.
 
     Raises
     ------
     DataError
-        No peak in the unpumped spectrum, or no separation because the lines of ΔXAS were not detected.
+        No peak in the unpumped spectrum, or no separation because ΔXAS shows no peaks.
     """
     if separation is None:
-        separation, _ = mean_separation(fit_peaks(spectra, window=window), min_delay=min_delay)
+        separation, _ = mean_separation(find_extrema(spectra, window=window), min_delay=min_delay)
         if not np.isfinite(separation):
             msg = (
-                f"no positive and negative line in ΔXAS between {window[0]:g} and {window[1]:g} eV at delays >= {min_delay:g} ps, "
+                f"no maximum and minimum in ΔXAS between {window[0]:g} and {window[1]:g} eV at delays >= {min_delay:g} ps, "
                 "so the excited model peak has no place: give mixture.dos_ground and mixture.dos_excited, or more statistics"
             )
             raise DataError(msg)

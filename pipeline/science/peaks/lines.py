@@ -1,59 +1,46 @@
-"""Peaks A and B of the difference spectrum: position, amplitude and width of a positive and a negative line at every delay.
+"""Peaks A and B of the difference, and beside them the two lines that ΔXAS may be made of.
 
-ΔXAS(E) = a_A g(E; E_A, w_A) + a_B g(E; E_B, w_B) [+ c],  g(E; E_0, w) = exp(-4 ln2 (E - E_0)^2 / w^2),  a_A > 0 > a_B.
+ΔXAS(E) = a_A g(E; E_A, w_A) + a_B g(E; E_B, w_B) + c,  g(E; E_0, w) = exp(-4 ln2 (E - E_0)^2 / w^2),  a_A > 0 > a_B.
 
-Nothing about an edge is built in: A is the positive line and B the negative one, in either order and at any distance; starting values come from the data.
-How many widths are needed (one for all spectra, one per line, one or two per spectrum) and whether there is a constant is one decision for the whole data
-set, taken by the summed AICc of all spectra: a choice per spectrum would add its own scatter to the positions. Lines closer than about their width are
-nearly degenerate with that width, so a width that all spectra share is worth a factor of several in the position errors.
-
-A spectrum from which lines differ by more than its errors allow carries a disturbance that these errors do not know; see `_disturbed`, which enlarges them.
+The peaks are those of `extrema`; each that was found starts one line. Lines that overlap push the extrema of their sum apart, so they lie nearer to each other
+than the peaks. Lines nearer than about their width can hardly be told from others that are wider, higher and nearer still: `line_degenerate` says where.
 """
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.optimize import least_squares
 
-from pipeline.errors import ConfigError, DataError
-from pipeline.science.peaks._disturbed import MISFIT, chi2_of, scale_by_itself, scale_by_lines
-from pipeline.science.peaks._line_models import Lines, best_candidate
+from pipeline.science.peaks.extrema import find_extrema, usable, window_slice
 from pipeline.science.peaks.line_shape import gaussian
 from schemas.datasets.fitted import PEAKS
-from schemas.datasets.model_curves import PEAK_LINES
 
-__all__ = ["MISFIT", "evaluate_peaks", "fit_peaks", "mean_separation"]
+__all__ = ["fit_peaks"]
 
 Floats = NDArray[np.float64]
-_MIN_BINS = 7  # the smallest number of bins that over-determines two lines of one width
+_ENTANGLED = 0.9
+"""A position that is so correlated with a width, of either line, is not known by itself."""
+_OVERLAP = 0.5  # lines nearer than so much of their mean width
+_HIGHEST = 10.0  # height of a line over the largest value: beyond it two lines are a derivative
+_QUANTITIES = ("position", "fwhm", "amplitude")
 
 
-def fit_peaks(
-    spectra: xr.Dataset, *, window: tuple[float, float] = (526.5, 531.0), min_delta_chi2: float = 20.0
-) -> xr.Dataset:
-    """Fit the positive line A and the negative line B of ΔXAS at every fluence and delay.
-
-    Errors come from `delta_xas_stderr`; for a spectrum that lines do not describe (χ² less probable than `MISFIT`) these are enlarged first, so that they
-    do. `stderr_scale` says by how much, everywhere else it is 1. `redchi` is χ²/dof with the errors as they were given.
+def fit_peaks(spectra: xr.Dataset, *, window: tuple[float, float] = (526.5, 531.0)) -> xr.Dataset:
+    """Find the peaks A and B of ΔXAS at every fluence and delay, and fit a line to each.
 
     Parameters
     ----------
     spectra
-        `delta_xas` and `delta_xas_stderr`, dims (fluence, delay, energy); energy in eV. NaN bins are left out.
+        As in `find_extrema`.
     window
-        Photon energies that enter the fit [eV], both ends included.
-    min_delta_chi2
-        By how much a line must lower chi2 to count as detected. A line has three parameters and looks for its place in the whole window, so pure noise
-        reaches values well above those of a chi2 distribution; at 20 about one empty spectrum in a thousand shows a line.
+        Photon energies that are used [eV], both ends included.
 
     Returns
     -------
     xr.Dataset
-        dims peak ("A", "B"), fluence, delay: `position` [eV], `amplitude` [OD], `fwhm` [eV], each with `_stderr`; `detected`.
-        dims fluence, delay: `separation` = position B - position A with `_stderr` (covariance of the two used); `shift` = position of A minus its position
-        at the latest delay of that fluence where A was detected, with `_stderr` (0 there by definition; elsewhere the common error of the reference is
-        included, so shifts at one fluence are correlated); `offset` with `_stderr` (0 unless the data asked for one); `redchi`; `stderr_scale`;
-        `n_bins`. A line without evidence is `detected` False and NaN everywhere, errors included. attrs `widths` (common,
-        common per line, shared, free) and `constant_offset` hold the choice of model, `errors` how they were found.
+        What `find_extrema` returns, and the lines. dims peak, fluence, delay: `line_position` [eV], `line_amplitude` [OD], `line_fwhm` [eV], each with
+        `_stderr`; NaN without a peak, without an error, or at a limit of the fit. dims fluence, delay: `line_correlation`, the largest correlation of a position
+        with a width; `line_degenerate`; `line_redchi`; `offset` with `_stderr`, the constant c. Errors are those of `delta_xas_stderr` times `stderr_scale`.
 
     Raises
     ------
@@ -62,122 +49,80 @@ def fit_peaks(
     DataError
         The spectra have fewer than seven energies inside the window.
     """
-    inside = _window_slice(spectra["energy"].values, window)
-    data = spectra[["delta_xas", "delta_xas_stderr"]].transpose("fluence", "delay", "energy").isel(energy=inside)
-    energy = data["energy"].values.astype(np.float64)
-    shape = (data.sizes["fluence"], data.sizes["delay"])
-    values = data["delta_xas"].values.reshape(-1, len(energy))
-    sigma = data["delta_xas_stderr"].values.reshape(-1, len(energy))
-    usable = np.isfinite(values) & np.isfinite(sigma) & (sigma > 0)
-    weights = np.where(usable, 1.0 / np.where(usable, sigma, 1.0) ** 2, 0.0)
-    n_bins = usable.sum(axis=1)
-    weights[n_bins < _MIN_BINS] = 0.0
-    counted = np.where(n_bins < _MIN_BINS, 0, n_bins)
-    values = np.where(usable, values, 0.0)
-    scale = scale_by_itself(energy, values, weights, counted)
-    best = best_candidate(energy, values, weights / scale**2, counted, min_delta_chi2=min_delta_chi2)
-    disturbed = (scale > 1.0).any(axis=1)
-    if disturbed.any():
-        scale = scale_by_lines(best.lines, scale, energy, values, weights, counted)
-        best = best_candidate(energy, values, weights / scale**2, counted, min_delta_chi2=min_delta_chi2)
-    coords = {"fluence": data["fluence"], "delay": data["delay"]}
-    result = _assemble(best.lines, n_bins, shape, coords)
-    as_given = chi2_of(best.lines, energy, values, weights)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        result["redchi"] *= np.where(disturbed, as_given / best.lines.chi2, 1.0).reshape(shape)
-    factor = np.where(n_bins < _MIN_BINS, np.nan, np.sqrt(np.sum(scale**2 * usable, axis=1) / np.maximum(n_bins, 1)))
-    result["stderr_scale"] = (("fluence", "delay"), factor.reshape(shape))
-    attrs = {
-        "model": "two Gaussian lines of opposite sign",
-        "window": [float(window[0]), float(window[1])],
-        "widths": best.widths,
-        "constant_offset": int(best.offset),
-        "min_delta_chi2": float(min_delta_chi2),
-        "errors": "from delta_xas_stderr, enlarged (stderr_scale) where lines do not describe the spectrum: χ² less "
-        f"probable than {MISFIT:g}",
-    }
-    return PEAKS.describe(result).assign_attrs(attrs)
+    peaks = find_extrema(spectra, window=window)
+    inside = spectra[["delta_xas", "delta_xas_stderr"]].isel(energy=window_slice(spectra["energy"].values, window))
+    energy, (values, weights) = inside["energy"].values.astype(np.float64), usable(inside)
+    shape = values.shape[:2]
+    cubes = {n: np.full((2, *shape), np.nan) for q in _QUANTITIES for n in (f"line_{q}", f"line_{q}_stderr")}
+    maps = {n: np.full(shape, np.nan) for n in ("offset", "offset_stderr", "line_redchi", "line_correlation")}
+    degenerate = np.zeros(shape, bool)
+    start = np.stack([peaks[n].values for n in _QUANTITIES])
+    scale = peaks["stderr_scale"].values
+    for at in np.ndindex(shape):
+        line = _Lines(start[:, :, *at], energy, values[at], weights[at] / scale[at])
+        if line.freedom < 0 or not (weights[at] > 0).any():
+            continue
+        line.fit()
+        for i, name in enumerate(_QUANTITIES):
+            cubes[f"line_{name}"][line.which, *at] = line.values[i]
+            cubes[f"line_{name}_stderr"][line.which, *at] = line.stderr[i]
+        maps["offset"][at], maps["offset_stderr"][at] = line.offset
+        maps["line_redchi"][at] = line.chi2 * scale[at] ** 2 / line.freedom if line.freedom else np.nan
+        maps["line_correlation"][at], degenerate[at] = line.correlation, line.degenerate
+    peaks = peaks.assign(
+        {n: (("peak", "fluence", "delay"), v) for n, v in cubes.items()}
+        | {n: (("fluence", "delay"), v) for n, v in maps.items()}
+        | {"line_degenerate": (("fluence", "delay"), degenerate)}
+    )
+    return PEAKS.describe(peaks)
 
 
-def evaluate_peaks(peaks: xr.Dataset, energy: xr.DataArray) -> xr.DataArray:
-    """The fitted curve of `fit_peaks` on photon energies [eV]; OD, dims (fluence, delay, energy). A line not detected adds nothing."""
-    lines = peaks["amplitude"] * xr.apply_ufunc(gaussian, energy, peaks["position"], peaks["fwhm"])
-    curve = lines.fillna(0.0).sum("peak") + peaks["offset"]
-    ordered: xr.DataArray = curve.transpose("fluence", "delay", "energy")
-    return ordered.assign_attrs(PEAK_LINES.attrs)
+class _Lines:
+    """A line of the given sign at each peak (quantity, peak) that was found, and a constant, fitted to one spectrum."""
+
+    def __init__(self, start: Floats, energy: Floats, values: Floats, weights: Floats) -> None:
+        used = weights > 0
+        self._energy, self._values, self._weights = energy[used], values[used], weights[used]
+        self.which = np.flatnonzero(np.isfinite(start[0]))
+        self._start, self._span = start[:, self.which], energy[-1] - energy[0]
+        self._step = float(np.median(np.diff(energy)))
+        self.freedom = len(self._values) - 3 * len(self.which) - 1
+
+    def fit(self) -> None:
+        n, sign = len(self.which), np.array([1.0, -1.0])[self.which]
+        self._unit = float(np.abs(self._values).max()) or 1.0
+        position, fwhm, amplitude = self._start
+        width = np.where(np.isfinite(fwhm), fwhm, 0.2 * self._span)
+        height = np.where(amplitude * sign > 0, amplitude, 0.1 * sign * self._unit) / self._unit
+        low = np.r_[0 * position + self._energy[0], 0 * width + self._step, np.where(sign > 0, 0.0, -_HIGHEST), -np.inf]
+        high = np.r_[0 * position + self._energy[-1], 0 * width + self._span, np.where(sign > 0, _HIGHEST, 0.0), np.inf]
+        start = np.clip(np.r_[position, width, height, 0.0], low, high)
+        fit = least_squares(self._residual, start, bounds=(low, high), x_scale="jac")
+        with np.errstate(invalid="ignore", divide="ignore"):
+            covariance = _inverse(fit.jac.T @ fit.jac)
+            error = np.sqrt(np.diag(covariance))
+            correlation = covariance / np.outer(error, error)
+        self.chi2 = 2.0 * float(fit.cost)
+        self.offset = self._unit * fit.x[-1], self._unit * error[-1]
+        lines, errors = fit.x[:-1].reshape(3, n), error[:-1].reshape(3, n)
+        unit = np.array([1.0, 1.0, self._unit])[:, None]
+        known = fit.success and not fit.active_mask.any() and bool(np.isfinite(error).all())
+        self.values, self.stderr = (np.where(known, unit * a, np.nan) for a in (lines, errors))
+        entangled = np.abs(correlation[:n, n : 2 * n])
+        self.correlation = float(entangled.max()) if n and known else np.nan
+        near = n == 2 and abs(np.ptp(lines[0])) < _OVERLAP * lines[1].mean()
+        self.degenerate = n > 0 and (not known or bool(near) or self.correlation > _ENTANGLED)
+
+    def _residual(self, theta: Floats) -> Floats:
+        position, fwhm, height = theta[:-1].reshape(3, -1, 1)
+        curve = np.sum(height * gaussian(self._energy, position, fwhm), axis=0) + theta[-1]
+        return np.asarray((self._unit * curve - self._values) * self._weights)
 
 
-def mean_separation(peaks: xr.Dataset, *, min_delay: float = -np.inf) -> tuple[float, float]:
-    """Inverse-variance mean of the separation B - A [eV] and its error over all fluences and delays >= `min_delay` [ps]; NaN if none."""
-    late = peaks["delay"] >= min_delay
-    value = peaks["separation"].where(late).values
-    weight = 1.0 / peaks["separation_stderr"].values ** 2
-    good = np.isfinite(value) & np.isfinite(weight)
-    if not good.any():
-        return float("nan"), float("nan")
-    total = weight[good].sum()
-    return float((weight[good] * value[good]).sum() / total), float(1.0 / np.sqrt(total))
-
-
-def _window_slice(energy: Floats, window: tuple[float, float]) -> slice:
-    low, high = window
-    if not low < high:
-        msg = f"peaks window {low} ... {high} eV is empty: give it as (low, high) with low < high"
-        raise ConfigError(msg)
-    if np.any(np.diff(energy) <= 0):
-        msg = "the energies of the spectra do not increase: sort them before fitting peaks"
-        raise DataError(msg)
-    tolerance = 1e-9 * abs(high)
-    begin, end = np.searchsorted(energy, [low - tolerance, high + tolerance])
-    if end - begin < _MIN_BINS:
-        covered = f"{energy[0]:g} ... {energy[-1]:g} eV" if len(energy) else "no energies"
-        msg = (
-            f"only {end - begin} energies inside the peaks window {low:g} ... {high:g} eV, two lines need {_MIN_BINS}: "
-            f"the spectra cover {covered}; widen peaks.window or use finer energy bins"
-        )
-        raise DataError(msg)
-    return slice(int(begin), int(end))
-
-
-def _assemble(
-    lines: Lines, n_bins: NDArray[np.int_], shape: tuple[int, int], coords: dict[str, xr.DataArray]
-) -> xr.Dataset:
-    out = xr.Dataset(coords={"peak": ["A", "B"], **coords})
-    for row, name in enumerate(("position", "fwhm", "amplitude")):
-        for suffix, table in (("", lines.values), ("_stderr", lines.stderr)):
-            cube = np.moveaxis(table[:, row, :].reshape(*shape, 2), -1, 0)
-            out[name + suffix] = (("peak", "fluence", "delay"), cube)
-    out["detected"] = np.isfinite(out["position"])
-    freedom = n_bins - lines.n_parameters
-    missing = n_bins < _MIN_BINS
-    maps = {
-        "offset": np.where(missing, np.nan, lines.offset),
-        "offset_stderr": np.where(missing, np.nan, lines.offset_stderr),
-        "redchi": np.where(missing | (freedom <= 0), np.nan, lines.chi2 / np.where(freedom > 0, freedom, 1)),
-        "n_bins": n_bins,
-    }
-    for name, values in maps.items():
-        out[name] = (("fluence", "delay"), np.reshape(values, shape))
-    return _with_differences(out, lines.position_covariance.reshape(shape))
-
-
-def _with_differences(peaks: xr.Dataset, covariance: Floats) -> xr.Dataset:
-    position, error = peaks["position"].values, peaks["position_stderr"].values
-    with np.errstate(invalid="ignore"):
-        separation_stderr = np.sqrt(error[0] ** 2 + error[1] ** 2 - 2.0 * covariance)
-    shift, shift_stderr = np.full_like(position[0], np.nan), np.full_like(position[0], np.nan)
-    order = np.argsort(peaks["delay"].values)
-    for f in range(len(shift)):
-        seen = order[np.isfinite(position[0, f, order])]
-        if len(seen):
-            latest = seen[-1]
-            shift[f] = position[0, f] - position[0, f, latest]
-            shift_stderr[f] = np.hypot(error[0, f], error[0, f, latest])
-            shift_stderr[f, latest] = 0.0
-    named = {
-        "separation": position[1] - position[0],
-        "separation_stderr": separation_stderr,
-        "shift": shift,
-        "shift_stderr": shift_stderr,
-    }
-    return peaks.assign({name: (("fluence", "delay"), values) for name, values in named.items()})
+def _inverse(curvature: Floats) -> Floats:
+    """Return the covariance; NaN where a parameter is not determined."""
+    scale = np.sqrt(np.diag(curvature))
+    scaled = curvature / np.outer(scale, scale)
+    if not np.isfinite(scaled).all() or np.linalg.cond(scaled) > 1e12:
+        return np.full_like(curvature, np.nan)
+    return np.asarray(np.linalg.inv(scaled) / np.outer(scale, scale))
