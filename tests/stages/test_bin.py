@@ -85,7 +85,9 @@ def test_the_flat_field_is_taken_off_and_every_scan_is_where_it_belongs(tmp_path
     np.testing.assert_array_equal(quality["run_fluence"], [8.0, 8.0, 32.0, 8.0])
     np.testing.assert_array_equal(quality["run_delay"], [np.nan, 1.0, 1.0, np.nan])
     np.testing.assert_allclose(quality["stderr_ratio"].values, 1.0)
-    assert set(tree) == {"spectra", "delay_scan", "quality"}
+    assert set(tree) == {"spectra", "delay_scan", "quality", "reference"}
+    # two pump-off runs would have two numbers
+    assert set(tree["reference"]["measured_run"].values.tolist()) == {2}
 
 
 def test_without_a_flat_field_the_delays_before_time_zero_give_the_constant(tmp_path):
