@@ -10,6 +10,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 
 from pipeline.plots import style
+from pipeline.results.lookup import total_error, with_error
 
 __all__ = ["draw_reference"]
 
@@ -31,8 +32,9 @@ def draw_reference(reference: xr.Dataset, path: Path) -> None:
 def _draw_energy(axes: Axes, reference: xr.Dataset, runs: np.ndarray) -> None:
     for run, colour in zip(runs, _colours(runs), strict=True):
         one = reference.isel(point=reference["measured_run"].values == run)
-        values = (1e3 * one[n].values for n in ("measured", "measured_stderr"))
-        style.points(axes, one["measured_energy"].values, *values, colour, f"run {run}" if len(runs) < 7 else None)
+        value, error = with_error(one, "measured", 1e3)
+        label = f"run {run}" if len(runs) < 7 else None
+        style.points(axes, one["measured_energy"].values, value, error, colour, label)
     _model(axes, reference, "energy", "c")
     axes.set(
         xlabel=style.ENERGY, ylabel="c = −ln(I$_p$/I$_u$) without pump (mOD)", title="at the mean time of the scans"
@@ -58,8 +60,9 @@ def _draw_time(axes: Axes, reference: xr.Dataset, runs: np.ndarray) -> None:
 
 
 def _model(axes: Axes, reference: xr.Dataset, along: str, name: str) -> None:
-    value, noise, unknown = (1e3 * reference[n].values for n in (name, f"{name}_stderr", f"{name}_stderr_systematic"))
-    style.band(axes, reference[along].values, value, noise, "0.25", "model", total=np.hypot(noise, unknown))
+    value, noise = with_error(reference, name, 1e3)
+    total = total_error(reference, name, 1e3)
+    style.band(axes, reference[along].values, value, noise, "0.25", "model", total=total)
 
 
 def _colours(runs: np.ndarray) -> np.ndarray:

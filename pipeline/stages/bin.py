@@ -67,11 +67,12 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
     if all(set(np.unique(ds["reference"])) <= {REFERENCES[0]} for ds in tree.values()):
         notes = [n for n in notes if not n.code.startswith("reference.")]
     notes += roles_notes(tree)
-    scans = [{s.run: runs[s.run] for s in kind} for kind in (job.energy_scans, job.delay_scans)]
-    notes += session_notes(*scans, tree["spectra"], tree["delay_scan"], outside.model)
+    of_energy, of_delay = ({s.run: runs[s.run] for s in kind} for kind in (job.energy_scans, job.delay_scans))
+    notes += session_notes(of_energy, of_delay, tree["spectra"], tree["delay_scan"], outside.model)
     if outside.model is not None:
+        # as `outside_reference` lists them
         numbers = [*job.flat_fields, *job.pump_off_scans]
-        numbers += [n for kind in scans for n, run in kind.items() if has_both_conditions(run)]
+        numbers += [n for n, run in [*of_energy.items(), *of_delay.items()] if has_both_conditions(run)]
         tree["reference"] = pump_off_curve(outside.model, numbers, [*energy_runs, *delay_runs])
     if not _has_reference(runs):
         notes.append(note("beams.no_reference"))

@@ -32,7 +32,7 @@ def pulses(**changes):
         2: exact_pulses(np.full(6, 528.0), (500.0, 500.0, 1000.0), delay=-5.0),
         3: exact_pulses(STEPS, PHOTONS, delay=1.0, fluence=8.0),
         4: exact_pulses(STEPS, PHOTONS, delay=1.0, fluence=32.0),
-        6: exact_pulses(np.full(12, 528.5), PHOTONS, delay=np.repeat([-1.0, 0.0, 1.0, 2.0], 3), fluence=8.0),
+        6: exact_pulses(np.full(12, 528.5), PHOTONS, delay=np.tile([-1.0, 0.0, 1.0, 2.0], 3), fluence=8.0),
     }
     blank = {n: (("train", "pulse"), np.zeros(r["present"].shape, bool)) for n, r in runs.items()}
     return {n: r.assign(blank=blank[n]) for n, r in runs.items()} | changes

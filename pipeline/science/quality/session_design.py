@@ -23,6 +23,8 @@ FEWEST = 3
 """Runs that have an order."""
 MATTERS = 0.02
 """Drift and wear, as a part of the signal, that a person must know of."""
+CLEAR = 5.0
+"""Standard errors of a difference that is one."""
 SAME_ENERGY = 1e-3
 """Relative difference of energies that are one."""
 
@@ -92,9 +94,10 @@ class _Session(NamedTuple):
 
 
 def _strongest(result: xr.Dataset) -> _Strongest | None:
+    """Return the bin whose difference is clearest; None where there is no difference to speak of."""
     change = result["delta_xas"]
     clear = np.abs(change.values) / np.where(result["delta_xas_stderr"] > 0, result["delta_xas_stderr"], np.nan)
-    if not np.isfinite(clear).any():
+    if not np.nanmax(clear, initial=0.0) > CLEAR:
         return None
     place = int(np.nanargmax(clear))
     energy = result["energy"].broadcast_like(change).transpose(*change.dims)
