@@ -70,7 +70,7 @@ def session_notes(
 
 
 class _Strongest(NamedTuple):
-    """The bin whose difference is clearest."""
+    """The difference, and the energy and density at which drift and wear are counted."""
 
     signal: float
     energy: float
@@ -94,16 +94,19 @@ class _Session(NamedTuple):
 
 
 def _strongest(result: xr.Dataset) -> _Strongest | None:
-    """Return the bin whose difference is clearest; None where there is no difference to speak of."""
+    """Return the largest difference, and where the sample is thickest for X-rays among those at least half as large.
+
+    None where there is no difference to speak of.
+    """
     change = result["delta_xas"]
-    clear = np.abs(change.values) / np.where(result["delta_xas_stderr"] > 0, result["delta_xas_stderr"], np.nan)
-    if not np.nanmax(clear, initial=0.0) > CLEAR:
+    energy = result["energy"].broadcast_like(change).transpose(*change.dims).values
+    clear = np.abs(change.values) > CLEAR * result["delta_xas_stderr"].values
+    size = np.where(clear, np.abs(change.values), 0.0)
+    if not size.max(initial=0.0) > 0.0:
         return None
-    place = int(np.nanargmax(clear))
-    energy = result["energy"].broadcast_like(change).transpose(*change.dims)
-    values = (change, energy, result["od_unpumped"])
-    signal, at, density = (float(v.values.ravel()[place]) for v in values)
-    return _Strongest(abs(signal), at, float(np.nan_to_num(density)))
+    density = np.nan_to_num(result["od_unpumped"].transpose(*change.dims).values)
+    place = int(np.argmax(np.where(size >= 0.5 * size.max(), density, -np.inf)))
+    return _Strongest(float(size.max()), float(energy.ravel()[place]), float(density.ravel()[place]))
 
 
 def _of_fluence(session: _Session, result: xr.Dataset) -> Iterator[Note]:
