@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from schemas.condition_notes import ABOUT_CONDITION, ABOUT_REFERENCE, ABOUT_ROLES
+from schemas.condition_notes import ABOUT_CONDITION, ABOUT_DESIGN, ABOUT_REFERENCE, ABOUT_ROLES
 from schemas.delay_notes import ABOUT_DELAY
 from schemas.detector_notes import ABOUT_DETECTOR
 from schemas.fit_notes import ABOUT_MIXTURE, ABOUT_PEAKS
@@ -224,6 +224,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
     | ABOUT_CONDITION
     | ABOUT_ROLES
     | ABOUT_REFERENCE
+    | ABOUT_DESIGN
     | ABOUT_DELAY
     | ABOUT_PEAKS
     | ABOUT_KINETICS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schemas.notes import Entry
 
-__all__ = ["ABOUT_CONDITION", "ABOUT_REFERENCE", "ABOUT_ROLES"]
+__all__ = ["ABOUT_CONDITION", "ABOUT_DESIGN", "ABOUT_REFERENCE", "ABOUT_ROLES"]
 
 ABOUT_CONDITION = {
     "condition.found": Entry(
@@ -75,5 +75,23 @@ ABOUT_REFERENCE = {
         "drift from the pump; measure pump-off scans, or pump every second pulse",
         "The error is in `alpha_model_stderr`. What delta_xas is compared with is in `reference`; pulses without pump in the same "
         "run leave nothing open.",
+    ),
+}
+
+ABOUT_DESIGN = {
+    "design.fluence_with_time": Entry(
+        "caution",
+        "fluence {goes} with time over {n} runs ({minutes:.0f} min): {unknown:.2g} mOD of drift and wear cannot be told from its "
+        "effect (signal {signal:.3g} mOD); interleave the fluences, repeat the first one, or measure a pump-off scan at the end",
+        "The film loses a little with every run and the ratio of the beams drifts. Where fluence and time go together and no pulses "
+        "without pump are in the runs, that looks like an effect of the fluence. It is in the systematic errors; only other data "
+        "can tell. `trxas plan` says what to interleave.",
+    ),
+    "design.delay_with_time": Entry(
+        "caution",
+        "{what}: delay {goes} with time ({minutes:.0f} min): {unknown:.2g} mOD of drift and wear look like a slow relaxation "
+        "(signal {signal:.3g} mOD); take delays to and fro or at random, or pump every second pulse",
+        "A delay scan in one direction, taken once, or energy scans in the order of their delays: what drifts meanwhile is in the "
+        "plateau and the slowest time. Repeat it in the other direction, or measure pulses without pump between.",
     ),
 }

@@ -34,6 +34,7 @@ GROUPS = {
     for spec in (
         measured.SPECTRA,
         measured.DELAY_SCAN,
+        measured.REFERENCE,
         fitted.PEAKS,
         kinetics.TIME_ZERO,
         kinetics.KINETICS,
@@ -45,8 +46,11 @@ GROUPS = {
     )
 }
 
-OPTIONAL_GROUPS = ("components", kinetics.TIME_ZERO.name, measured.BURST_SPECTRA.name, measured.BURST_DELAY_SCAN.name)
-"""Groups that a product of an earlier version lacks, or that are made on request only."""
+OPTIONAL_GROUPS = (
+    "components",
+    *(s.name for s in (measured.REFERENCE, kinetics.TIME_ZERO, measured.BURST_SPECTRA, measured.BURST_DELAY_SCAN)),
+)
+"""Groups that a product of an earlier version lacks, that have no data, or that are made on request only."""
 
 ROOT_ATTRIBUTES = ("schema_version", "dataset", "created", "code_version", "config", "inputs", "product_hash")
 
@@ -60,6 +64,29 @@ class Estimate(Strict):
     """Its standard error."""
     unit: str
     """Its unit."""
+    stderr_systematic: float | None = None
+    """What the reference cannot know, beside it; null: nothing, or not worked out."""
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {n: v for n, v in serialise(self).items() if n != "stderr_systematic" or v is not None}
+
+
+class ReferenceSummary(Strict):
+    """What the spectra of a fluence, or a delay scan, are compared with."""
+
+    fluence: float
+    """Pump fluence [mJ/cm²]."""
+    energy: float | None = None
+    """Photon energy of a delay scan [eV]; null: the spectra of this fluence."""
+    delays: dict[str, int]
+    """Number of delays by what serves as reference: in_run, pump_off_scan, flat_field, none."""
+    without_pump: float | None
+    """Share of the pulses of these runs that are without pump."""
+    stderr: float | None
+    """Median standard error of the difference [OD]."""
+    stderr_systematic: float | None
+    """Median of what the reference cannot know of it [OD]; 0: nothing."""
 
 
 class Tau(Strict):
@@ -119,7 +146,7 @@ class AlphaSummary(Strict):
     alpha: Estimate
     """Excited fraction."""
     model_stderr: float | None = None
-    """Model error: distance of the values that other DOS give; null where there is one model."""
+    """Model error: distance of the values that other DOS give, and what the reference cannot know; null: not worked out."""
 
 
 class PeakSummary(Strict):
@@ -150,6 +177,8 @@ class RunSummary(Strict):
     """Frames recorded and read."""
     pulses_used: int
     """Pulses in the result."""
+    pulses_without_pump: int | None = None
+    """Of these, pulses that the pump did not reach; null in older products."""
     noise_ratio: float | None
     """Scatter of pumped/unpumped over photon noise; 1 is the limit."""
     null_chi2: float | None
@@ -205,6 +234,8 @@ class Summary(Strict):
     """Where the sources were looked up; null in older products."""
     time_zero: TimeZeroSummary | None = None
     """Time zero from the delay scans; null where they have no step, and in older products."""
+    references: list[ReferenceSummary] = Field(default=[])
+    """What the differences are compared with: the spectra of every fluence, then the delay scans; empty in older products."""
     kinetics: list[KineticsSummary]
     """Kinetic fit, one entry per fluence."""
     alpha: list[AlphaSummary]

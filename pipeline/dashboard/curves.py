@@ -24,6 +24,7 @@ from pipeline.results.lookup import (
     fluences_of,
     measured_near,
     nearest,
+    total_error,
     with_error,
 )
 
@@ -45,6 +46,8 @@ class Series:
     label: str
     colour: int
     kind: Kind
+    total: Floats | None = None
+    """Error with what the reference cannot know, where that is not 0."""
 
     @property
     def finite(self) -> NDArray[np.bool_]:
@@ -91,9 +94,11 @@ def difference(spectra: xr.Dataset, fluences: Sequence[float], delay: float, *, 
     for fluence in fluences:
         here = measured_near(spectra, fluence, delay)
         if here is not None:
-            y, error = with_error(spectra.sel(fluence=fluence, delay=here), "delta_xas", 1e3)
+            one = spectra.sel(fluence=fluence, delay=here)
+            y, error = with_error(one, "delta_xas", 1e3)
             label, colour = f"{fluence:g} mJ/cm²{tag}", fluences_of(spectra).index(fluence)
-            found.append(Series(spectra["energy"].values, y, error, label, colour, "dashed" if tag else "band"))
+            total = None if tag else total_error(one, "delta_xas", 1e3)
+            found.append(Series(spectra["energy"].values, y, error, label, colour, "dashed" if tag else "band", total))
     return found
 
 
@@ -123,7 +128,8 @@ def trace(product: Product, fluences: Sequence[float], energy: float, *, tag: st
                 continue
             if not tag:
                 y, error = with_error(one, "delta_xas", 1e3)
-                found.append(Series(symlog(one["delay"].values), y, error, label, colour, "points"))
+                total = total_error(one, "delta_xas", 1e3)
+                found.append(Series(symlog(one["delay"].values), y, error, label, colour, "points", total))
             fit = fitted_trace(kinetics, fluence, here, power=product.power)
             if fit is not None:
                 x, curve = fit

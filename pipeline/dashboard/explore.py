@@ -156,7 +156,7 @@ class Explore:
             return
         fluence = self._map_fluence()
         difference, absorption, chart = (self.plots[n] for n in ("difference", "absorption", "map"))
-        difference.show(views.series_columns(self._difference(), style), f"ΔXAS at {pick.delay:.3g} ps")
+        difference.show(views.series_columns(self._difference(), style), self._difference_title(pick.delay))
         absorption.show(views.series_columns(self._absorption(), style), f"XAS at {fluence:g} mJ/cm²")
         if remap:
             views.show_map(chart, curves.map_cells(self.spectra, fluence, even=pick.even), even=pick.even)
@@ -194,6 +194,13 @@ class Explore:
             return []
         shown = [(one.group("spectra"), tag) for one, tag in self._both()]
         return [s for one, tag in shown for s in curves.difference(one, pick.overlay or (), pick.delay, tag=tag)]
+
+    def _difference_title(self, delay: float) -> str:
+        """The delay, and what the spectra shown there are compared with."""
+        here = [(f, lookup.measured_near(self.spectra, f, delay)) for f in self.pick.overlay or ()]
+        rows = [self.spectra.sel(fluence=f, delay=t) for f, t in here if t is not None]
+        against = ", ".join(dict.fromkeys(words for one in rows if (words := lookup.reference_of(one))))
+        return f"ΔXAS at {delay:.3g} ps" + (f", against {against}" if against else "")
 
     def _absorption(self) -> list[curves.Series]:
         delay = self.pick.delay

@@ -65,9 +65,9 @@ class Plot:
 def series_columns(
     series: Iterable[Series], style: Style, *, delay_axis: bool = False
 ) -> dict[str, dict[str, list[Any]]]:
-    """Return the columns of a `series_plot`: lines, bands, points and error bars."""
+    """Return the columns of a `series_plot`: lines, bands (lighter ones of total errors), points and error bars."""
     lines: dict[str, list[Any]] = {n: [] for n in ("xs", "ys", "colour", "label", "dash")}
-    bands: dict[str, list[Any]] = {n: [] for n in ("xs", "ys", "colour")}
+    bands: dict[str, list[Any]] = {n: [] for n in ("xs", "ys", "colour", "alpha")}
     points: dict[str, list[Any]] = {
         n: [] for n in ("x", "y", "low", "high", "colour", "fill", "label", "x_text", "y_text", "size")
     }
@@ -84,9 +84,11 @@ def series_columns(
         if one.kind in ("band", "line", "dashed"):
             dash = [6, 4] if one.kind == "dashed" else []
             add(lines, xs=x.tolist(), ys=y.tolist(), dash=dash, colour=colour, label=one.label)
-        if banded:
-            outline = np.concatenate([y - error, (y + error)[::-1]])
-            add(bands, xs=np.concatenate([x, x[::-1]]).tolist(), ys=outline.tolist(), colour=colour)
+        total = None if one.total is None else np.nan_to_num(one.total[good])
+        for half, alpha in ((total, 0.12), (error if banded else None, 0.22)):
+            if half is not None:
+                outline = np.concatenate([y - half, (y + half)[::-1]])
+                add(bands, xs=np.concatenate([x, x[::-1]]).tolist(), ys=outline.tolist(), colour=colour, alpha=alpha)
         if one.kind in ("points", "open", "band"):
             fill, size = style.background if one.kind == "open" else colour, 3 if banded else 6
             look: dict[str, Any] = {"colour": colour, "fill": fill, "size": size, "label": one.label}
@@ -126,7 +128,7 @@ def series_plot(
     sources = {n: bk.ColumnDataSource(dict(d)) for n, d in series_columns(series, style, delay_axis=delay_axis).items()}
     if zero:
         plot.add_layout(bk.Span(location=0, dimension="width", line_color=style.text, line_alpha=0.35, line_width=1))
-    plot.patches("xs", "ys", source=sources["bands"], color="colour", alpha=0.22, line_width=0)
+    plot.patches("xs", "ys", source=sources["bands"], color="colour", alpha="alpha", line_width=0)
     lines = plot.multi_line("xs", "ys", source=sources["lines"], color="colour", line_width=1.8, line_dash="dash")
     # error bars as segments: whiskers would not count for the range of the axis
     plot.segment("x", "low", "x", "high", source=sources["points"], line_color="colour")

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.euxfel.pump_pattern import pulse_report, pump_comments
+from pipeline.euxfel.pump_pattern import pulse_report, pump_comments, runs_without_laser
 from pipeline.euxfel.reader import Run, open_run
 from pipeline.euxfel.run_files import RunFiles, open_files, run_folder, run_numbers
 from pipeline.euxfel.samples import frames_by_train, spread_trains
@@ -197,11 +197,18 @@ def _runs(found: list[dict[str, Any]]) -> dict[str, Any]:
     numbers: dict[str, list[int]] = {}
     for r in found:
         numbers.setdefault(r["kind"], []).append(r["run"])
-    last = {k: numbers[k][-1] for k in ("dark", "flat_field") if k in numbers}
-    scans = {
-        f"{k}s": [{"run": n, "fluence": 1.0} for n in numbers[k]] for k in ("energy_scan", "delay_scan") if k in numbers
-    }
-    return last | scans
+    runs: dict[str, Any] = {k: numbers[k][-1] for k in ("dark", "flat_field") if k in numbers}
+    still = runs_without_laser(found)
+    if flats := [n for n in numbers.get("flat_field", []) if n in still]:
+        runs["flat_field"] = flats if len(flats) > 1 else flats[0]
+    if off := [{"run": n} for n in numbers.get("energy_scan", []) if n in still]:
+        runs["pump_off_scans"] = off
+    for kind in ("energy_scan", "delay_scan"):
+        if scans := [
+            {"run": n, "fluence": 1.0} for n in numbers.get(kind, []) if kind == "delay_scan" or n not in still
+        ]:
+            runs[f"{kind}s"] = scans
+    return runs
 
 
 def _stage(found: list[dict[str, Any]]) -> float:
@@ -271,7 +278,9 @@ def _run_lines(runs: dict[str, Any], given: Any, found: list[dict[str, Any]]) ->
     for key, value in runs.items():
         own = key in given
         if isinstance(value, list) and all(isinstance(v, dict) for v in value):
-            lines.append(f"  {key}:{'' if own else '   # EDIT the fluences [mJ/cm²]'}")
+            off = key == "pump_off_scans"
+            said = "the laser does not fire in these" if off else "EDIT the fluences [mJ/cm²]"
+            lines.append(f"  {key}:{'' if own else f'   # {said}'}")
             lines += [f"    - {_flow(v)}{notes.get(v.get('run'), '')}" for v in value]
         else:
             pump = "   # nothing moves; the pump must be off" if key == "flat_field" and not own else ""

@@ -15,7 +15,9 @@ from pipeline.euxfel.bunch_pattern import BunchPattern, Slots
 from pipeline.euxfel.pulse_slots import NEARLY
 from pipeline.euxfel.reader import Run
 
-__all__ = ["pulse_report", "pulse_text", "pump_comments"]
+__all__ = ["pulse_report", "pulse_text", "pump_comments", "runs_without_laser"]
+
+_SCANS = ("energy_scan", "delay_scan")
 
 LONGEST = 16
 """Longest pattern along pulses or trains that is sought, and written out."""
@@ -153,23 +155,26 @@ def _pattern_text(pump: dict[str, Any]) -> str:
     return f"{', '.join(map(str, pattern))} along {pump['along']}"
 
 
+def runs_without_laser(found: Iterable[dict[str, Any]]) -> list[int]:
+    """Return the runs in which the laser never fires, where the bunch pattern has it in a scan; else none is known."""
+    told = [(r, r["pulses"]["pump"]["share"]) for r in found if (r.get("pulses") or {}).get("pump")]
+    fires = any(share > 0 and r["kind"] in _SCANS for r, share in told)
+    return [r["run"] for r, share in told if fires and share == 0]
+
+
 def pump_comments(found: Iterable[dict[str, Any]]) -> list[str]:
     """Return comments for a config about the pump, from runs with `run`, `kind` and `pulses` (`pulse_report`)."""
-    scans = [r for r in found if r["kind"] in ("energy_scan", "delay_scan") and (r.get("pulses") or {}).get("pump")]
-    pumped = [r for r in scans if r["pulses"]["pump"]["share"] > 0]
-    if not pumped:
-        return []
+    scans = [r for r in found if r["kind"] in _SCANS]
+    pumped = [r for r in scans if ((r.get("pulses") or {}).get("pump") or {"share": 0})["share"] > 0]
+    if scans and not pumped:
+        return [
+            "# no laser in the bunch pattern: all pulses of the scans count as pumped; EDIT if not, as in pump: {pulses: [1, 0]}, "
+            "and list scans with the pump off under runs: pump_off_scans: [{run: N}]"
+        ]
     lines: list[str] = []
     for text in dict.fromkeys(_pattern_text(r["pulses"]["pump"]) for r in pumped):
         runs = [str(r["run"]) for r in pumped if _pattern_text(r["pulses"]["pump"]) == text]
         lines.append(
             f"# the bunch pattern has the laser in runs {', '.join(runs)}: {text}; `pump: auto` takes it from there"
-        )
-    without = [r["run"] for r in scans if r["kind"] == "energy_scan" and r["pulses"]["pump"]["share"] == 0]
-    if without:
-        entries = ", ".join(f"{{run: {n}}}" for n in without)
-        lines.append(
-            f"# the laser does not fire in runs {', '.join(map(str, without))}: EDIT if they are scans with the pump off, under "
-            f"runs: pump_off_scans: [{entries}]"
         )
     return lines

@@ -13,6 +13,7 @@ from pipeline.plots.component_figure import draw_components, has_components
 from pipeline.plots.fit_figures import draw_mixture, draw_peaks
 from pipeline.plots.kinetics_figure import draw_kinetics
 from pipeline.plots.quality_figures import draw_beams, draw_burst, draw_quality
+from pipeline.plots.reference_figure import draw_reference
 from pipeline.plots.spectra_figures import draw_absorption, draw_differences, draw_map
 from pipeline.plots.style import house_style
 from pipeline.plots.time_zero_figure import draw_time_zero
@@ -42,6 +43,8 @@ def draw_product(tree: xr.DataTree, summary: Mapping[str, Any], folder: Path) ->
         power = power_of(tree.attrs)
         drawings["kinetics"] = lambda to: draw_kinetics(scan, groups["kinetics"], summary, power, to)
     components = groups.get("components", xr.Dataset())
+    if "reference" in groups:
+        drawings["reference"] = lambda to: draw_reference(groups["reference"], to)
     if "time_zero" in groups:
         drawings["time_zero"] = lambda to: draw_time_zero(scan, groups["time_zero"], to)
     if has_components(components):

@@ -113,7 +113,8 @@ def _draw_alpha(axes: Axes, mixture: xr.Dataset, colours: dict[float, str]) -> N
     model = mixture["alpha_model_stderr"].values if "alpha_model_stderr" in mixture else np.full(alpha.shape, np.nan)
     if np.isfinite(model).any():
         look: dict[str, Any] = {"fmt": "none", "ecolor": "0.7", "elinewidth": 4, "alpha": 0.7}
-        axes.errorbar(fluence, 100 * alpha, 100 * model, label="model error", **look)
+        total = 100 * np.hypot(error, np.nan_to_num(model))
+        axes.errorbar(fluence, 100 * alpha, total, label="with models and reference", **look)
     if np.isfinite(mixture["slope"]):
         _draw_line(axes, mixture)
     for f, y, e in zip(fluence.tolist(), alpha, error, strict=True):

@@ -12,7 +12,15 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from pipeline.plots import style
-from pipeline.results.lookup import Interval, fitted_trace, intervals, residual_of, with_error
+from pipeline.results.lookup import (
+    Interval,
+    fitted_trace,
+    intervals,
+    reference_of,
+    residual_of,
+    total_error,
+    with_error,
+)
 from pipeline.results.wording import TAU_SYMBOLS, plus_minus
 
 __all__ = ["draw_kinetics"]
@@ -56,7 +64,10 @@ def _draw_scan(
 ) -> None:
     fluence, energy, t = float(one["fluence"]), float(one["energy"]), one["delay"].values
     style.points(above, t, *with_error(one, "delta_xas", 1e3), "0.35", "data", fmt=".")
-    above.set_title(f"{energy:.2f} eV, {fluence:g} mJ/cm²")
+    total, words = total_error(one, "delta_xas", 1e3), reference_of(one)
+    if total is not None:
+        style.total_band(above, t, 1e3 * one["delta_xas"].values, total, "0.35")
+    above.set_title(f"{energy:.2f} eV, {fluence:g} mJ/cm²" + (f"\nagainst {words}" if words else ""))
     style.zero_line(above)
     style.zero_line(below)
     fit = fitted_trace(kinetics, fluence, energy, power=power)

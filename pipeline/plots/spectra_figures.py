@@ -10,7 +10,16 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from pipeline.plots import style
-from pipeline.results.lookup import Floats, best_fluence, delays_of, edges, fluences_of, with_error
+from pipeline.results.lookup import (
+    Floats,
+    best_fluence,
+    delays_of,
+    edges,
+    fluences_of,
+    reference_of,
+    total_error,
+    with_error,
+)
 
 __all__ = ["draw_absorption", "draw_differences", "draw_map"]
 
@@ -30,10 +39,12 @@ def draw_absorption(spectra: xr.Dataset, path: Path) -> None:
         one = spectra.sel(fluence=fluence, delay=delay)
         label = f"excited, {_ps(delay)}"
         style.band(above, energy, *with_error(one, "od_pumped"), colour, label)
-        style.band(below, energy, *with_error(one, "delta_xas", 1e3), colour, label)
+        total = total_error(one, "delta_xas", 1e3)
+        style.band(below, energy, *with_error(one, "delta_xas", 1e3), colour, label, total=total)
     style.zero_line(below)
     above.set(ylabel="optical density", title=f"{fluence:g} mJ/cm²")
     above.legend()
+    below.set_title(_against(spectra.sel(fluence=fluence, delay=delays)))
     below.set(xlabel=style.ENERGY, ylabel=style.DELTA)
     style.panel_letters([above, below])
     style.save(figure, path)
@@ -59,6 +70,7 @@ def draw_differences(spectra: xr.Dataset, path: Path) -> None:
     for axes, (title, rows) in zip(panels, stacks, strict=True):
         _stack(axes, spectra["energy"].values, rows)
         axes.set(title=title, xlabel=style.ENERGY)
+    figure.suptitle(_against(spectra), fontsize=8)
     panels[0].set_ylabel("ΔXAS, stacked")
     style.panel_letters(panels)
     style.save(figure, path)
@@ -73,7 +85,8 @@ def _stack(axes: Axes, energy: Floats, rows: list[tuple[str, Any, xr.Dataset]]) 
     first, last, span = energy[0], energy[-1], np.ptp(energy)
     for k, ((label, colour, one), y) in enumerate(zip(rows, values, strict=True)):
         axes.plot([first, last], [k * apart, k * apart], color="0.8", lw=0.6, zorder=0)
-        style.band(axes, energy, y + k * apart, 1e3 * one["delta_xas_stderr"].values, colour)
+        total = total_error(one, "delta_xas", 1e3)
+        style.band(axes, energy, y + k * apart, 1e3 * one["delta_xas_stderr"].values, colour, total=total)
         axes.text(last + 0.02 * span, k * apart, label, va="center", fontsize=7.5, color=colour)
     axes.margins(y=0.03)
     axes.set_xlim(first - 0.01 * span, last + 0.24 * span)
@@ -133,6 +146,13 @@ def _shared_delay(spectra: xr.Dataset) -> tuple[float, list[float]]:
     having = {t: [f for f in fluences if t in delays_of(spectra, f)] for t in delays_of(spectra)}
     common = max(having, key=lambda t: (len(having[t]), t))
     return common, having[common]
+
+
+def _against(spectra: xr.Dataset) -> str:
+    """Return what the spectra are compared with, and what the lighter bands are, where there are any."""
+    words = reference_of(spectra)
+    lighter = " (light: with its error)" if words and total_error(spectra, "delta_xas") is not None else ""
+    return f"against {words}{lighter}" if words else ""
 
 
 def _ps(delay: float) -> str:

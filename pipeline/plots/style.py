@@ -29,6 +29,7 @@ __all__ = [
     "panel_letters",
     "points",
     "save",
+    "total_band",
     "zero_line",
 ]
 
@@ -88,11 +89,28 @@ def save(figure: Figure, path: Path) -> None:
     figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
 
 
-def band(axes: Axes, x: np.ndarray, y: np.ndarray, error: np.ndarray, colour: Any, label: str | None = None) -> None:
-    """Draw a curve with its standard error as a band; NaN is left out."""
+def band(
+    axes: Axes,
+    x: np.ndarray,
+    y: np.ndarray,
+    error: np.ndarray,
+    colour: Any,
+    label: str | None = None,
+    *,
+    total: np.ndarray | None = None,
+) -> None:
+    """Draw a curve with its standard error as a band, in a lighter one of its `total` error; NaN is left out."""
     good = np.isfinite(y)
+    if total is not None:
+        total_band(axes, x, y, total, colour)
     axes.fill_between(x[good], (y - error)[good], (y + error)[good], color=colour, alpha=0.25, lw=0)
     axes.plot(x[good], y[good], color=colour, lw=1.2, label=label)
+
+
+def total_band(axes: Axes, x: np.ndarray, y: np.ndarray, total: np.ndarray, colour: Any) -> None:
+    """Draw a light band of what noise and reference together leave open."""
+    good = np.isfinite(y) & np.isfinite(total)
+    axes.fill_between(x[good], (y - total)[good], (y + total)[good], color=colour, alpha=0.12, lw=0, zorder=0.5)
 
 
 def points(axes: Axes, x: Any, y: Any, error: Any, colour: Any, label: str | None = None, fmt: str = "o") -> None:

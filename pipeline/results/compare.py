@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from pipeline.results.wording import finite_or_none
+from pipeline.results.wording import finite_or_none, reference_words
 from pipeline.storage import layout, versions
 from pipeline.storage.places import Place, place
 from schemas.notes import OLDER, WORDS, Note, as_plain, read_notes
@@ -31,6 +31,7 @@ HEADLINES = (
     ("mixture", "alpha", "alpha_stderr", "alpha at {fluence} mJ/cm²"),
     ("mixture", "slope", "slope_stderr", "slope of alpha"),
     ("mixture", "intercept", "intercept_stderr", "intercept of alpha"),
+    ("spectra", "film_ratio", "film_ratio_stderr", "thickness of the films at {fluence} mJ/cm², {delay} ps"),
     ("peaks", "position", "position_stderr", "peak {peak} position at {fluence} mJ/cm², {delay} ps"),
     ("peaks", "amplitude", "amplitude_stderr", "peak {peak} amplitude at {fluence} mJ/cm², {delay} ps"),
 )
@@ -102,7 +103,7 @@ def compare(old: xr.DataTree, new: xr.DataTree) -> dict[str, Any]:
     Returns
     -------
     dict
-        `old`, `new`: what identifies each. `config`, `environment`: key, old, new. `inputs`: added, removed, changed files
+        `old`, `new`: what identifies each. `config`, `environment`, `references`: key, old, new. `inputs`: added, removed, changed files
         by run. `numbers`: name, unit, old and new value with stderr, difference, sigmas. `arrays`: group, variable,
         points in common and in all, max_difference, max_sigmas, same.
     """
@@ -115,6 +116,7 @@ def compare(old: xr.DataTree, new: xr.DataTree) -> dict[str, Any]:
         "new": {k: new.attrs.get(k) for k in ABOUT},
         "config": _changes(*configs),
         "environment": _changes(*(dict(t.attrs.get("environment", {})) for t in (old, new))),
+        "references": _changes(*(_references(t) for t in (old, new))),
         "inputs": _inputs(*(_files(t.attrs.get("inputs", {})) for t in (old, new))),
         "numbers": _numbers(dict(_headlines(old)), dict(_headlines(new))),
         "arrays": [row for name in _union(old.children, new.children) for row in _arrays(name, old, new)],
@@ -193,6 +195,19 @@ def _headlines(tree: xr.DataTree) -> Iterator[tuple[str, Number]]:
                 at = {str(d): _label(dataset[d].values[i]) for d, i in zip(values.dims, index, strict=True)}
                 number = float(values.values[index]), float(errors.values[index])
                 yield label.format(**at), (*number, str(values.attrs.get("units", "1")))
+
+
+def _references(tree: xr.DataTree) -> dict[str, str]:
+    """Return in words what the spectra and delay scans of every fluence are compared with."""
+    found: dict[str, list[str]] = {}
+    for group in (g for g in ("spectra", "delay_scan") if g in tree.children and "reference" in tree[g]):
+        dataset = tree[group].to_dataset()
+        measured = (dataset["n_pulses"] > 0).any([d for d in dataset["n_pulses"].dims if d == "energy"])
+        fluence = dataset["fluence"].broadcast_like(measured).transpose(*measured.dims).values[measured.values]
+        names = dataset["reference"].transpose(*measured.dims).values[measured.values]
+        for at, name in sorted(zip(fluence.tolist(), names.tolist(), strict=True)):
+            found.setdefault(f"{group} at {at:.3g} mJ/cm²", []).append(name)
+    return {key: reference_words(names) for key, names in found.items()}
 
 
 def _label(value: Any) -> str:
@@ -286,7 +301,10 @@ def comparison_text(compared: Mapping[str, Any], *, most: int | None = MOST) -> 
     ]
     moved = [r for r in compared["numbers"] if r["difference"] != 0]
     different = [r for r in compared["arrays"] if not r["same"]]
-    parts = {title: [f"{r['key']}: {_from_to(r)}" for r in compared[title]] for title in ("config", "environment")}
+    parts = {
+        title: [f"{r['key']}: {_from_to(r)}" for r in compared[title]]
+        for title in ("config", "environment", "references")
+    }
     parts["inputs"] = [f"{what} {name}" for what, names in compared["inputs"].items() for name in names]
     if "warnings" in compared:
         parts["warnings"] = [

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pipeline.results.wording import TAU_SYMBOLS
+from pipeline.results.wording import TAU_SYMBOLS, reference_words
 from pipeline.science.kinetics.model import kinetic_trace
 
 __all__ = [
@@ -29,7 +29,9 @@ __all__ = [
     "measured_near",
     "nearest",
     "power_of",
+    "reference_of",
     "residual_of",
+    "total_error",
     "with_error",
 ]
 
@@ -120,6 +122,24 @@ def measured_near(spectra: xr.Dataset, fluence: float, delay: float) -> float | 
 def with_error(dataset: xr.Dataset, name: str, scale: float = 1.0) -> tuple[Floats, Floats]:
     """Return the values of a variable and their standard errors."""
     return scale * dataset[name].values, scale * dataset[f"{name}_stderr"].values
+
+
+def total_error(dataset: xr.Dataset, name: str, scale: float = 1.0) -> Floats | None:
+    """Return the standard error of a variable with what the reference cannot know of it; None where that is nothing."""
+    unknown = dataset.get(f"{name}_stderr_systematic")
+    if unknown is None or not bool((unknown > 0).any()):
+        return None
+    total: Floats = scale * np.hypot(dataset[f"{name}_stderr"].values, unknown.values)
+    return total
+
+
+def reference_of(result: xr.Dataset) -> str:
+    """Return in words what the difference of spectra or a delay scan is compared with; empty for an older product."""
+    if "reference" not in result:
+        return ""
+    there = result["n_pulses"] > 0
+    there = there.any("energy") if "energy" in there.dims else there
+    return reference_words(sorted(set(result["reference"].values[there.transpose(*result["reference"].dims).values])))
 
 
 def fitted_trace(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError, ProductError
 from pipeline.job import out_folder, read_config
+from pipeline.results.interleave import interleave_lines, interleave_of_config, interleave_of_product
 from pipeline.results.wording import finite_or_none
 from pipeline.science.kinetics.design import (
     Response,
@@ -115,7 +116,8 @@ def plan_of_product(tree: xr.DataTree, source: str, *, settings: Plan | None = N
             or "the product holds no kinetic fit of a delay scan to plan from; process a delay scan first"
         )
     basis = "delays, errors, times and amplitudes as measured"
-    return {"source": source, "basis": basis, "note": "; ".join(notes), "cases": cases}
+    interleave = interleave_of_product(tree, config)
+    return {"source": source, "basis": basis, "note": "; ".join(notes), "cases": cases, "interleave": interleave}
 
 
 def _response(config: Config, taus: tuple[float, ...], fit: xr.Dataset, traces: xr.Dataset) -> Response:
@@ -153,7 +155,8 @@ def plan_of_config(config: Config) -> dict[str, Any]:
         {"delay": delay},
     )
     case = {"fluence": None, "energies": []} | _case(response, planned, plan, None, per_train=plan.pulses_per_train)
-    return {"source": f"config {config.dataset}", "basis": _basis(plan), "note": "", "cases": [case]}
+    found = {"source": f"config {config.dataset}", "basis": _basis(plan), "note": "", "cases": [case]}
+    return found | {"interleave": interleave_of_config(config)}
 
 
 def _basis(plan: Plan) -> str:
@@ -247,6 +250,7 @@ def plan_text(plan: Mapping[str, Any]) -> str:
         lines.append(f"  {plan['note']}")
     for case in plan["cases"]:
         lines += ["", *_case_lines(case)]
+    lines += ["", *interleave_lines(plan["interleave"])]
     lines += [
         "",
         "Errors are the smallest that the data allow (Cramér-Rao, amplitudes free); a fit reaches them below about 50 %.",

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import chi2
 
+from pipeline.results.reference_summary import reference_lines, references_of
 from pipeline.results.wording import ends, finite_or_none, percent, plus_minus
 from pipeline.science.kinetics.intervals import describes
 from pipeline.science.quality.noise import BLUR, SETTLED
@@ -46,12 +47,13 @@ def summarise(
         "dataset": config.dataset,
         "instrument": None if profile is None else {n: profile[n] for n in ("name", "hash")},
         "time_zero": _time_zero(tree),
+        "references": references_of(tree, config),
         "kinetics": _kinetics(tree["kinetics"].to_dataset()),
         "alpha": [_alpha(mixture.sel(fluence=f)) for f in mixture["fluence"].values.tolist()],
         "slope": _estimate(mixture, "slope", "cm^2/mJ"),
         "slope_model_stderr": finite_or_none(mixture["slope_model_stderr"]),
         "intercept": _estimate(mixture, "intercept", "1"),
-        "peaks": _peaks(tree["peaks"].to_dataset()),
+        "peaks": _peaks(tree["peaks"].to_dataset(), tree["spectra"].to_dataset()),
         "runs": runs,
         "warnings": as_plain(by_severity([*notes, *_quality_notes(quality), *_fit_notes(tree)])),
     }
@@ -63,7 +65,9 @@ def _alpha(one: xr.Dataset) -> dict[str, Any]:
 
 
 def _estimate(dataset: xr.Dataset, name: str, unit: str) -> dict[str, Any]:
-    return {"value": finite_or_none(dataset[name]), "stderr": finite_or_none(dataset[f"{name}_stderr"]), "unit": unit}
+    found = {"value": finite_or_none(dataset[name]), "stderr": finite_or_none(dataset[f"{name}_stderr"]), "unit": unit}
+    unknown = float(dataset.get(f"{name}_stderr_systematic", np.nan))
+    return found | ({"stderr_systematic": unknown} if unknown > 0 else {})
 
 
 def _time_zero(tree: xr.DataTree) -> dict[str, Any] | None:
@@ -105,15 +109,25 @@ def _described(fit: xr.Dataset) -> bool | None:
     return describes(float(fit["chi2"]), float(fit["dof"]))
 
 
-def _peaks(peaks: xr.Dataset) -> list[dict[str, Any]]:
+def _peaks(peaks: xr.Dataset, spectra: xr.Dataset) -> list[dict[str, Any]]:
     result = []
     for fluence, delay, one in _spectra(peaks):
         for name in map(str, peaks["peak"].values):
             peak = one.sel(peak=name)
             if bool(peak["detected"]):
                 line = {"position": _estimate(peak, "position", "eV"), "amplitude": _estimate(peak, "amplitude", "1")}
+                line["amplitude"] = _unknown_at(spectra, fluence, delay, float(peak["position"])) | line["amplitude"]
                 result.append({"peak": name, "fluence": fluence, "delay": delay, **line})
     return result
+
+
+def _unknown_at(spectra: xr.Dataset, fluence: float, delay: float, energy: float) -> dict[str, float]:
+    """Return what the reference cannot know of the difference at an energy, where it is not 0."""
+    if "delta_xas_stderr_systematic" not in spectra or not spectra.sizes["energy"]:
+        return {}
+    row = spectra["delta_xas_stderr_systematic"].sel(fluence=fluence, delay=delay)
+    value = float(row.sel(energy=energy, method="nearest"))
+    return {"stderr_systematic": value} if value > 0 else {}
 
 
 def _spectra(peaks: xr.Dataset) -> Iterator[tuple[float, float, xr.Dataset]]:
@@ -130,6 +144,7 @@ def _run(row: xr.Dataset, config: Config, audit: Sequence[str]) -> dict[str, Any
         "frames_expected": int(row["frames_expected"]),
         "frames_read": int(row["frames_read"]),
         "pulses_used": int(row["pulses_used"]),
+        "pulses_without_pump": int(row["pulses_without_pump"]) if "pulses_without_pump" in row else None,
         "noise_ratio": finite_or_none(row["noise_ratio"]),
         "null_chi2": finite_or_none(row["null_chi2"]),
         "audit": list(audit),
@@ -251,25 +266,23 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     lines = [f"{summary['dataset']}  {summary.get('version', '')}  {summary.get('created', '')}"]
     if instrument := summary.get("instrument"):
         lines.append(f"instrument profile {instrument['name']}, content {instrument['hash'][:8]}")
-    lines.append("")
+    lines += ["", *reference_lines(summary.get("references", []))]
     for fit in summary.get("kinetics", []):
         lines += _fit_lines(fit)
     if summary.get("alpha"):
-        lines.append("excited fraction")
+        unknown = any(row.get("model_stderr") for row in summary["alpha"])
+        lines.append("excited fraction" + (" (± noise ± models and reference)" if unknown else ""))
         for row in summary["alpha"]:
-            value, model = percent(row["alpha"]), row.get("model_stderr")
-            other = "" if model is None else f"   model and reference: ± {100 * model:.2g} %"
-            lines.append(f"  {row['fluence']:6g} mJ/cm²  α = {value or '–'}{other}")
-        if slope := percent(summary.get("slope") or {"value": None}):
+            value = percent(row["alpha"], row.get("model_stderr"))
+            lines.append(f"  {row['fluence']:6g} mJ/cm²  α = {value or '–'}")
+        if slope := percent(summary.get("slope") or {"value": None}, summary.get("slope_model_stderr")):
             lines.append(f"  slope {slope} per mJ/cm²")
     if summary.get("peaks"):
-        lines.append("peaks of the difference")
+        unknown = any(row["amplitude"].get("stderr_systematic") for row in summary["peaks"])
+        lines.append("peaks of the difference" + (" (± noise ± reference)" if unknown else ""))
     for row in summary.get("peaks", []):
-        position, height = row["position"], row["amplitude"]
-        lines.append(
-            f"  {row['peak']} {row['fluence']:6g} mJ/cm² {row['delay']:7.2f} ps  {plus_minus(position['value'], position['stderr'])} eV"
-            f"   {plus_minus(1e3 * height['value'], 1e3 * (height['stderr'] or 0))} mOD"
-        )
+        position, height = (_shown(row[name], factor) for name, factor in (("position", 1.0), ("amplitude", 1e3)))
+        lines.append(f"  {row['peak']} {row['fluence']:6g} mJ/cm² {row['delay']:7.2f} ps  {position} eV   {height} mOD")
     lines.append("runs")
     for run in summary.get("runs", []):
         noise = "–" if run["noise_ratio"] is None else f"{run['noise_ratio']:.2f}"
@@ -282,6 +295,12 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     if zero := summary.get("time_zero"):
         lines.append(time_zero_line(zero))
     return "\n".join(lines)
+
+
+def _shown(estimate: Mapping[str, Any], factor: float) -> str:
+    """Return an estimate in other units, with the systematic error that is not 0."""
+    value, *errors = (estimate.get(n) for n in ("value", "stderr", "stderr_systematic"))
+    return plus_minus(None if value is None else factor * value, *(factor * (e or 0) for e in errors))
 
 
 def time_zero_line(zero: Mapping[str, Any]) -> str:

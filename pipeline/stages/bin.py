@@ -12,9 +12,11 @@ from pipeline.errors import DataError
 from pipeline.job import Job
 from pipeline.science.quality.burst import pulse_groups, resolved
 from pipeline.science.quality.noise import without_photons
-from pipeline.science.spectra.compared import Outside, compared, outside_reference
+from pipeline.science.quality.session_design import session_notes
+from pipeline.science.spectra.compared import Outside, compared, has_both_conditions, outside_reference
 from pipeline.science.spectra.difference import TrainNoise
 from pipeline.science.spectra.pump_off import without_ratio
+from pipeline.science.spectra.pump_off_curve import pump_off_curve
 from pipeline.science.spectra.reference import flat_constant, noise_of_trains
 from pipeline.science.spectra.resampling import Replicates, resampled_differences
 from pipeline.science.spectra.scans import at_steps, delay_scans, spectra
@@ -24,7 +26,7 @@ from pipeline.stages.calibrate import CALIBRATE
 from pipeline.stages.label import LABEL, labelled_runs
 from schemas.catalogue import note
 from schemas.config.axes import BinGrid, BinWidth
-from schemas.datasets.measured import BURST_DELAY_SCAN, BURST_SPECTRA, DELAY_SCAN, REFERENCES, SPECTRA
+from schemas.datasets.measured import BURST_DELAY_SCAN, BURST_SPECTRA, DELAY_SCAN, REFERENCE, REFERENCES, SPECTRA
 from schemas.datasets.quality import QUALITY
 from schemas.notes import Note
 
@@ -65,6 +67,13 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
     if all(set(np.unique(ds["reference"])) <= {REFERENCES[0]} for ds in tree.values()):
         notes = [n for n in notes if not n.code.startswith("reference.")]
     notes += roles_notes(tree)
+    of_energy, of_delay = ({s.run: runs[s.run] for s in kind} for kind in (job.energy_scans, job.delay_scans))
+    notes += session_notes(of_energy, of_delay, tree["spectra"], tree["delay_scan"], outside.model)
+    if outside.model is not None:
+        # as `outside_reference` lists them
+        numbers = [*job.flat_fields, *job.pump_off_scans]
+        numbers += [n for n, run in [*of_energy.items(), *of_delay.items()] if has_both_conditions(run)]
+        tree["reference"] = pump_off_curve(outside.model, numbers, [*energy_runs, *delay_runs])
     if not _has_reference(runs):
         notes.append(note("beams.no_reference"))
     tree["quality"], said = quality_of_runs(job, runs, outside, tree, of_spectra)
@@ -177,7 +186,7 @@ BIN = Stage(
     name="spectra",
     title="spectra and delay scans",
     make=_make,
-    makes={spec.name: spec for spec in (SPECTRA, DELAY_SCAN, QUALITY, BURST_SPECTRA, BURST_DELAY_SCAN)},
+    makes={spec.name: spec for spec in (SPECTRA, DELAY_SCAN, REFERENCE, QUALITY, BURST_SPECTRA, BURST_DELAY_SCAN)},
     store="spectra.zarr",
     needs=(LABEL,),
     options=("energy", "delay", "filters", "runs", "burst"),

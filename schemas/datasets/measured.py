@@ -18,6 +18,7 @@ __all__ = [
     "LABELS",
     "PULSES",
     "PULSE_DELAY",
+    "REFERENCE",
     "REFERENCES",
     "SPECTRA",
     "SUMS",
@@ -231,6 +232,28 @@ DELAY_SCAN = DatasetSpec(
         "delay": DELAY,
     },
     _difference(("scan", "delay")),
+)
+
+_C = "c = −ln(I_pumped / I_unpumped) without pump"
+_UNKNOWN = "what neither noise nor measurement tells of {}: films, splitting, drift, wear"
+REFERENCE = DatasetSpec(
+    "reference",
+    "What was measured without pump, and what the model of the reference makes of it.",
+    {
+        "energy": Variable(("energy",), "eV", "photon energy of the model"),
+        "hours": Variable(("hours",), "h", "time since the first pulse without pump"),
+    },
+    {
+        "measured": Variable(("point",), "1", _C, stderr=True),
+        "measured_energy": Variable(("point",), "eV", "photon energy of measured"),
+        "measured_hours": Variable(("point",), "h", "time of measured, since the first pulse without pump"),
+        "measured_run": Variable(("point",), "1", "run of measured", "int"),
+        "c": Variable(("energy",), "1", f"{_C}, of the model at the mean time of the scans", stderr=True),
+        "c_stderr_systematic": Variable(("energy",), "1", _UNKNOWN.format("c")),
+        "drift": Variable(("hours",), "1", "change of c since the mean time of the scans at drift_energy", stderr=True),
+        "drift_stderr_systematic": Variable(("hours",), "1", _UNKNOWN.format("c at that time")),
+        "drift_energy": Variable((), "eV", "photon energy of drift"),
+    },
 )
 
 _BURST = {

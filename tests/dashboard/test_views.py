@@ -273,3 +273,18 @@ def test_a_damaged_version_says_which_part_it_is(out):
     (version / "summary.json").write_text("{")
     with pytest.raises(ProductError, match=r"seed v0001: summary\.json is missing or damaged \(Invalid JSON"):
         Catalogue(out).summary("seed", "v0001")
+
+
+def test_what_the_reference_leaves_open_is_a_lighter_band_and_the_reference_is_in_the_title(product):
+    spectra = product.group("spectra")
+    open_part = spectra.assign(delta_xas_stderr_systematic=0 * spectra["delta_xas"] + 3e-3)
+    known, unknown = (curves.difference(one, [8.0], 0.2)[0] for one in (spectra, open_part))
+    assert known.total is None
+    np.testing.assert_allclose(unknown.total, np.hypot(3.0, unknown.error))
+    narrow, wide = (views.series_columns([one], views.LIGHT)["bands"] for one in (known, unknown))
+    assert (narrow["alpha"], wide["alpha"]) == ([0.22], [0.12, 0.22])
+    n = len(unknown.x)
+    np.testing.assert_allclose(np.subtract(wide["ys"][0][n:][::-1], wide["ys"][0][:n]), 2 * unknown.total)
+    assert wide["ys"][1] == narrow["ys"][0]
+    explore = Explore(product, None, views.LIGHT, Pick(delay=0.2))
+    assert explore.plots["difference"].figure.title.text == "ΔXAS at 0.2 ps, against flat field"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from flows.cli import main
+from pipeline.results.interleave import interleave_lines
 from pipeline.results.plan import plan_of_config, plan_text
 from pipeline.storage import versions as publish
 from schemas.config import Config
@@ -110,3 +111,50 @@ def test_nothing_to_plan_from_is_one_line(plan, tmp_path):
     code, _, err = plan(tmp_path / "c.yaml")
     assert code in (1, 2)
     assert "plan.delays: no signal" in err
+
+
+def interleaved(**sections):
+    return plan_of_config(config(**sections))["interleave"]
+
+
+def scans(*fluences):
+    return {"dark": 1, "energy_scans": [{"run": 3 + k, "fluence": f} for k, f in enumerate(fluences)]}
+
+
+def test_what_to_interleave_is_said_in_numbers_of_the_plan():
+    found = interleaved(plan={"photons": 2e6, "trains": 10, "pulses_per_train": 10, "signal": 0.02})
+    assert found["stderr"] == pytest.approx(1e-4)
+    assert found["stderr_every_second"] == pytest.approx(np.sqrt(2) * 1e-4)
+    # half a per mille of wear for every per cent of films: 0.3 % and 2 % of an optical density of 0.5
+    assert (found["films"], found["wear_per_run"]) == pytest.approx((0.01, 0.0015))
+    assert found["runs_between_pump_off_scans"] == 1
+    assert interleaved(plan={"signal": 0.4})["runs_between_pump_off_scans"] == 5
+    assert interleaved(plan={"delays": [-2, -1, -0.5, -0.3, 0.0, 0.2, 1.0]})["early_delays"] == 4
+
+
+@pytest.mark.parametrize(
+    ("fluences", "together", "better"),
+    [
+        ((8.0, 16.0, 32.0), True, [8.0, 32.0, 16.0, 8.0]),
+        ((8.0, 32.0, 16.0, 8.0), False, [8.0, 32.0, 16.0, 8.0]),
+        ((4.0, 8.0, 16.0, 32.0), True, [4.0, 32.0, 8.0, 16.0, 4.0]),
+        ((8.0, 32.0), False, [8.0, 32.0, 8.0]),
+        ((8.0, 8.0, 8.0), False, [8.0]),
+    ],
+)
+def test_fluences_that_go_with_time_are_put_in_a_better_order(fluences, together, better):
+    found = interleaved(runs=scans(*fluences))
+    assert (found["fluences_with_time"], found["better_fluences"]) == (together, better)
+    text = "\n".join(interleave_lines(found))
+    assert ("go with time, as wear does; better" in text) == together
+
+
+def test_a_plan_ends_with_what_to_interleave(plan, processed):
+    code, out, _ = plan(publish.resolve(processed[0]))
+    assert code == 0
+    assert "What to interleave (signal " in out
+    assert "  pump         on every second pulse: all of this cancels; error " in out
+    found = plan_of_config(config())["interleave"] | {"in_run": True}
+    assert "  pump         pulses without pump are in the runs: nothing of this stays. Keep it so" in interleave_lines(
+        found
+    )

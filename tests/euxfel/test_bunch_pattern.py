@@ -15,13 +15,14 @@ from hypothesis import given
 from pipeline.euxfel.bunch_pattern import BunchPattern, Slots, laser_name, read_pattern
 from pipeline.euxfel.draft import draft
 from pipeline.euxfel.pulse_slots import match_slots
-from pipeline.euxfel.pump_pattern import pulse_report, pulse_text, pump_comments
+from pipeline.euxfel.pump_pattern import pulse_report, pulse_text, pump_comments, runs_without_laser
 from pipeline.euxfel.reader import _numbered, open_run
 from pipeline.euxfel.run_files import open_files
 from pipeline.simulate.exdf_writer import control_file
 from pipeline.stages.inventory import _record
 from pipeline.storage.record import Inventory, Records
 from schemas.instrument import Laser, Role, RoleOverride, load_instrument
+from schemas.reading import parse_config
 
 PROFILE = load_instrument("scs-dssc-boz")
 DECODER = "CONTROL/SCS_RR_UTC/MDL/BUNCH_DECODER"
@@ -377,11 +378,16 @@ def test_init_names_pattern_and_laser_free_scans():
 
     none = {"run": 1, "kind": "dark", "pulses": None}
     lines = pump_comments([none, scan(3, 0.0, [0]), scan(4, 0.5, [1, 0]), scan(6, 0.5, [1, 0], "delay_scan")])
-    assert len(lines) == 2
+    assert len(lines) == 1
     assert "in runs 4, 6: 1, 0 along pulses; `pump: auto`" in lines[0]
-    assert "pump_off_scans: [{run: 3}]" in lines[1]
-    # a laser that never fires is one that is not in the pattern: nothing is guessed
-    assert pump_comments([none, scan(3, 0.0, [0]), scan(4, 0.0, [0])]) == []
+    flat = scan(2, 0.0, [0], "flat_field")
+    assert runs_without_laser([none, flat, scan(3, 0.0, [0]), scan(4, 0.5, [1, 0])]) == [2, 3]
+    # a laser that never fires is one that is not in the pattern: nothing is guessed, and the key is named
+    never = [none, flat, scan(3, 0.0, [0]), scan(4, 0.0, [0])]
+    assert runs_without_laser(never) == []
+    (line,) = pump_comments(never)
+    assert "EDIT if not, as in pump: {pulses: [1, 0]}" in line
+    assert pump_comments([none, flat]) == []
 
 
 def test_init_writes_it_into_the_config(tiny, tmp_path):
@@ -392,7 +398,8 @@ def test_init_writes_it_into_the_config(tiny, tmp_path):
         write(raw / f"r{run:04d}", laser=IDS[::2])
     text = draft(raw, "scs-dssc-boz")[1]
     assert "# the bunch pattern has the laser in runs 4, 6: 1, 0 along pulses; `pump: auto` takes it from there" in text
-    assert "pump off, under runs: pump_off_scans: [{run: 3}, {run: 5}]" in text
-    # proposed in words only
-    assert yaml.safe_load(text).keys().isdisjoint({"pump"})
-    assert "pump_off_scans" not in yaml.safe_load(text)["runs"]
+    assert "  pump_off_scans:   # the laser does not fire in these" in text
+    config = parse_config(yaml.safe_load(text))
+    assert config.pump == "auto"
+    assert [s.run for s in config.runs.pump_off_scans] == [3, 5]
+    assert [s.run for s in config.runs.energy_scans] == [4]

@@ -10,6 +10,7 @@ import xarray as xr
 from matplotlib.image import imread
 
 from pipeline import plots
+from pipeline.plots import fit_figures, reference_figure
 from pipeline.plots import kinetics_figure as kinetics
 from pipeline.plots import spectra_figures as spectra
 from tests.synthetic import fitted
@@ -141,3 +142,78 @@ def test_a_figure_that_fails_costs_no_other(product, tmp_path, caplog, only):
     plots.draw_product(broken, summary, tmp_path)
     assert {p.stem for p in tmp_path.glob("*.png")} >= FIGURES - {"peaks"}
     assert "figure peaks cannot be drawn" in caplog.text
+
+
+def with_unknown(dataset, size):
+    name = "delta_xas_stderr_systematic"
+    return dataset.assign({name: 0 * dataset[name] + size})
+
+
+def bands(axes):
+    """Return the mean heights of the bands of a panel, by how opaque they are."""
+    found = {}
+    for one in axes.collections:
+        if isinstance(one, mpl.collections.PolyCollection):
+            x, y = one.get_paths()[0].vertices.T
+            area = 0.5 * abs(np.sum(x * np.roll(y, 1) - y * np.roll(x, 1)))
+            found.setdefault(one.get_alpha(), []).append(area / np.ptp(x))
+    return found
+
+
+def test_a_lighter_band_shows_the_total_error_where_the_reference_leaves_something_open(product, drawn, tmp_path):
+    data, caught = product[0]["spectra"].to_dataset(), drawn(spectra)
+    for size in (0.0, 3e-3):
+        spectra.draw_absorption(with_unknown(data, size), tmp_path / "s.png")
+        spectra.draw_differences(with_unknown(data, size), tmp_path / "d.png")
+    known, stacked, unknown, _ = caught
+    assert 0.12 not in bands(known.axes[1])
+    assert "against flat field" in texts(known)
+    assert "against flat field" in texts(stacked)
+    found = bands(unknown.axes[1])
+    assert len(found[0.12]) == len(found[0.25])
+    # the errors of this product are 0.4 mOD everywhere
+    assert found[0.25] == pytest.approx([2 * 0.4] * len(found[0.25]))
+    assert found[0.12] == pytest.approx([2 * np.hypot(3.0, 0.4)] * len(found[0.12]))
+    assert "against flat field (light: with its error)" in texts(unknown)
+
+
+def test_a_delay_scan_says_what_it_is_compared_with(product, drawn, tmp_path):
+    tree, summary = product
+    caught = drawn(kinetics)
+    scan = with_unknown(tree["delay_scan"].to_dataset(), 3e-3)
+    kinetics.draw_kinetics(scan, tree["kinetics"].to_dataset(), summary, 2, tmp_path / "k.png")
+    assert "528.20 eV, 8 mJ/cm²\nagainst flat field" in texts(caught[0])
+    assert 0.12 in bands(caught[0].axes[0])
+
+
+@pytest.mark.parametrize("runs", [[2], [2, 3, 9]])
+def test_the_reference_is_drawn_over_energy_and_over_time_where_there_are_several_runs(runs, drawn, tmp_path):
+    energy, hours = np.linspace(526.0, 532.0, 5), np.linspace(0.0, 2.0, 4)
+    at = np.repeat([528.2], len(runs))
+    model = dict.fromkeys(("c", "c_stderr", "c_stderr_systematic"), ("energy", 0.01 + 0 * energy))
+    drift = dict.fromkeys(("drift", "drift_stderr", "drift_stderr_systematic"), ("hours", 0.001 * hours))
+    points = {"measured": 0.01 + 2e-3 * np.arange(len(runs)), "measured_stderr": 1e-4 + 0 * at, "measured_energy": at}
+    points |= {"measured_hours": np.arange(len(runs), dtype=float), "measured_run": np.array(runs)}
+    data = {n: ("point", v) for n, v in points.items()} | model | drift
+    reference = xr.Dataset(data, {"energy": energy, "hours": hours}).assign(drift_energy=528.2)
+    caught = drawn(reference_figure)
+    reference_figure.draw_reference(reference, tmp_path / "r.png")
+    panels = caught[0].axes
+    assert len(panels) == (2 if len(runs) > 1 else 1)
+    assert set(bands(panels[0])) == {0.12, 0.25}
+    if len(runs) > 1:
+        shown = [one.get_xydata()[0] for one in panels[1].lines if len(one.get_xdata()) == 1]
+        np.testing.assert_allclose(shown, [[60.0 * k, 2.0 * k] for k in range(len(runs))], atol=1e-9)
+
+
+def test_alpha_is_drawn_with_its_total_error(product, drawn, tmp_path):
+    tree, _ = product
+    mixture = tree["mixture"].to_dataset()
+    mixture = mixture.assign(alpha_stderr=0 * mixture["alpha"] + 0.003, alpha_model_stderr=0 * mixture["alpha"] + 0.004)
+    caught = drawn(fit_figures)
+    fit_figures.draw_mixture(mixture, tree["spectra"].to_dataset(), tmp_path / "m.png")
+    panel = caught[0].axes[2]
+    assert "with models and reference" in texts(caught[0])
+    heights = [np.ptp(s[:, 1]) for c in panel.collections if hasattr(c, "get_segments") for s in c.get_segments()]
+    assert max(heights) == pytest.approx(1.0)
+    assert min(heights) == pytest.approx(0.6)

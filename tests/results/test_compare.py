@@ -179,3 +179,31 @@ def test_warnings_are_compared_by_code_and_text_and_with_an_older_product_by_tex
         f"  removed CAUTION {gone.text}",
     ]
     assert "warnings  no change" in comparison_text(compare_versions(older, coded))
+
+
+def test_another_reference_and_another_thickness_of_the_films_are_told():
+    def compared_with(name, ratio):
+        tree = product()
+        spectra = tree["spectra"].to_dataset().expand_dims(delay=[0.2]).transpose("fluence", "delay", "energy")
+        rows = xr.ones_like(spectra["n_pulses"].isel(energy=0, drop=True), dtype=float)
+        tree["spectra"] = xr.DataTree(
+            spectra.assign(
+                reference=rows.astype(int).astype("U14").where(rows < 0, name),
+                film_ratio=ratio * rows,
+                film_ratio_stderr=0.01 * rows,
+            )
+        )
+        return tree
+
+    old, new = compared_with("flat_field", 1.02), compared_with("in_run", 1.05)
+    compared = compare(old, new)
+    keys = [row["key"] for row in compared["references"]]
+    assert len(set(keys)) == len(keys) > 0
+    assert {(row["old"], row["new"]) for row in compared["references"]} == {
+        ("flat field", "pulses without pump in the run")
+    }
+    films = [row for row in compared["numbers"] if row["name"].startswith("thickness of the films at")]
+    assert [row["sigmas"] for row in films] == pytest.approx([3.0] * len(films))
+    assert films
+    assert f"{keys[0]}: flat field → pulses without pump in the run" in comparison_text(compared)
+    assert compare(old, old)["references"] == []

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from pipeline.results.summary import summarise, summary_text
+from pipeline.results.wording import percent
 from schemas.catalogue import note
+from schemas.products import GROUPS, Summary
 from tests.synthetic import config, fitted
 
 
@@ -150,6 +153,74 @@ def test_the_most_severe_warnings_come_first_and_each_line_says_how_severe_it_is
     )
     assert "CAUTION run 5 is left out: it is not complete yet" in lines
     assert lines[-1] == "note the beams from low to high x are reference, pumped, unpumped, as the data say"
+
+
+def unknown(usual, size):
+    """Return the product as if 8 mJ/cm² had pump-off scans, and the reference did not know some of its differences."""
+    tree = usual.copy(deep=True)
+    spectra = tree["spectra"].to_dataset()
+    name = "delta_xas_stderr_systematic"
+    spectra[name] = xr.where(spectra["fluence"] == 8.0, size, 0.0 * spectra[name]).transpose(*spectra[name].dims)
+    spectra["reference"] = xr.where(spectra["fluence"] == 8.0, "pump_off_scan", "in_run").broadcast_like(
+        spectra["reference"]
+    )
+    tree["spectra"] = type(tree)(GROUPS["spectra"].describe(spectra))
+    quality = tree["quality"].to_dataset()
+    quality["pulses_without_pump"].loc[{"run": [4, 5]}] = 11705
+    tree["quality"] = type(tree)(quality)
+    return tree
+
+
+def test_the_reference_of_every_fluence_and_scan_is_told_with_its_errors(usual):
+    summary = summarise(unknown(usual, 2e-3), config("seed"), audits={}, notes=[])
+    eight, sixteen, most, scan, _ = summary["references"]
+    assert eight == {
+        "fluence": 8.0,
+        "energy": None,
+        "delays": {"pump_off_scan": 12},
+        "without_pump": 0.0,
+        "stderr": 4e-4,
+        "stderr_systematic": 2e-3,
+    }
+    # 16 mJ/cm² has two delays only, and half of run 4 is without pump
+    assert (sixteen["delays"], sixteen["without_pump"], sixteen["stderr_systematic"]) == ({"in_run": 2}, 0.5, 0.0)
+    assert (most["delays"], most["without_pump"]) == ({"in_run": 12}, 0.5)
+    assert (scan["energy"], scan["delays"]) == (528.2, {"flat_field": 57})
+    lines = summary_text(summary).splitlines()
+    at = lines.index("difference against")
+    assert lines[at + 1 : at + 4] == [
+        "  pump-off scans, ± 2 mOD that it cannot know: 8 mJ/cm²",
+        "  pulses without pump in the run (50%): 16 mJ/cm²; 32 mJ/cm²",
+        "  flat field: scan at 528.20 eV, 8 mJ/cm²; scan at 528.20 eV, 32 mJ/cm²",
+    ]
+    validated = Summary.model_validate(summary | {"version": "v0001", "created": "now", "product_hash": "0"})
+    assert validated.model_dump()["references"] == summary["references"]
+
+
+def test_systematic_errors_stand_behind_statistical_ones_where_they_are_not_zero(usual):
+    summary = summarise(unknown(usual, 2e-3), config("seed"), audits={}, notes=[])
+    heights = {(p["peak"], p["fluence"], p["delay"]): p["amplitude"] for p in summary["peaks"]}
+    assert heights["A", 8.0, 4.8]["stderr_systematic"] == 2e-3
+    assert "stderr_systematic" not in heights["A", 32.0, 4.8]
+    lines = summary_text(summary).splitlines()
+    assert "peaks of the difference (± noise ± reference)" in lines
+    told = {f: next(one for one in lines if f"A {f:>6} mJ/cm²    4.80 ps" in one) for f in ("8", "32")}
+    assert told["8"].endswith(" ± 2 mOD")
+    assert told["32"].count("±") == 2
+    alpha = summary["alpha"][0]
+    alpha["model_stderr"] = 0.004
+    assert f"α = {percent(alpha['alpha'])[:-2]} ± 0.4 %" in summary_text(summary)
+    assert "excited fraction (± noise ± models and reference)" in summary_text(summary).splitlines()
+
+
+def test_a_product_without_references_says_nothing_of_them(usual):
+    tree = usual.copy(deep=True)
+    lost = ["reference", "delta_xas_stderr_systematic"]
+    for name in ("spectra", "delay_scan"):
+        tree[name] = type(tree)(tree[name].to_dataset().drop_vars(lost))
+    row = summarise(tree, config("seed"), audits={}, notes=[])["references"][0]
+    assert (row["delays"], row["stderr_systematic"]) == ({}, None)
+    assert "difference against" not in summary_text({"dataset": "x"})
 
 
 def test_the_warnings_of_an_older_product_are_shown():

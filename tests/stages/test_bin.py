@@ -32,7 +32,7 @@ def pulses(**changes):
         2: exact_pulses(np.full(6, 528.0), (500.0, 500.0, 1000.0), delay=-5.0),
         3: exact_pulses(STEPS, PHOTONS, delay=1.0, fluence=8.0),
         4: exact_pulses(STEPS, PHOTONS, delay=1.0, fluence=32.0),
-        6: exact_pulses(np.full(12, 528.5), PHOTONS, delay=np.repeat([-1.0, 0.0, 1.0, 2.0], 3), fluence=8.0),
+        6: exact_pulses(np.full(12, 528.5), PHOTONS, delay=np.tile([-1.0, 0.0, 1.0, 2.0], 3), fluence=8.0),
     }
     blank = {n: (("train", "pulse"), np.zeros(r["present"].shape, bool)) for n, r in runs.items()}
     return {n: r.assign(blank=blank[n]) for n, r in runs.items()} | changes
@@ -85,7 +85,9 @@ def test_the_flat_field_is_taken_off_and_every_scan_is_where_it_belongs(tmp_path
     np.testing.assert_array_equal(quality["run_fluence"], [8.0, 8.0, 32.0, 8.0])
     np.testing.assert_array_equal(quality["run_delay"], [np.nan, 1.0, 1.0, np.nan])
     np.testing.assert_allclose(quality["stderr_ratio"].values, 1.0)
-    assert set(tree) == {"spectra", "delay_scan", "quality"}
+    assert set(tree) == {"spectra", "delay_scan", "quality", "reference"}
+    # two pump-off runs would have two numbers
+    assert set(tree["reference"]["measured_run"].values.tolist()) == {2}
 
 
 def test_without_a_flat_field_the_delays_before_time_zero_give_the_constant(tmp_path):
