@@ -10,12 +10,10 @@ import numpy as np
 import xarray as xr
 
 from pipeline.results.wording import finite_or_none, reference_words
+from pipeline.science.sums.edges import is_same_energy
 from schemas.config import Config
 
 __all__ = ["reference_lines", "references_of"]
-
-SAME_ENERGY = 1e-3
-"""Relative difference of energies that are one."""
 
 
 def references_of(tree: xr.DataTree, config: Config) -> list[dict[str, Any]]:
@@ -30,7 +28,7 @@ def references_of(tree: xr.DataTree, config: Config) -> list[dict[str, Any]]:
         runs = [
             s.run
             for s in config.runs.delay_scans
-            if s.fluence == fluence and (s.energy is None or abs(s.energy - energy) < SAME_ENERGY * energy)
+            if s.fluence == fluence and (s.energy is None or bool(is_same_energy(s.energy, np.array(energy))))
         ]
         found.append({"fluence": fluence, "energy": energy} | _row(scan.isel(scan=k), quality, runs))
     return found

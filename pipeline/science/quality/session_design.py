@@ -12,6 +12,7 @@ from scipy.stats import rankdata
 
 from pipeline.science.spectra.compared import has_both_conditions
 from pipeline.science.spectra.pump_off import USUAL, PumpOff, hours
+from pipeline.science.sums.edges import energy_of_scan, is_same_energy
 from schemas.catalogue import note
 from schemas.notes import Note
 
@@ -25,9 +26,6 @@ MATTERS = 0.02
 """Drift and wear, as a part of the signal, that a person must know of."""
 CLEAR = 5.0
 """Standard errors of a difference that is one."""
-SAME_ENERGY = 1e-3
-"""Relative difference of energies that are one."""
-
 Runs = Mapping[int, xr.Dataset]
 
 
@@ -183,9 +181,7 @@ def _of_delay(
 
 
 def _is_at(run: xr.Dataset, fluence: float, energy: float) -> bool:
-    found = run["energy"].values[np.isfinite(run["energy"].values)]
-    near = len(found) > 0 and abs(float(np.median(found)) - energy) < SAME_ENERGY * energy
-    return near and float(run["fluence"]) == fluence
+    return bool(is_same_energy(energy_of_scan(run), np.array(energy))) and float(run["fluence"]) == fluence
 
 
 def _goes(correlation: float) -> str:

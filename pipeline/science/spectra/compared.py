@@ -24,7 +24,7 @@ from pipeline.science.spectra.pump_off import (
     without_ratio,
 )
 from pipeline.science.spectra.reference import before_time_zero, constant_of
-from pipeline.science.sums.edges import SAME_ENERGY
+from pipeline.science.sums.edges import energy_of_scan, is_same_energy
 from schemas.datasets.measured import REFERENCES
 from schemas.notes import Note
 
@@ -249,7 +249,5 @@ def _row_of(result: xr.Dataset, run: xr.Dataset) -> np.ndarray:
     """Return the numbers of the fluence or the scan of a run."""
     same = result["fluence"].values == float(run["fluence"])
     if "scan" in result.dims:
-        energy = run["energy"].values[np.isfinite(run["energy"].values)]
-        apart = np.abs(result["energy"].values - np.median(energy)) if len(energy) else np.full(len(same), np.inf)
-        same &= apart <= SAME_ENERGY * result["energy"].values
+        same &= is_same_energy(energy_of_scan(run), result["energy"].values)
     return np.flatnonzero(same)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.science.sums.binning import (
@@ -19,7 +20,16 @@ from pipeline.science.sums.binning import (
     sweep_edges,
 )
 
-__all__ = ["SAME_ENERGY", "Bins", "edges_of_delay", "edges_of_energy", "group_scans", "nominal_edges"]
+__all__ = [
+    "SAME_ENERGY",
+    "Bins",
+    "edges_of_delay",
+    "edges_of_energy",
+    "energy_of_scan",
+    "group_scans",
+    "is_same_energy",
+    "nominal_edges",
+]
 
 SAME_ENERGY = 2e-4
 """Delay scans whose energies differ by less than this fraction add up."""
@@ -120,16 +130,22 @@ def _scatter_in_trains(delay: np.ndarray, median: np.ndarray) -> float:
 def group_scans(runs: Sequence[xr.Dataset]) -> list[list[xr.Dataset]]:
     """Return the delay scans that add up, by fluence and energy."""
     groups: list[list[xr.Dataset]] = []
-    for run in sorted(runs, key=lambda r: (float(r["fluence"]), _energy(r))):
+    for run in sorted(runs, key=lambda r: (float(r["fluence"]), energy_of_scan(r))):
         last = groups[-1][0] if groups else None
         same = last is not None and float(last["fluence"]) == float(run["fluence"])
-        if last is not None and same and abs(_energy(run) - _energy(last)) <= SAME_ENERGY * _energy(last):
+        if last is not None and same and bool(is_same_energy(energy_of_scan(run), np.array(energy_of_scan(last)))):
             groups[-1].append(run)
         else:
             groups.append([run])
     return groups
 
 
-def _energy(run: xr.Dataset) -> float:
+def is_same_energy(energy: float, others: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which photon energies [eV] are that of a scan, to `SAME_ENERGY`; NaN is none."""
+    return np.asarray(np.abs(energy - others) <= SAME_ENERGY * others)
+
+
+def energy_of_scan(run: xr.Dataset) -> float:
+    """Return the photon energy [eV] of a delay scan, the median over its trains; NaN where none is known."""
     known = run["energy"].values[np.isfinite(run["energy"].values)]
     return float(np.median(known)) if len(known) else np.nan
