@@ -13,7 +13,7 @@ from pipeline.job import Job
 from pipeline.science.quality.burst import pulse_groups, resolved
 from pipeline.science.quality.noise import without_photons
 from pipeline.science.quality.session_design import session_notes
-from pipeline.science.spectra.compared import Outside, compared, has_both_conditions, outside_reference
+from pipeline.science.spectra.compared import Outside, compared, outside_reference
 from pipeline.science.spectra.difference import TrainNoise
 from pipeline.science.spectra.pump_off import without_ratio
 from pipeline.science.spectra.pump_off_curve import pump_off_curve
@@ -70,10 +70,8 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
     of_energy, of_delay = ({s.run: runs[s.run] for s in kind} for kind in (job.energy_scans, job.delay_scans))
     notes += session_notes(of_energy, of_delay, tree["spectra"], tree["delay_scan"], outside.model)
     if outside.model is not None:
-        # as `outside_reference` lists them
-        numbers = [*job.flat_fields, *job.pump_off_scans]
-        numbers += [n for n, run in [*of_energy.items(), *of_delay.items()] if has_both_conditions(run)]
-        tree["reference"] = pump_off_curve(outside.model, numbers, [*energy_runs, *delay_runs])
+        numbers = np.array([*job.flat_fields, *job.pump_off_scans, *of_energy, *of_delay])[list(outside.sources)]
+        tree["reference"] = pump_off_curve(outside.model, numbers.tolist(), [*energy_runs, *delay_runs])
     if not _has_reference(runs):
         notes.append(note("beams.no_reference"))
     tree["quality"], said = quality_of_runs(job, runs, outside, tree, of_spectra)

@@ -13,6 +13,7 @@ __all__ = ["code_hash", "imported_modules"]
 ROOT = Path(__file__).resolve().parents[2]
 """Folder that holds the packages."""
 PACKAGES = ("pipeline", "schemas")
+_ATTEMPTS = 20
 
 
 def code_hash(module: str, root: Path = ROOT) -> str:
@@ -51,7 +52,21 @@ def _source(name: str, root: Path) -> Path | None:
 @functools.lru_cache(maxsize=1024)
 def _imports(source: Path, changed: int, root: Path) -> tuple[str, ...]:
     """Return our modules that a source imports; cached until the source changes."""
-    return tuple(sorted(set(_walk(ast.parse(source.read_bytes()), root))))
+    return tuple(sorted(set(_walk(_parsed(source.read_bytes()), root))))
+
+
+def _parsed(source: bytes) -> ast.AST:
+    """Return the tree of a source.
+
+    Threads that parse at the same time share a counter in Python 3.11, and one of them fails with a SystemError
+    ("recursion depth mismatch") although nothing is wrong; it is asked again.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            return ast.parse(source)
+        except SystemError:
+            continue
+    return ast.parse(source)
 
 
 def _walk(node: ast.AST, root: Path) -> Iterator[str]:

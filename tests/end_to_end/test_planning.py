@@ -61,7 +61,8 @@ def test_a_product_is_planned_from_what_was_measured(plan, processed, tiny, tmp_
 
     fit = xr.open_datatree(product / "product.zarr")["kinetics"].to_dataset().sel(fluence=32.0)
     for name, tau in found["taus"].items():
-        assert tau["stderr"] == pytest.approx(float(fit["crb"].sel(parameter=name)), rel=1e-3)
+        # the plan leaves out the constant under the trace, which the fit knows as well as its reference
+        assert tau["stderr"] == pytest.approx(float(fit["crb"].sel(parameter=name)), rel=2e-2)
     better = found["better"]
     assert sum(better["shots"]) == found["shots"]
     assert 0.2 < better["efficiency"] < 1.0

@@ -64,6 +64,7 @@ def test_the_product_is_what_the_contract_says(processed):
         "quality",
         "components",
         "time_zero",
+        "reference",
     }
     assert tree["spectra/delta_xas"].dims == ("fluence", "delay", "energy")
     assert tree["delay_scan/delta_xas"].dims == ("scan", "delay")

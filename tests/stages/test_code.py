@@ -1,5 +1,6 @@
 """A stage's code is all that it imports: a change of any byte of it makes the result stale, and nothing else does."""
 
+import ast
 import json
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 from pipeline import workflow
+from pipeline.stages import code
 from pipeline.stages.code import PACKAGES, ROOT, code_hash, imported_modules
 from pipeline.workflow import STAGES
 
@@ -116,3 +118,21 @@ def test_nothing_is_imported_by_a_name_made_at_run_time():
 def test_stages_need_only_what_runs_before_them():
     for i, stage in enumerate(workflow.STAGES):
         assert all(need in workflow.STAGES[:i] for need in stage.needs)
+
+
+def test_a_parser_that_trips_over_another_thread_is_asked_again(tmp_path, monkeypatch):
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "__init__.py").write_text("import schemas.names\n")
+    (tmp_path / "schemas").mkdir()
+    (tmp_path / "schemas" / "names.py").write_text("")
+    parse, calls = ast.parse, []
+
+    def trips(source):
+        calls.append(source)
+        if len(calls) == 1:
+            raise SystemError("AST constructor recursion depth mismatch (before=36, after=71)")
+        return parse(source)
+
+    monkeypatch.setattr(ast, "parse", trips)
+    assert code.imported_modules("pipeline", tmp_path) == ["pipeline", "schemas.names"]
+    assert len(calls) == 3

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
+from scipy.optimize import brentq
 from scipy.special import voigt_profile
 
 from pipeline.errors import ConfigError, DataError
@@ -98,8 +99,8 @@ def builtin_dos(
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Model peaks to use in the place of calculated DOS: (ground, excited).
 
-    Ground is the pre-edge peak of the unpumped spectrum inside the window, a Gaussian over a straight line; excited is the same peak moved by the distance from
-    the minimum to the maximum of ΔXAS. A mixture fitted with these says which share of the pre-edge peak has moved: α depends on this model.
+    Ground is the pre-edge peak of the unpumped spectrum inside the window, a Gaussian over a straight line; excited is the same peak, moved until the maximum and
+    the minimum of the difference of both are as far apart as those of ΔXAS. A mixture fitted with these says which share of the pre-edge peak has moved: α depends on this model.
 
     Parameters
     ----------
@@ -110,16 +111,17 @@ def builtin_dos(
     min_delay
         ΔXAS at these and later delays [ps] gives the separation.
     separation
-        Position of the minimum minus that of the maximum [eV]; measured with `find_extrema` if not given.
+        Position of the ground peak minus that of the excited one [eV]; from the extrema of ΔXAS, see `find_extrema`, if not given.
 
     Raises
     ------
     DataError
         No peak in the unpumped spectrum, or no separation because ΔXAS shows no peaks.
     """
+    apart = np.nan
     if separation is None:
-        separation, _ = mean_separation(find_extrema(spectra, window=window), min_delay=min_delay)
-        if not np.isfinite(separation):
+        apart, _ = mean_separation(find_extrema(spectra, window=window), min_delay=min_delay)
+        if not np.isfinite(apart):
             msg = (
                 f"no maximum and minimum in ΔXAS between {window[0]:g} and {window[1]:g} eV at delays >= {min_delay:g} ps, "
                 "so the excited model peak has no place: give mixture.dos_ground and mixture.dos_excited, or more statistics"
@@ -135,8 +137,23 @@ def builtin_dos(
         msg = f"no peak in the unpumped spectrum between {window[0]:g} and {window[1]:g} eV: move mixture.window to the pre-edge peak"
         raise DataError(msg)
     position = window[0] + span / 2 + fit.theta[1]
-    fwhm = _BUILTIN_NARROWING * float(np.hypot(narrow, FWHM_PER_SIGMA * np.sqrt(fit.theta[2])))
-    return _peak(position, fwhm, grid, "ground"), _peak(position - separation, fwhm, grid, "excited")
+    sigma = float(np.hypot(narrow / FWHM_PER_SIGMA, np.sqrt(fit.theta[2])))
+    fwhm = _BUILTIN_NARROWING * FWHM_PER_SIGMA * sigma
+    moved = _moved(apart, sigma) if separation is None else separation
+    return _peak(position, fwhm, grid, "ground"), _peak(position - moved, fwhm, grid, "excited")
+
+
+def _moved(apart: float, sigma: float) -> float:
+    """Return the distance of two Gaussians of one width whose difference has its extrema `apart`.
+
+    Near lines push the extrema away from each other, to 2 σ at least; there the distance says nothing, and half of it is taken. With d the distance of the
+    extrema and s that of the lines, a slope of zero means 2 artanh(s / d) = s d / (2 σ²).
+    """
+    d = abs(apart)
+    if d < 2.1 * sigma:
+        return 0.5 * apart
+    ratio = brentq(lambda r: 2.0 * np.arctanh(r) - r * d**2 / (2.0 * sigma**2), 1e-3, 1.0 - 1e-12)
+    return float(apart * ratio)
 
 
 def _peak(position: float, fwhm: float, grid: Floats, name: str) -> xr.DataArray:

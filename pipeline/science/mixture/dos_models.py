@@ -26,7 +26,6 @@ from pipeline.errors import DataError
 from pipeline.science.mixture._ground import merge_scans
 from pipeline.science.mixture.alpha import fit_mixture
 from pipeline.science.mixture.dos import builtin_dos
-from pipeline.science.peaks.extrema import find_extrema, mean_separation
 from pipeline.science.peaks.line_shape import gaussian
 from schemas.datasets.fitted import MIXTURE
 from schemas.datasets.model_curves import EDGE
@@ -143,12 +142,9 @@ def fit_builtin_models(
     results = {}
     forms: tuple[Literal["gaussian", "exponential"], ...] = ("gaussian", "exponential")
     edges = {form: rising_edge(spectra, window=window, form=form) for form in forms}
-    separation, _ = mean_separation(find_extrema(spectra, window=window), min_delay=min_delay)
-    # builtin_dos says what is missing where there is no separation
-    apart = separation if np.isfinite(separation) else None
     for name, form in zip(BUILTIN, (*forms, forms[0]), strict=True):
         flat = spectra.assign(od_unpumped=spectra["od_unpumped"] - edges[form])
-        ground, excited = builtin_dos(flat, window=window, min_delay=min_delay, separation=apart)
+        ground, excited = builtin_dos(flat, window=window, min_delay=min_delay)
         shape = "dos" if name == BUILTIN[2] else "free"
         results[name] = fit_mixture(
             flat,

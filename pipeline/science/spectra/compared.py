@@ -48,6 +48,8 @@ class Outside(NamedTuple):
     model: PumpOff | None
     applied: bool
     """Whether the model's c(E, t) is taken off every train; else it only tells what the constant cannot know."""
+    sources: tuple[int, ...] = ()
+    """Places of the runs of the model's points in the list of flat fields, pump-off scans and scans."""
 
     def prepared(self, run: xr.Dataset) -> xr.Dataset:
         """Return a run of which only pulses with pump count, with c(E, t) taken off."""
@@ -94,23 +96,24 @@ def outside_reference(
     DataError
         If no pulse of a flat field counts.
     """
-    own = [only_condition(run, OFF) for run in scans if has_both_conditions(run)]
     pumped = [only_condition(run, ON) for run in scans]
     constant, notes = constant_of(flats[0] if flats else None, pumped)
-    still = [*flats, *pump_off_scans, *own]
-    early = [] if still else [run for run in before_time_zero(pumped) if (run["drop_reason"] == 0).any()]
+    apart = len(flats) + len(pump_off_scans)
+    still = dict(enumerate([*flats, *pump_off_scans]))
+    still |= {apart + k: only_condition(run, OFF) for k, run in enumerate(scans) if has_both_conditions(run)}
+    early = {} if still else {k: r for k, r in enumerate(before_time_zero(pumped)) if (r["drop_reason"] == 0).any()}
     if not still and not early:
         return Outside("none", constant, None, applied=False), notes
     notes = notes if early else []
     times = [hours(run["train_id"].values) for run in scans]
     spans = [(float(t[0]), float(t[-1])) for t in times]
-    points = pump_off_points(still or early, train_noise=train_noise)
-    model = fit_pump_off(points, unpumped_density([*still, *scans]), spans, usual=usual)
+    points = pump_off_points(list((still or early).values()), train_noise=train_noise)
+    model = fit_pump_off(points, unpumped_density([*still.values(), *scans]), spans, usual=usual)
     scanned = bool(pump_off_scans) or len(np.unique(np.round(points["energy"].values, 1))) > 3
     # one flat field, or what was measured before time zero at one energy, is a constant and no more
     applied = scanned or not (early or (flats and len(still) == 1))
     kind = "before_time_zero" if early else "pump_off_scan" if scanned else "flat_field"
-    return Outside(kind, (0.0, 0.0) if applied else constant, model, applied=applied), notes
+    return Outside(kind, (0.0, 0.0) if applied else constant, model, applied, tuple(still or early)), notes
 
 
 def compared(

@@ -133,3 +133,12 @@ def test_builtin_peaks_need_something_to_go_by():
         builtin_dos(spectra(np.random.default_rng(6), moved=0.0), window=(928.0, 934.0))
     with pytest.raises(DataError, match=r"no peak in the unpumped spectrum|nothing like"):
         builtin_dos(spectra(np.random.default_rng(7), height=0.0), window=(928.0, 934.0), separation=1.0)
+
+
+@pytest.mark.parametrize("moved", [0.6, 1.0, 2.0, -1.0])
+def test_the_excited_peak_stands_where_the_lines_are_not_where_they_push_the_extrema(moved):
+    data = spectra(np.random.default_rng(8))
+    energy = data["energy"].values
+    data["delta_xas"].values[:] = 0.03 * (gauss(energy, 931.0 - moved, 1.3) - gauss(energy, 931.0, 1.3))
+    _, excited = builtin_dos(data, window=(927.0, 935.0))
+    assert float(excited.energy[int(excited.values.argmax())]) == pytest.approx(931.0 - moved, abs=0.06)
