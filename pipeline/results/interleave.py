@@ -10,7 +10,6 @@ import xarray as xr
 
 from pipeline.results.wording import finite_or_none
 from pipeline.science.quality.session_design import FEWEST, MATTERS, ORDERED, rank_correlation
-from pipeline.science.spectra.pump_off import USUAL
 from pipeline.science.spectra.reference import EARLY
 from schemas.config import Config
 from schemas.strict import grid_values
@@ -46,14 +45,15 @@ def _plan(
     config: Config, signal: float, stderr: float, density: float, delays: Sequence[float], references: list[str]
 ) -> dict[str, Any]:
     order = [s.fluence for s in sorted(config.runs.energy_scans, key=lambda s: s.run)]
-    wear = USUAL.wear * density
+    usual = config.usual
+    wear = usual.wear * density
     return {
         "signal": signal,
         "stderr": stderr,
         "stderr_every_second": float(np.sqrt(2.0) * stderr),
-        "films": USUAL.films * density,
-        "splitting_per_ev": USUAL.slope,
-        "drift_per_hour": USUAL.drift,
+        "films": usual.films * density,
+        "splitting_per_ev": usual.splitting,
+        "drift_per_hour": usual.drift,
         "wear_per_run": wear,
         "density": density,
         "in_run": references == ["in_run"],

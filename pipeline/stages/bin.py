@@ -68,7 +68,9 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
         notes = [n for n in notes if not n.code.startswith("reference.")]
     notes += roles_notes(tree)
     of_energy, of_delay = ({s.run: runs[s.run] for s in kind} for kind in (job.energy_scans, job.delay_scans))
-    notes += session_notes(of_energy, of_delay, tree["spectra"], tree["delay_scan"], outside.model)
+    notes += session_notes(
+        of_energy, of_delay, tree["spectra"], tree["delay_scan"], outside.model, usual=job.config.usual
+    )
     if outside.model is not None:
         numbers = np.array([*job.flat_fields, *job.pump_off_scans, *of_energy, *of_delay])[list(outside.sources)]
         tree["reference"] = pump_off_curve(outside.model, numbers.tolist(), [*energy_runs, *delay_runs])
@@ -105,7 +107,9 @@ def _parts(
     flats = _flats(job, runs)
     noise = noise_of_trains(flats[:1]) if flats else {}
     still = [runs[n] for n in job.pump_off_scans]
-    outside, notes = outside_reference(flats, still, [*energy_runs, *delay_runs], train_noise=noise)
+    outside, notes = outside_reference(
+        flats, still, [*energy_runs, *delay_runs], train_noise=noise, usual=job.config.usual
+    )
     return energy_runs, delay_runs, outside, noise, notes
 
 
@@ -187,5 +191,5 @@ BIN = Stage(
     makes={spec.name: spec for spec in (SPECTRA, DELAY_SCAN, REFERENCE, QUALITY, BURST_SPECTRA, BURST_DELAY_SCAN)},
     store="spectra.zarr",
     needs=(LABEL,),
-    options=("energy", "delay", "filters", "runs", "burst"),
+    options=("energy", "delay", "filters", "runs", "burst", "usual"),
 )

@@ -17,6 +17,7 @@ from schemas.config.detector import BeamsChoice, Detector, Filters, Frames
 from schemas.config.fit_options import Kinetics, Mixture, Peaks
 from schemas.config.pump import Pump
 from schemas.config.runs import DelayScanRun, EnergyScanRun, Fluence, Runs
+from schemas.config.usual import Usual
 from schemas.instrument import RoleOverride
 from schemas.strict import Strict
 
@@ -84,6 +85,8 @@ class Config(Strict):
     pump: Pump = "auto"
     """Which pulses the pump reached: auto (bunch pattern, checked against the data), all, a pattern over pulses or trains
     ({pulses: [1, 0]}, {trains: [1, 0]}; it repeats), or the bunch pattern at a given place ({laser: {offset: N}})."""
+    usual: Usual = Usual()
+    """Usual sizes of films, splitting, drift and wear: what no reference measures is unknown by as much."""
     delay: Delay = Delay()
     """Pump-probe delay."""
     energy: Energy = Energy()

@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from pipeline.science.spectra.compared import has_both_conditions
-from pipeline.science.spectra.pump_off import USUAL, PumpOff, hours
+from pipeline.science.spectra.pump_off import PumpOff, hours
 from pipeline.science.sums.edges import energy_of_scan, is_same_energy
 from schemas.catalogue import note
+from schemas.config.usual import USUAL, Usual
 from schemas.notes import Note
 
 __all__ = ["ORDERED", "rank_correlation", "session_notes"]
@@ -41,7 +42,13 @@ def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def session_notes(
-    energy_scans: Runs, delay_scans: Runs, spectra: xr.Dataset, scan: xr.Dataset, model: PumpOff | None
+    energy_scans: Runs,
+    delay_scans: Runs,
+    spectra: xr.Dataset,
+    scan: xr.Dataset,
+    model: PumpOff | None,
+    *,
+    usual: Usual = USUAL,
 ) -> list[Note]:
     """Return what drift and wear may look like, with how much is not known of them beside the signal.
 
@@ -55,9 +62,11 @@ def session_notes(
         delta_xas and its errors, see `schemas.datasets.measured`.
     model
         What is known of the ratio of the beams without pump; None: nothing, so that it changes by its usual sizes.
+    usual
+        These sizes.
     """
     alone = {n: r for n, r in {**energy_scans, **delay_scans}.items() if not has_both_conditions(r)}
-    session = _Session(alone, model)
+    session = _Session(alone, model, usual)
     notes = list(_of_fluence(session, spectra if spectra["delta_xas"].size else scan))
     for fluence in np.unique(spectra["fluence"].values).tolist():
         runs = [n for n in energy_scans if n in alone and float(alone[n]["fluence"]) == fluence]
@@ -78,6 +87,7 @@ class _Strongest(NamedTuple):
 class _Session(NamedTuple):
     runs: Runs
     model: PumpOff | None
+    usual: Usual
 
     def time(self, run: int) -> float:
         return float(hours(self.runs[run]["train_id"].values).mean())
@@ -86,7 +96,7 @@ class _Session(NamedTuple):
         """Return one standard deviation of the change of c from one time [h] to another that data leave open."""
         if self.model is None:
             n_runs = sum(start <= self.time(n) <= stop for n in self.runs) - 1
-            return float(np.hypot(USUAL.drift * (stop - start), USUAL.wear * at.density * n_runs))
+            return float(np.hypot(self.usual.drift * (stop - start), self.usual.wear * at.density * n_runs))
         first, last = self.model.modes(np.full(2, at.energy), np.array([start, stop]), part=1.0).T
         return float(np.sqrt(np.sum((last - first) ** 2)))
 

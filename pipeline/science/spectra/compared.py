@@ -14,9 +14,7 @@ from pipeline.science.labels.condition import OFF, ON
 from pipeline.science.labels.selection import only_condition
 from pipeline.science.spectra.difference import TrainNoise
 from pipeline.science.spectra.pump_off import (
-    USUAL,
     PumpOff,
-    Usual,
     fit_pump_off,
     hours,
     pump_off_points,
@@ -25,6 +23,7 @@ from pipeline.science.spectra.pump_off import (
 )
 from pipeline.science.spectra.reference import before_time_zero, constant_of
 from pipeline.science.sums.edges import energy_of_scan, is_same_energy
+from schemas.config.usual import USUAL, Usual
 from schemas.datasets.measured import REFERENCES
 from schemas.notes import Note
 

@@ -23,8 +23,9 @@ from pipeline.science.spectra.difference import TrainNoise, estimate
 from pipeline.science.sums.accumulate import accumulate_runs, join_limbs, mean_coordinate
 from pipeline.science.sums.binning import assign
 from pipeline.science.sums.contrast import log_contrast, ratio
+from schemas.config.usual import USUAL, Usual
 
-__all__ = ["USUAL", "PumpOff", "Usual", "fit_pump_off", "hours", "pump_off_points", "unpumped_density", "without_ratio"]
+__all__ = ["PumpOff", "fit_pump_off", "hours", "pump_off_points", "unpumped_density", "without_ratio"]
 
 Array = NDArray[np.float64]
 TRAINS_PER_HOUR = 36_000.0
@@ -36,22 +37,6 @@ LEARNED = ((0.0, 3e-4, 1e-3, 3e-3, 1e-2), (0.3, 1.0, 3.0), (1.0, 0.5, 2.0, 4.0))
 
 WANDERS = (0.5, 0.33)
 """How much of drift and wear is at random, in an hour and from one run to the next."""
-
-
-class Usual(NamedTuple):
-    """Usual sizes of what a beamtime adds, one standard deviation; what is not measured is unknown by as much."""
-
-    films: float = 0.02
-    """Relative difference of the films' thickness."""
-    slope: float = 1e-3
-    """Change of the splitting ratio with photon energy [OD per eV]."""
-    drift: float = 3e-3
-    """Change of the ratio in time [OD per hour]; half as much in an hour comes and goes at random."""
-    wear: float = 3e-3
-    """Relative loss of the pumped film per run with pump; a third as much differs from run to run."""
-
-
-USUAL = Usual()
 
 
 def hours(train_id: NDArray[np.integer]) -> Array:
@@ -270,7 +255,7 @@ class _Process(NamedTuple):
         u = self.usual
         centre = float(self.points["energy"].values[0])
         result = u.films**2 * np.outer(d_a - self._films(centre), d_b - self._films(centre))
-        result = result + u.slope**2 * np.outer(e_a - centre, e_b - centre)
+        result = result + u.splitting**2 * np.outer(e_a - centre, e_b - centre)
         result = result + self._bent(e_a, e_b) - self._bent(e_a, np.full_like(e_b, centre))
         result = result - self._bent(np.full_like(e_a, centre), e_b) + self.bends[0] ** 2
         start = float(self.points["hours"].values[0])
@@ -284,7 +269,7 @@ class _Process(NamedTuple):
         u, first = self.usual, self.points.isel(point=0)
         e_0, t_0 = float(first["energy"]), float(first["hours"])
         films = self._films(energy)
-        result = u.films**2 * (films - self._films(e_0)) ** 2 + u.slope**2 * (energy - e_0) ** 2
+        result = u.films**2 * (films - self._films(e_0)) ** 2 + u.splitting**2 * (energy - e_0) ** 2
         result = result + 2 * self.bends[0] ** 2 * (1 - np.exp(-0.5 * ((energy - e_0) / self.bends[1]) ** 2))
         worn = np.abs(self._worn(time) - self._worn(t_0))
         gone = np.abs(time - t_0)
@@ -333,7 +318,7 @@ def fit_pump_off(
     """
 
     def process(size: float, length: float, factor: float) -> _Process:
-        scaled = usual._replace(drift=usual.drift * factor, wear=usual.wear * factor)
+        scaled = usual.model_copy(update={"drift": usual.drift * factor, "wear": usual.wear * factor})
         known = density if density is not None else xr.DataArray([0.0], dims="energy", coords={"energy": [0.0]})
         return _Process(points, known, np.array(sorted(runs), np.float64).reshape(-1, 2), scaled, (size, length))
 

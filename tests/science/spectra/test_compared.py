@@ -11,6 +11,7 @@ from pipeline.science.spectra.compared import compared, outside_reference
 from pipeline.science.spectra.pump_off import TRAINS_PER_HOUR, pump_off_points
 from pipeline.science.spectra.reference import noise_of_trains
 from pipeline.science.spectra.scans import delay_scans, spectra
+from schemas.config.usual import Usual
 from tests.science.pulse_truth import make_pulses
 
 ENERGY = np.arange(526.0, 532.01, 0.25)
@@ -281,3 +282,15 @@ def test_scans_at_neighbouring_energies_have_times_of_their_own():
     found = compared(delay_scans, [first, last], outside_reference([flat], [], [first, later, last])[0])
     soon, late = (float(found["delta_xas_stderr_systematic"].isel(scan=k).mean()) for k in (0, 1))
     assert late > 3 * soon
+
+
+def test_films_that_differ_more_than_usual_are_unknown_by_more():
+    session = Session(8)
+    flat, run = session.run(np.full(40, 528.2)), session.run(np.repeat(ENERGY, 4), shape=delta(ENERGY.repeat(4)))
+    one, more = (
+        compared(spectra, [run], outside_reference([flat], [], [run], usual=Usual(films=films))[0])
+        for films in (0.02, 0.06)
+    )
+    ratio = (more["delta_xas_stderr_systematic"] / one["delta_xas_stderr_systematic"]).isel(energy=-1)
+    assert 2.5 < float(ratio.squeeze()) < 3.01
+    np.testing.assert_array_equal(more["delta_xas"], one["delta_xas"])
