@@ -13,6 +13,7 @@ REFERENCE_WORDS = {
     "in_run": "pulses without pump in the run",
     "pump_off_scan": "pump-off scans",
     "flat_field": "flat field",
+    "before_time_zero": "delays before time zero",
     "none": "nothing",
 }
 """What a difference is compared with, by its name in a product."""

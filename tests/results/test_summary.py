@@ -5,8 +5,9 @@ import pytest
 import xarray as xr
 
 from pipeline.results.summary import summarise, summary_text
-from pipeline.results.wording import percent
+from pipeline.results.wording import REFERENCE_WORDS, percent
 from schemas.catalogue import note
+from schemas.datasets.measured import REFERENCES
 from schemas.products import GROUPS, Summary
 from tests.synthetic import config, fitted
 
@@ -225,3 +226,7 @@ def test_a_product_without_references_says_nothing_of_them(usual):
 
 def test_the_warnings_of_an_older_product_are_shown():
     assert summary_text({"dataset": "x", "warnings": ["run 6: noisy"]}).splitlines()[-1] == "CAUTION run 6: noisy"
+
+
+def test_every_reference_has_words():
+    assert list(REFERENCE_WORDS) == list(REFERENCES)
