@@ -10,7 +10,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-__all__ = ["OLDER", "SEVERITIES", "WORDS", "Entry", "Note", "Severity", "as_plain", "by_severity", "read_notes"]
+__all__ = [
+    "ALIKE",
+    "OLDER",
+    "SEVERITIES",
+    "WORDS",
+    "Entry",
+    "Note",
+    "Severity",
+    "as_plain",
+    "by_severity",
+    "note_lines",
+    "read_notes",
+]
 
 Severity = Literal["info", "caution", "fault"]
 """info: nothing to worry about; caution: look before you use the numbers; fault: do not use them before it is mended."""
@@ -18,6 +30,8 @@ SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 """From least to most."""
 WORDS: Mapping[Severity, str] = {"info": "note", "caution": "CAUTION", "fault": "FAULT"}
 """What stands before the text of a note."""
+ALIKE = 3
+"""Notes of one code from which on the first speaks for all."""
 OLDER = "product.older_warning"
 """Code of a warning that was written as text, before warnings had codes."""
 
@@ -61,3 +75,24 @@ def read_notes(stored: Iterable[str | Mapping[str, Any]]) -> list[Note]:
 def by_severity(notes: Iterable[Note]) -> list[Note]:
     """Return notes, the most severe first, otherwise in their order."""
     return sorted(notes, key=lambda note: -SEVERITIES.index(note.severity))
+
+
+def note_lines(notes: Iterable[Note]) -> list[str]:
+    """Return notes for a terminal; of many with one code, the first and what the others are about."""
+    by_code: dict[str, list[Note]] = {}
+    for one in notes:
+        by_code.setdefault(one.code, []).append(one)
+    lines = []
+    for alike in by_code.values():
+        shown = alike if len(alike) < ALIKE or alike[0].code == OLDER else alike[:1]
+        lines += [f"{WORDS[one.severity]} {one.text}" for one in shown]
+        if len(shown) < len(alike):
+            lines[-1] += f" (so {len(alike) - 1} more{_about(alike[1:])})"
+    return lines
+
+
+def _about(notes: Iterable[Note]) -> str:
+    runs, fluences = ({getattr(one, name): None for one in notes} for name in ("run", "fluence"))
+    if None not in runs:
+        return ": " + ", ".join(f"run {n}" for n in runs)
+    return "" if None in fluences or len(fluences) < 2 else ": " + ", ".join(f"{f:g}" for f in fluences) + " mJ/cm²"

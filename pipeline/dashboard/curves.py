@@ -27,6 +27,7 @@ from pipeline.results.lookup import (
     total_error,
     with_error,
 )
+from pipeline.results.wording import delay_words
 
 __all__ = ["Kind", "LINEAR", "Series", "absorption", "difference", "map_cells", "symlog", "trace"]
 
@@ -108,7 +109,7 @@ def absorption(spectra: xr.Dataset, fluence: float, delay: float) -> list[Series
     if here is None:
         return []
     one = spectra.sel(fluence=fluence, delay=here)
-    names = (("od_unpumped", "ground (unpumped)", 6), ("od_pumped", f"excited, {here:.3g} ps", 3))
+    names = (("od_unpumped", "ground (unpumped)", 6), ("od_pumped", f"excited, {delay_words(here)}", 3))
     return [Series(one["energy"].values, *with_error(one, name), label, k, "band") for name, label, k in names]
 
 

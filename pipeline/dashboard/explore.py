@@ -11,6 +11,7 @@ import panel as pn
 from pipeline.dashboard import curves, texts, views
 from pipeline.dashboard.data import Product
 from pipeline.results import lookup
+from pipeline.results.wording import delay_words
 
 __all__ = ["Explore", "Pick"]
 
@@ -200,7 +201,7 @@ class Explore:
         here = [(f, lookup.measured_near(self.spectra, f, delay)) for f in self.pick.overlay or ()]
         rows = [self.spectra.sel(fluence=f, delay=t) for f, t in here if t is not None]
         against = ", ".join(dict.fromkeys(words for one in rows if (words := lookup.reference_of(one))))
-        return f"ΔXAS at {delay:.3g} ps" + (f", against {against}" if against else "")
+        return f"ΔXAS at {delay_words(delay)}" + (f", against {against}" if against else "")
 
     def _absorption(self) -> list[curves.Series]:
         delay = self.pick.delay

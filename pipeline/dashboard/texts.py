@@ -13,7 +13,7 @@ import yaml
 
 from pipeline.results.lookup import Interval, measured_near
 from pipeline.results.summary import CHANCE, NOISY
-from pipeline.results.wording import TAU_SYMBOLS, ends, percent, plus_minus
+from pipeline.results.wording import TAU_SYMBOLS, delay_words, ends, percent, plus_minus
 from schemas.notes import SEVERITIES, WORDS, Note, read_notes
 
 __all__ = [
@@ -98,7 +98,7 @@ def readout(spectra: xr.Dataset, fluences: Iterable[float], delay: float | None,
             number = plus_minus(1e3 * float(one["delta_xas"]), 1e3 * float(one["delta_xas_stderr"]))
             parts.append(f"{fluence:g} mJ/cm²: <b>{number} mOD</b>")
     shown = " &nbsp; ".join(parts) or "not measured at these fluences and this delay"
-    return f"<div class='readout'>picked <b>{energy:.2f} eV</b>, <b>{delay:.3g} ps</b> &nbsp;→&nbsp; ΔXAS {shown}</div>"
+    return f"<div class='readout'>picked <b>{energy:.2f} eV</b>, <b>{delay_words(delay)}</b> &nbsp;→&nbsp; ΔXAS {shown}</div>"
 
 
 def taus(found: Sequence[Interval], redchi: Mapping[float, float | None]) -> str:

@@ -20,6 +20,7 @@ from pipeline.results.lookup import (
     total_error,
     with_error,
 )
+from pipeline.results.wording import delay_words
 
 __all__ = ["draw_absorption", "draw_differences", "draw_map"]
 
@@ -37,7 +38,7 @@ def draw_absorption(spectra: xr.Dataset, path: Path) -> None:
     style.band(above, energy, *with_error(one, "od_unpumped"), "0.25", "ground (unpumped)")
     for delay, colour in zip(delays, (style.COLOURS[1], style.COLOURS[0]), strict=False):
         one = spectra.sel(fluence=fluence, delay=delay)
-        label = f"excited, {_ps(delay)}"
+        label = f"excited, {delay_words(delay)}"
         style.band(above, energy, *with_error(one, "od_pumped"), colour, label)
         total = total_error(one, "delta_xas", 1e3)
         style.band(below, energy, *with_error(one, "delta_xas", 1e3), colour, label, total=total)
@@ -59,12 +60,14 @@ def draw_differences(spectra: xr.Dataset, path: Path) -> None:
     for fluence in several:
         delays = delays_of(spectra, fluence)
         colours = style.by_delay(len(delays))
-        rows = [(_ps(t), c, spectra.sel(fluence=fluence, delay=t)) for t, c in zip(delays, colours, strict=True)]
+        rows = [
+            (delay_words(t), c, spectra.sel(fluence=fluence, delay=t)) for t, c in zip(delays, colours, strict=True)
+        ]
         stacks.append((f"{fluence:g} mJ/cm²", rows))
     if len(at) > 1 or not stacks:
         colour = style.fluence_colours(fluences_of(spectra))
         rows = [(f"{f:g} mJ/cm²", colour[f], spectra.sel(fluence=f, delay=common)) for f in at]
-        stacks.append((_ps(common), rows))
+        stacks.append((delay_words(common), rows))
     tallest = max(len(rows) for _, rows in stacks)
     figure, panels = style.new_figure(len(stacks), width=0.4 + 3.2 * len(stacks), height=1.8 + 0.48 * tallest)
     for axes, (title, rows) in zip(panels, stacks, strict=True):
@@ -153,10 +156,6 @@ def _against(spectra: xr.Dataset) -> str:
     words = reference_of(spectra)
     lighter = " (light: with its error)" if words and total_error(spectra, "delta_xas") is not None else ""
     return f"against {words}{lighter}" if words else ""
-
-
-def _ps(delay: float) -> str:
-    return f"{delay:.3g} ps".replace("-", "−")
 
 
 def _round(value: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
@@ -17,7 +18,7 @@ from pipeline.science.quality.noise import BLUR, SETTLED
 from pipeline.science.spectra.reference import EARLY
 from schemas.catalogue import note
 from schemas.config import Config
-from schemas.notes import WORDS, Note, as_plain, by_severity, read_notes
+from schemas.notes import ALIKE, Note, as_plain, by_severity, note_lines, read_notes
 from schemas.products import SCHEMA_VERSION
 
 __all__ = ["summarise", "summary_text", "time_zero_line"]
@@ -284,14 +285,16 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         position, height = (_shown(row[name], factor) for name, factor in (("position", 1.0), ("amplitude", 1e3)))
         lines.append(f"  {row['peak']} {row['fluence']:6g} mJ/cm² {row['delay']:7.2f} ps  {position} eV   {height} mOD")
     lines.append("runs")
+    audits = Counter(text for run in summary.get("runs", []) for text in run["audit"])
+    lines += [f"  ! {n} runs: {text}" for text, n in audits.items() if n >= ALIKE]
     for run in summary.get("runs", []):
         noise = "–" if run["noise_ratio"] is None else f"{run['noise_ratio']:.2f}"
         lines.append(
             f"  {run['run']:4d} {run['kind']:12s} {run['pulses_used']:>8d} of {run['frames_expected']} pulses used, "
             f"noise/photon noise {noise}"
         )
-        lines += [f"       ! {text}" for text in run["audit"]]
-    lines += [f"{WORDS[one.severity]} {one.text}" for one in read_notes(summary.get("warnings", []))]
+        lines += [f"       ! {text}" for text in run["audit"] if audits[text] < ALIKE]
+    lines += note_lines(read_notes(summary.get("warnings", [])))
     if zero := summary.get("time_zero"):
         lines.append(time_zero_line(zero))
     return "\n".join(lines)

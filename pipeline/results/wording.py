@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["REFERENCE_WORDS", "TAU_SYMBOLS", "ends", "finite_or_none", "percent", "plus_minus", "reference_words"]
+__all__ = [
+    "REFERENCE_WORDS",
+    "TAU_SYMBOLS",
+    "delay_words",
+    "ends",
+    "finite_or_none",
+    "percent",
+    "plus_minus",
+    "reference_words",
+]
 
 REFERENCE_WORDS = {
     "in_run": "pulses without pump in the run",
@@ -55,6 +64,11 @@ def percent(estimate: Mapping[str, Any], systematic: float | None = None) -> str
 def reference_words(names: Iterable[str]) -> str:
     """Return in words what differences are compared with, each once; empty where it is not known."""
     return ", ".join(dict.fromkeys(REFERENCE_WORDS[n] for n in names if n in REFERENCE_WORDS))
+
+
+def delay_words(delay: float) -> str:
+    """Return a mean delay [ps] to 10 fs, as the stage was set: 0.1 ps, not 0.101 ps."""
+    return f"{round(delay, 2) + 0.0:.3g} ps".replace("-", "−")
 
 
 def ends(interval: tuple[float | None, float | None]) -> str:

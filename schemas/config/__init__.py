@@ -17,9 +17,9 @@ from schemas.config.detector import BeamsChoice, Detector, Filters, Frames
 from schemas.config.fit_options import Kinetics, Mixture, Peaks
 from schemas.config.pump import Pump
 from schemas.config.runs import DelayScanRun, EnergyScanRun, Fluence, Runs
-from schemas.config.usual import Usual
 from schemas.instrument import RoleOverride
 from schemas.strict import Strict
+from schemas.usual import Usual
 
 __all__ = ["Config", "RunKind", "Sources", "to_json_schema"]
 

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from pipeline.results.summary import summarise, summary_text
-from pipeline.results.wording import REFERENCE_WORDS, percent
+from pipeline.results.wording import REFERENCE_WORDS, delay_words, percent
 from schemas.catalogue import note
 from schemas.datasets.measured import REFERENCES
 from schemas.products import GROUPS, Summary
@@ -230,3 +230,13 @@ def test_the_warnings_of_an_older_product_are_shown():
 
 def test_every_reference_has_words():
     assert list(REFERENCE_WORDS) == list(REFERENCES)
+
+
+def test_delays_are_told_as_the_stage_was_set():
+    assert [delay_words(t) for t in (0.000495, -0.0998, 0.101, 59.8, 4.801)] == [
+        "0 ps",
+        "−0.1 ps",
+        "0.1 ps",
+        "59.8 ps",
+        "4.8 ps",
+    ]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from schemas.catalogue import CATALOGUE, note
-from schemas.notes import OLDER, SEVERITIES, Note, as_plain, by_severity, read_notes
+from schemas.notes import OLDER, SEVERITIES, Note, as_plain, by_severity, note_lines, read_notes
 from schemas.products import NoteSummary, Summary
 from schemas.reference_pages import notes_page
 
@@ -95,3 +95,17 @@ def test_every_code_is_provoked_by_a_test():
     here = Path(__file__)
     named = {text for path, text in constants("tests") if path != here or text in ("quality.noise", OLDER)}
     assert set(CATALOGUE) - named == UNPROVOKED
+
+
+def test_many_notes_of_one_kind_are_one_line_that_says_what_the_others_are_about():
+    of_runs = [Note("a.b", "info", f"run {n}: moved", run=n) for n in (3, 4, 7)]
+    of_fluences = [Note("c.d", "caution", f"at {f:g}: misfit", fluence=f) for f in (8.0, 16.0, 32.0)]
+    apart = [Note("e.f", "fault", text) for text in ("one", "other")]
+    assert note_lines([*apart, *of_fluences, *of_runs]) == [
+        "FAULT one",
+        "FAULT other",
+        "CAUTION at 8: misfit (so 2 more: 16, 32 mJ/cm²)",
+        "note run 3: moved (so 2 more: run 4, run 7)",
+    ]
+    older = [Note(OLDER, "caution", text) for text in "xyz"]
+    assert note_lines(older) == ["CAUTION x", "CAUTION y", "CAUTION z"]

@@ -14,8 +14,8 @@ from pipeline.science.spectra.compared import has_both_conditions
 from pipeline.science.spectra.pump_off import PumpOff, hours
 from pipeline.science.sums.edges import energy_of_scan, is_same_energy
 from schemas.catalogue import note
-from schemas.config.usual import USUAL, Usual
 from schemas.notes import Note
+from schemas.usual import USUAL, Usual
 
 __all__ = ["ORDERED", "rank_correlation", "session_notes"]
 

@@ -23,9 +23,9 @@ from pipeline.science.spectra.pump_off import (
 )
 from pipeline.science.spectra.reference import before_time_zero, constant_of
 from pipeline.science.sums.edges import energy_of_scan, is_same_energy
-from schemas.config.usual import USUAL, Usual
 from schemas.datasets.measured import REFERENCES
 from schemas.notes import Note
+from schemas.usual import USUAL, Usual
 
 __all__ = ["NO_REFERENCE", "Outside", "compared", "has_both_conditions", "outside_reference"]
 

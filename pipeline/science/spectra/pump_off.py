@@ -23,7 +23,7 @@ from pipeline.science.spectra.difference import TrainNoise, estimate
 from pipeline.science.sums.accumulate import accumulate_runs, join_limbs, mean_coordinate
 from pipeline.science.sums.binning import assign
 from pipeline.science.sums.contrast import log_contrast, ratio
-from schemas.config.usual import USUAL, Usual
+from schemas.usual import USUAL, Usual
 
 __all__ = ["PumpOff", "fit_pump_off", "hours", "pump_off_points", "unpumped_density", "without_ratio"]
 

@@ -10,7 +10,7 @@ from pipeline.science.labels.condition import condition_by_pulse
 from pipeline.science.quality.session_design import rank_correlation, session_notes
 from pipeline.science.spectra.compared import compared, outside_reference
 from pipeline.science.spectra.scans import delay_scans, spectra
-from schemas.config.usual import USUAL
+from schemas.usual import USUAL
 from tests.science.spectra.test_compared import ENERGY, Session, delta, od
 
 NUMBERS = st.lists(st.integers(-5, 5), min_size=3, max_size=12)

@@ -11,7 +11,7 @@ from pipeline.science.spectra.compared import compared, outside_reference
 from pipeline.science.spectra.pump_off import TRAINS_PER_HOUR, pump_off_points
 from pipeline.science.spectra.reference import noise_of_trains
 from pipeline.science.spectra.scans import delay_scans, spectra
-from schemas.config.usual import Usual
+from schemas.usual import Usual
 from tests.science.pulse_truth import make_pulses
 
 ENERGY = np.arange(526.0, 532.01, 0.25)
