@@ -22,6 +22,7 @@ from pipeline.storage.places import Place
 
 __all__ = [
     "READ_AT_ONCE",
+    "encoding_of",
     "few_chunks",
     "load_tree",
     "open_dataset",
@@ -56,7 +57,7 @@ def write_tree(path: Path, tree: xr.DataTree, *, whole_arrays: bool = False) -> 
     """
     with replaced(path) as partial:
         tree = tree.map_over_datasets(plain)
-        encoding = {n.path: _encoding(n.to_dataset(inherit=False), whole_arrays) for n in tree.subtree}
+        encoding = {n.path: encoding_of(n.to_dataset(inherit=False), whole_arrays) for n in tree.subtree}
         tree.to_zarr(partial, mode="w", zarr_format=3, consolidated=True, encoding=encoding)
 
 
@@ -75,7 +76,8 @@ def few_chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     return tuple(max(1, n) for n in chunks)
 
 
-def _encoding(dataset: xr.Dataset, whole_arrays: bool) -> dict[str, dict[str, object]]:
+def encoding_of(dataset: xr.Dataset, whole_arrays: bool = False) -> dict[str, dict[str, object]]:
+    """Return how the variables of a dataset are written: with checksums, and chunked by `few_chunks` or as zarr decides."""
     encoding: dict[str, dict[str, object]] = {str(name): dict(_WRITTEN) for name in dataset.variables}
     for name, variable in dataset.variables.items():
         if whole_arrays and variable.shape:
@@ -145,7 +147,7 @@ def load_tree(path: Path) -> xr.DataTree:
     if not (path / "zarr.json").is_file():
         raise ProductError(f"{path}: no product there")
     try:
-        if (lost := _missing_chunks(path)) != 0:
+        if (lost := _missing_chunks(path)) > 0:
             raise ValueError(f"{lost} chunks are missing")
         return xr.open_datatree(str(path), engine="zarr").load()
     except Exception as error:
@@ -164,7 +166,9 @@ def _missing_chunks(path: Path) -> int:
         math.prod(-(-n // c) for n, c in zip(m["shape"], m["chunk_grid"]["configuration"]["chunk_shape"], strict=True))
         for m in arrays
     )
-    return wanted - sum(name != "zarr.json" for _, _, names in os.walk(path) for name in names)
+    # a network file system may keep hidden files there for a while
+    found = (name for _, _, names in os.walk(path) for name in names)
+    return wanted - sum(name != "zarr.json" and not name.startswith(".") for name in found)
 
 
 def replace_coords(path: Path, coords: Mapping[str, np.ndarray]) -> None:
