@@ -81,7 +81,11 @@ def latest(folder: P) -> P | None:
             f"{folder / 'latest.json'}: not a pointer to a version; publish again or restore it"
         ) from None
     version = folder / pointer.path
-    if isinstance(version, Path) and not version.resolve().is_relative_to(folder.resolve()):
+    if (
+        isinstance(folder, Path)
+        and isinstance(version, Path)
+        and not version.resolve().is_relative_to(folder.resolve())
+    ):
         raise ProductError(f"{folder / 'latest.json'}: leads out of its folder, to {version.resolve()}")
     return cast(P, version) if version.is_dir() else None
 
