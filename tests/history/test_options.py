@@ -42,18 +42,19 @@ def test_stages_look_at_what_they_name(sessions, tmp_path, monkeypatch):
     changes = ["kinetics.n_exponentials=1", "kinetics.global=false", "burst.resolve=true", "delay.t0=fit"]
     job = load_job(sessions["one"] / "config.yaml", tmp_path / "out", changes)
     config = Watched(job.config)
-    seen = {stage.name: set() for stage in STAGES}
+    seen, read = ({stage.name: set() for stage in STAGES} for _ in range(2))
 
     def run(stage, context, number):
-        key = stage.key(context, number) if stage.store else ""
         config.seen.clear()
-        made = stage.make(context, number, key) if stage.store else None
-        seen[stage.name] |= config.seen
-        del made
+        stage.reads(context.job)
+        read[stage.name] |= config.seen
+        config.seen.clear()
         stage.run(context, number)
+        seen[stage.name] |= config.seen
 
     process(dataclasses.replace(job, config=config), run=run)
     for stage in STAGES:
-        named = {option for one in [*stage.lineage(), stage] for option in one.options}
+        rests_on = [*stage.lineage(), stage]
+        named = {option for one in rests_on for option in one.options}.union(*(read[one.name] for one in rests_on))
         assert seen[stage.name] <= named | HARMLESS | WHOLE.get(stage.name, set()), stage.name
     assert {"delay", "energy", "runs", "filters"} <= seen["labels"]
