@@ -90,11 +90,14 @@ def open(where: str | Path) -> Product:
     Raises
     ------
     ProductError
-        If there is no product, or more than one dataset.
+        If there is no product, more than one dataset, or the version's folder is damaged.
     """
     from pipeline.storage import versions
 
     version = versions.resolve(str(where))
+    if isinstance(version, Path):
+        # behind a URL this would read everything
+        versions.intact(version)
     return Product(versions.open_product(version), versions.read_summary(version), str(version))
 
 

@@ -93,7 +93,7 @@ def _process(
         job = load_job(Path(config), out, changes, work=work)
         name = verb if verb == "process" else f"{verb}-{restart}"
         with named_flow_run(name, job.config.dataset), claimed(job.out, verb, wait=settings.CLAIM_TIMEOUT):
-            former = versions.latest(job.product_dir)
+            former = versions.intact_latest(job.product_dir)
             done = workflow.process(job, restart=restart, waiting=waiting, run=tasks.as_task)
             # a failure to show the product must not fail its publication
             retry_while_unreachable(tasks.task_show, done.version, former, return_state=True)

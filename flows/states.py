@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,12 +11,16 @@ from typing import Any
 
 from prefect import runtime, tags
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import State
+from prefect.exceptions import CancelledRun, CrashedRun
 from prefect.states import Completed, Failed
 
-from pipeline.errors import ClusterError, TrxasError, is_transient, timed_out
+from pipeline.errors import BusyError, ClusterError, DamagedError, TrxasError, causes, is_transient, timed_out
+from pipeline.watch.decide import Failure
 
-__all__ = ["completed", "failed", "is_permanent", "named_flow_run", "slug"]
+__all__ = ["completed", "error_line", "failed", "kind_of", "named_flow_run", "slug"]
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Disks are full until somebody makes room."""
 
 
 def slug(name: str) -> str:
@@ -45,10 +50,16 @@ def failed(error: TrxasError) -> Any:
     return Failed(message=str(error), data=error)
 
 
-def is_permanent(state: State[Any]) -> bool:
-    """Return whether a flow would end the same way if it ran again at once: not where disk, network or machine failed."""
-    if state.is_completed():
-        return True
-    error = state.result(raise_on_failure=False)
-    machine = isinstance(error, ClusterError) or is_transient(error) or timed_out(error)
-    return isinstance(error, TrxasError) and not machine
+def kind_of(error: BaseException | None) -> Failure:
+    """Return whether an error is one of data or config, of disk, network or machine, or one that nobody thought of."""
+    full = any(isinstance(e, OSError) and e.errno in FULL for e in causes(error))
+    stopped = isinstance(error, ClusterError | BusyError | DamagedError | CancelledRun | CrashedRun)
+    if full or stopped or is_transient(error) or timed_out(error):
+        return "passing"
+    return "expected" if isinstance(error, TrxasError) else "unexpected"
+
+
+def error_line(error: BaseException | None) -> str:
+    """Return an error as one line."""
+    text = (str(error).splitlines() or [""])[0]
+    return str(error) if isinstance(error, TrxasError) else f"unexpected {type(error).__name__}: {text}"

@@ -12,16 +12,16 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 
 from flows import server, tasks
 from flows.process import Change, process
-from flows.states import failed, is_permanent, named_flow_run
+from flows.states import error_line, failed, kind_of, named_flow_run
 from pipeline.errors import BusyError, TrxasError
 from pipeline.job import load_job
 from pipeline.storage.claim import claimed
 from pipeline.watch.decide import Look
-from pipeline.watch.look import peek
+from pipeline.watch.look import peek, remember_failure, rests
 
 __all__ = ["keep_watching", "watch"]
 
@@ -44,16 +44,22 @@ def watch(
     try:
         job = load_job(Path(config), out, changes, work=work)
         with named_flow_run("watch", job.config.dataset), claimed(job.out, "watch"):
-            seen = tasks.task_look(job, time.time())
-            if not seen.news:
-                return Completed(name="Unchanged", message=seen.text)
-            done = process(config, out, [*changes, *seen.changes], waiting=seen.waiting, work=work, return_state=True)
-            result = done.result(raise_on_failure=False)
-            if is_permanent(done):
-                outcome = (result, None) if done.is_completed() else (None, done.message or "failed")
-                tasks.task_remember(job, seen, *outcome)
+            if (reason := rests(job, time.time())) is not None:
+                return Completed(name="Unchanged", message=reason)
+            seen: Look | None = None
+            try:
+                seen = tasks.task_look(job, time.time())
+                if not seen.news:
+                    return Completed(name="Unchanged", message=seen.text)
+                changes = [*changes, *seen.changes]
+                done = process(config, out, changes, waiting=seen.waiting, work=work, return_state=True)
+                version: str = done.result()
+            except Exception as error:
+                tasks.task_remember_failure(job, seen, error_line(error), kind_of(error))
+                return Failed(message=error_line(error), data=error)
+            tasks.task_remember(job, seen, version)
             # the flow ends as its subflow does
-            return State(type=done.type, message=done.message, data=result)
+            return State(type=done.type, message=done.message, data=version)
     except BusyError as error:
         return Completed(name="Skipped", message=str(error))
     except TrxasError as error:
@@ -74,7 +80,7 @@ def keep_watching(
 
     The flow runs only when there is something to process or report. With `once` there is one look, runs that were just
     written are given time to settle, and errors are raised. Otherwise an error is printed, and watching goes on: a config
-    may be edited while it is watched.
+    may be edited while it is watched. What failed for another reason than data or config is tried again later and later.
 
     Raises
     ------
@@ -86,10 +92,10 @@ def keep_watching(
     while True:
         try:
             text = _look(config, out, changes, work, once=once, tell=tell)
-        except TrxasError as error:
+        except Exception as error:
             if once:
                 raise
-            text = str(error)
+            text = error_line(error)
         if text and text != printed:
             tell(text)
         printed = text or printed
@@ -103,10 +109,12 @@ def _look(
 ) -> str:
     """Look, and run the flow if needed; returns the text to print, empty if nothing has changed."""
     seen = _peek(config, out, changes, work)
-    if once and seen.settled_in:
+    if once and not isinstance(seen, str) and seen.settled_in:
         tell(f"files were just written: waiting {seen.settled_in:.0f} s (watch.settle)")
         time.sleep(seen.settled_in)
         seen = _peek(config, out, changes, work)
+    if isinstance(seen, str):
+        return seen
     if not seen.news and not seen.notes:
         return seen.text if once else ""
     for note in seen.notes:
@@ -124,7 +132,14 @@ def _message_of(state: State[Any]) -> str:
     raise error if isinstance(error, TrxasError) else TrxasError(str(state.message or state.name))
 
 
-def _peek(config: str, out: str | None, changes: list[str], work: str | None) -> Look:
+def _peek(config: str, out: str | None, changes: list[str], work: str | None) -> Look | str:
+    """Look without a flow; returns why there is no look where the last ones failed."""
     job = load_job(Path(config), out, changes, work=work)
     with claimed(job.out, "watch"):
-        return peek(job, time.time())
+        if (reason := rests(job, time.time())) is not None:
+            return reason
+        try:
+            return peek(job, time.time())
+        except Exception as error:
+            remember_failure(job, None, error_line(error), kind_of(error))
+            raise

@@ -11,6 +11,7 @@ __all__ = [
     "ClusterError",
     "ConfigError",
     "CoverageError",
+    "DamagedError",
     "DataError",
     "ProductError",
     "TrxasError",
@@ -52,6 +53,10 @@ class CoverageError(DataError):
 
 class ProductError(TrxasError, ValueError):
     """A stored product does not match its schema, or is missing."""
+
+
+class DamagedError(ProductError):
+    """A stored intermediate result was damaged; it is gone, and the same command makes it anew."""
 
 
 class ClusterError(TrxasError, RuntimeError):

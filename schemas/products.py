@@ -267,8 +267,8 @@ class Pointer(Strict):
 
     version: Annotated[str, Field(pattern=r"^v\d{4,}$")]
     """Name of the newest version."""
-    path: str
-    """Folder of the version, relative to this file."""
+    path: Annotated[str, Field(pattern=r"^v\d{4,}$")]
+    """Folder of the version, beside this file."""
     product_hash: str
     """Hash of its arrays."""
     created: str

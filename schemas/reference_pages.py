@@ -51,7 +51,7 @@ def product_page() -> str:
         _MADE,
         "",
         f"Schema version {SCHEMA_VERSION}. A version is the folder `<out>/products/<dataset>/vNNNN/` with `product.zarr`, `summary.json`,",
-        "`figures/` and `fits/` (lmfit's results and reports of the fits); `latest.json` beside it names the newest. `xarray.open_datatree` opens `product.zarr`; each heading below is a group.",
+        "`figures/` and `fits/` (lmfit's results and reports of the fits), `SHA256SUMS` the checksums of all files; `latest.json` beside it names the newest. `xarray.open_datatree` opens `product.zarr`; each heading below is a group.",
         "`x_stderr` is the standard error of `x`. Variables marked *optional* may be absent.",
         "",
         "Root attributes: " + ", ".join(f"`{n}`" for n in ROOT_ATTRIBUTES) + ".",

@@ -48,7 +48,7 @@ def show(
         return
     from pipeline.storage import versions
 
-    version = versions.resolve(product)
+    version = versions.resolve_intact(product)
     if as_json:
         print(json.dumps(versions.read_summary(version), indent=1, ensure_ascii=False))
     else:
@@ -79,7 +79,7 @@ def t0(
 
 
 def validate(product: ProductName, *, common: Common = COMMON) -> None:
-    """Check a product against its schema; exit 1 and one line per fault."""
+    """Check the files of a product, the hash of its arrays, and both against their schema; exit 1 and one line per fault."""
     common.start()
     from pipeline.storage import versions
 
@@ -110,7 +110,7 @@ def export(
     from pipeline.results.export import export as write
     from pipeline.storage import versions
 
-    tree = versions.open_product(versions.resolve(product))
+    tree = versions.open_product(versions.resolve_intact(product))
     for path in write(tree, format_name, out or Path("export")):
         print(path)
 

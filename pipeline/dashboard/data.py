@@ -130,7 +130,7 @@ class Catalogue:
     def _open(self, dataset: str, version: str) -> Product:
         """Open a version; raises ProductError if there is none, or its summary or its store is damaged."""
         folder, summary = self._folder(dataset, version), self.summary(dataset, version)
-        tree = versions.open_product(folder)
+        tree = versions.open_product(versions.intact(folder))
         return Product(dataset, version, folder, tree, summary, tuple(product_faults(tree)))
 
 

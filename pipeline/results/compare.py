@@ -88,8 +88,8 @@ def _config(version: Place) -> dict[str, Any]:
 
 def _beside(name: str, other: str) -> Place:
     if versions.number_of(name) and not place(name).exists():
-        return versions.resolve(versions.resolve(other).parent / name)
-    return versions.resolve(name)
+        return versions.resolve_intact(versions.resolve(other).parent / name)
+    return versions.resolve_intact(name)
 
 
 def compare(old: xr.DataTree, new: xr.DataTree) -> dict[str, Any]:

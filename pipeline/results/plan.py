@@ -57,7 +57,7 @@ def make_plan(
         One line each.
     """
     if not str(where).endswith((".yaml", ".yml")):
-        found = versions.resolve(where)
+        found = versions.resolve_intact(where)
         return plan_of_product(versions.open_product(found), f"product {found}")
     config = read_config(Path(where), assignments)
     if from_config:
@@ -66,7 +66,8 @@ def make_plan(
     version = versions.latest(layout.products(out_folder(Path(where), out), config.dataset))
     if version is not None:
         try:
-            return plan_of_product(versions.open_product(version), f"product {version}", settings=config.plan)
+            tree = versions.open_product(versions.intact(version))
+            return plan_of_product(tree, f"product {version}", settings=config.plan)
         except ProductError as error:
             note = f"the product {version.name} cannot be used: {error}"
     return plan_of_config(config) | {"note": note}

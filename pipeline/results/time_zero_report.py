@@ -24,7 +24,7 @@ def time_zero_text(product: str) -> tuple[str, float]:
     ProductError
         If the product holds no time zero.
     """
-    version = versions.resolve(product)
+    version = versions.resolve_intact(product)
     summary: dict[str, Any] = versions.read_summary(version)
     zero = summary.get("time_zero")
     if zero is None:

@@ -85,9 +85,9 @@ class Stage:
 
     def result(self, job: Job, run: int | None = None, key: str = "") -> dict[str, xr.Dataset]:
         """Return the result, in memory, by group; `/` for a dataset that stands alone."""
-        tree = store.open_tree(self.where(job, run, key))
-        root = {"/": tree.to_dataset().load()} if "/" in self.makes else {}
-        return root | {name: node.to_dataset(inherit=False).load() for name, node in tree.children.items()}
+        tree = store.load_tree(self.where(job, run, key))
+        root = {"/": tree.to_dataset()} if "/" in self.makes else {}
+        return root | {name: node.to_dataset(inherit=False) for name, node in tree.children.items()}
 
     def records(self, job: Job, run: int | None = None) -> Records:
         """Return the records among which this stage's is, for a run or for the dataset."""
@@ -153,6 +153,8 @@ class Stage:
             return False
         made = self.make(context, run, key)
         groups = {name: self.spec(name).check(dataset) for name, dataset in made.datasets.items()}
+        # killed between the two, what is stored must not pass for what was there before
+        self.records(context.job, run).forget(self.name)
         store.write_tree(self.where(context.job, run, key), xr.DataTree.from_dict({"/": xr.Dataset(), **groups}))
         self.records(context.job, run).put(self.name, Record(key, made.notes))
         return True

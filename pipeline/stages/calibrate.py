@@ -95,7 +95,8 @@ class _Calibrate(Stage):
         if (name := job.config.detector.calibration) != "auto":
             return _made_before(job, name)
         inputs = [INVENTORY.recorded_key(context, run) for run in _runs_of(job)]
-        return digest([inputs, job.options(*self.options), self.reads(job), code_hash(__name__)])
+        # without a flat field, of the same run only the beams are taken
+        return digest([inputs, bool(job.flat_fields), job.options(*self.options), self.reads(job), code_hash(__name__)])
 
     def is_current(self, context: Context, run: int | None, key: str) -> bool:
         """Return whether a calibration of this key is there, whoever made it, and note that this dataset takes it."""

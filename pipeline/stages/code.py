@@ -17,7 +17,19 @@ _ATTEMPTS = 20
 
 
 def code_hash(module: str, root: Path = ROOT) -> str:
-    """Return the hash of the sources of a module and of all that it imports, at any depth, inside our packages."""
+    """Return the hash of the sources of a module and of all that it imports, at any depth, inside our packages.
+
+    Of our own packages it is worked out once: sources that are replaced while a process runs are not what it does.
+    """
+    return _of_this_process(module) if root == ROOT else _hash(module, root)
+
+
+@functools.cache
+def _of_this_process(module: str) -> str:
+    return _hash(module, ROOT)
+
+
+def _hash(module: str, root: Path) -> str:
     state = hashlib.blake2b(digest_size=16)
     for name in imported_modules(module, root):
         source = _source(name, root)

@@ -21,6 +21,7 @@ from pipeline.stages.inventory import inventories
 from pipeline.stages.label import roles_of
 from pipeline.stages.model_results import files_of
 from pipeline.storage import leftovers, versions
+from pipeline.storage.checksums import version_identity
 from pipeline.storage.hashes import code_version, digest, environment
 from pipeline.storage.places import Place
 from pipeline.storage.record import Published, Record
@@ -41,18 +42,20 @@ class _Publish(Stage):
         return digest([super().key(context, run), dict(context.job.failed)])
 
     def run(self, context: Context, run: int | None = None) -> bool:
-        """Publish a version unless the latest one is current."""
+        """Publish a version unless the latest one is current and as it was published."""
         job, key = context.job, self.key(context, run)
         leftovers.sweep(job.product_dir)
-        if versions.latest(job.product_dir) is not None and self._is_latest(job, key):
+        if self._is_latest(job, key):
             return False
         version = _published(job, context)
-        self.records(job).put(_entry(job), Published(key, [], version.name))
+        self.records(job).put(_entry(job), Published(key, [], version.name, version_identity(version)))
         return True
 
     def _is_latest(self, job: Job, key: str) -> bool:
-        record, latest = self.records(job).get(_entry(job), Published), versions.latest(job.product_dir)
-        return record is not None and latest is not None and (record.key, record.version) == (key, latest.name)
+        record, latest = self.records(job).get(_entry(job), Published), versions.intact_latest(job.product_dir)
+        if record is None or latest is None:
+            return False
+        return record == Published(key, [], latest.name, version_identity(latest))
 
 
 def _entry(job: Job) -> str:

@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import xarray as xr
 import zarr
 from numcodecs import blosc
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
 from pipeline.compat import partial_decoder
 from pipeline.errors import DataError, ProductError
@@ -26,6 +27,8 @@ from pipeline.storage import store
 __all__ = ["PackedChunk", "chunk_bytes", "chunk_trains", "create_cube", "write_chunk"]
 
 _CODEC = BloscCodec(cname="lz4", clevel=1, shuffle="shuffle", typesize=2)
+_SUM = 4
+"""Bytes of the CRC32C at the end of a chunk: Blosc does not notice a flipped bit."""
 _local = threading.local()
 # parallelism is over train blocks, one per thread
 blosc.use_threads = False
@@ -38,13 +41,14 @@ def create_cube(path: Path, labels: xr.Dataset, *, shape: Mapping[str, int], chu
     """
     sizes = tuple(shape.values())
     with store.replaced(path) as partial:
-        store.plain(labels).to_zarr(partial, mode="w", zarr_format=3, consolidated=False)
+        encoding = store.encoding_of(labels)
+        store.plain(labels).to_zarr(partial, mode="w", zarr_format=3, consolidated=False, encoding=encoding)
         zarr.open_group(partial, mode="r+").create_array(
             "frames",
             shape=sizes,
             chunks=(min(chunk, sizes[0]), *sizes[1:]),
             dtype="uint16",
-            compressors=_CODEC,
+            compressors=(_CODEC, Crc32cCodec()),
             dimension_names=tuple(shape),
             attributes=attrs,
         )
@@ -89,9 +93,15 @@ def write_chunk(path: Path, number: int, block: np.ndarray, aside: Path | None =
     target = _chunk_file(path, array, number)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = (aside or target.parent) / f".{uuid.uuid4().hex}.partial"
-    size = partial.write_bytes(blosc.compress(block, b"lz4", _CODEC.clevel, blosc.SHUFFLE))
+    packed = blosc.compress(block, b"lz4", _CODEC.clevel, blosc.SHUFFLE)
+    with partial.open("wb") as file:
+        size = file.write(packed) + file.write(_sum_of(packed))
     partial.replace(target)
     return size
+
+
+def _sum_of(packed: bytes | np.ndarray) -> bytes:
+    return int(google_crc32c.value(packed)).to_bytes(_SUM, "little")
 
 
 class PackedChunk:
@@ -107,14 +117,16 @@ class PackedChunk:
         self._name = f"{path}: chunk {number}"
         self._shape = (shape[0] * shape[1], *shape[2:])
         size = int(np.prod(shape)) * 2
-        self._packed = _reused_bytes(size + blosc.MAX_OVERHEAD)
+        self._packed = _reused_bytes(size + blosc.MAX_OVERHEAD + _SUM)
         try:
             with _chunk_file(path, _array(path), number).open("rb", buffering=0) as file:
-                read = file.readinto(self._packed)
+                read = file.readinto(self._packed) - _SUM
         except OSError as error:
             raise self._unreadable(error) from None
         # after a truncated file the reused buffer holds parts of an older chunk; a Blosc header has its lengths in bytes 4 to 16
         if read < 16 or np.frombuffer(self._packed, "<u4", 4)[[1, 3]].tolist() != [size, read]:
+            raise self._unreadable("it is damaged")
+        if _sum_of(np.frombuffer(self._packed, np.uint8, read)) != self._packed[read : read + _SUM]:
             raise self._unreadable("it is damaged")
         self._whole = self._decoded(read) if _decode is None else None
 

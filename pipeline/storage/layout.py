@@ -7,9 +7,21 @@ from typing import TypeVar
 
 from pipeline.storage.places import Place
 
-__all__ = ["FRAMES", "LABELS", "PRODUCT", "PULSES", "dataset_stores", "datasets", "products", "run_name", "run_stores"]
+__all__ = [
+    "FRAMES",
+    "LABELS",
+    "PRODUCT",
+    "PRODUCTS",
+    "PULSES",
+    "dataset_stores",
+    "datasets",
+    "products",
+    "run_name",
+    "run_stores",
+]
 
 FRAMES, PULSES, LABELS, PRODUCT = "frames.zarr", "pulses.zarr", "labels.zarr", "product.zarr"
+PRODUCTS = "products"
 P = TypeVar("P", bound=Place)
 
 
@@ -35,5 +47,5 @@ def datasets(out: Path) -> list[str]:
 
 def products(out: P, dataset: str = "") -> P:
     """Return the folder of a dataset's versions; without a name that of all datasets."""
-    folder = out / "products"
+    folder = out / PRODUCTS
     return folder / dataset if dataset else folder  # type: ignore[return-value]

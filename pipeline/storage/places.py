@@ -6,7 +6,7 @@ A local place is a `pathlib.Path`; a remote one has the few methods of it that r
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +79,13 @@ class Remote:
     def read_text(self, encoding: str = "utf-8") -> str:
         """Return the content of an object as text."""
         return self.read_bytes().decode(encoding)
+
+    def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Return the content of objects below this by name, many at a time; those that are not there are left out."""
+        with self._reached() as (fs, path):
+            wanted = {f"{path.rstrip('/')}/{name}": name for name in names}
+            found = fs.cat(list(wanted), on_error="omit") if wanted else {}
+        return {wanted[str(path)]: bytes(content) for path, content in found.items()}
 
     def write_text(self, text: str, encoding: str = "utf-8") -> None:
         """Write an object in one request: a reader sees either the old or the new content."""

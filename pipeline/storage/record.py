@@ -45,6 +45,8 @@ class Published(Record):
     """A published product."""
 
     version: str = ""
+    identity: str = ""
+    """Hash of its checksums: another version may come to have its name."""
 
 
 R = TypeVar("R", bound=Record)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -12,14 +14,17 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from pipeline.compat import exchange
-from pipeline.errors import ProductError
+from pipeline.errors import DamagedError, ProductError, is_transient
 from pipeline.storage.places import Place
 
 __all__ = [
     "READ_AT_ONCE",
+    "encoding_of",
     "few_chunks",
+    "load_tree",
     "open_dataset",
     "open_tree",
     "plain",
@@ -31,6 +36,9 @@ __all__ = [
 
 READ_AT_ONCE = 2**20
 """Maximum uncompressed size of a product's chunk [bytes]: one request to an object store, a few milliseconds to decode."""
+
+_WRITTEN = {"compressors": (ZstdCodec(level=0), Crc32cCodec()), "write_empty_chunks": True}
+"""How arrays are written: damage of a chunk is an error for every reader, and a chunk that is missing is damage."""
 
 
 @contextmanager
@@ -49,7 +57,7 @@ def write_tree(path: Path, tree: xr.DataTree, *, whole_arrays: bool = False) -> 
     """
     with replaced(path) as partial:
         tree = tree.map_over_datasets(plain)
-        encoding = {n.path: _encoding(n.to_dataset(inherit=False)) for n in tree.subtree} if whole_arrays else None
+        encoding = {n.path: encoding_of(n.to_dataset(inherit=False), whole_arrays) for n in tree.subtree}
         tree.to_zarr(partial, mode="w", zarr_format=3, consolidated=True, encoding=encoding)
 
 
@@ -68,12 +76,13 @@ def few_chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     return tuple(max(1, n) for n in chunks)
 
 
-def _encoding(dataset: xr.Dataset) -> dict[str, dict[str, object]]:
-    return {
-        str(name): {"chunks": few_chunks(variable.shape, variable.dtype.itemsize)}
-        for name, variable in dataset.variables.items()
-        if variable.shape
-    }
+def encoding_of(dataset: xr.Dataset, whole_arrays: bool = False) -> dict[str, dict[str, object]]:
+    """Return how the variables of a dataset are written: with checksums, and chunked by `few_chunks` or as zarr decides."""
+    encoding: dict[str, dict[str, object]] = {str(name): dict(_WRITTEN) for name in dataset.variables}
+    for name, variable in dataset.variables.items():
+        if whole_arrays and variable.shape:
+            encoding[str(name)]["chunks"] = few_chunks(variable.shape, variable.dtype.itemsize)
+    return encoding
 
 
 @contextmanager
@@ -123,6 +132,43 @@ def open_tree(path: Place) -> xr.DataTree:
         return xr.open_datatree(str(path), engine="zarr")
     except Exception as error:
         raise ProductError(f"{path}: cannot be opened ({str(error).splitlines()[0]})") from None
+
+
+def load_tree(path: Path) -> xr.DataTree:
+    """Return a tree that `write_tree` wrote, in memory.
+
+    Raises
+    ------
+    ProductError
+        If there is none.
+    DamagedError
+        If it is damaged; then it is removed, so that it is made anew.
+    """
+    if not (path / "zarr.json").is_file():
+        raise ProductError(f"{path}: no product there")
+    try:
+        if (lost := _missing_chunks(path)) > 0:
+            raise ValueError(f"{lost} chunks are missing")
+        return xr.open_datatree(str(path), engine="zarr").load()
+    except Exception as error:
+        if is_transient(error):
+            raise
+        shutil.rmtree(path, ignore_errors=True)
+        text = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DamagedError(f"{path}: was damaged ({text}) and is removed; the same command makes it anew") from None
+
+
+def _missing_chunks(path: Path) -> int:
+    """Return how many chunks of a store are not there: they would be read as fill values."""
+    head = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+    arrays = [m for m in head["consolidated_metadata"]["metadata"].values() if m["node_type"] == "array"]
+    wanted = sum(
+        math.prod(-(-n // c) for n, c in zip(m["shape"], m["chunk_grid"]["configuration"]["chunk_shape"], strict=True))
+        for m in arrays
+    )
+    # a network file system may keep hidden files there for a while
+    found = (name for _, _, names in os.walk(path) for name in names)
+    return wanted - sum(name != "zarr.json" and not name.startswith(".") for name in found)
 
 
 def replace_coords(path: Path, coords: Mapping[str, np.ndarray]) -> None:

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import ProductError
 from pipeline.storage import layout, leftovers, owners, store
+from pipeline.storage.checksums import CHECKSUMS, SUMS, damage, write_sums
 from pipeline.storage.hashes import tree_hash, write_json
 from pipeline.storage.places import Place, Remote, place
 from schemas.products import SCHEMA_VERSION, Pointer, Summary, product_faults, schema_version, summary_faults
@@ -32,12 +33,15 @@ __all__ = [
     "schema_remark",
     "check",
     "datasets",
+    "intact",
+    "intact_latest",
     "latest",
     "number_of",
     "open_product",
     "publish",
     "read_summary",
     "resolve",
+    "resolve_intact",
     "versions",
 ]
 
@@ -77,7 +81,22 @@ def latest(folder: P) -> P | None:
             f"{folder / 'latest.json'}: not a pointer to a version; publish again or restore it"
         ) from None
     version = folder / pointer.path
+    if (
+        isinstance(folder, Path)
+        and isinstance(version, Path)
+        and not version.resolve().is_relative_to(folder.resolve())
+    ):
+        raise ProductError(f"{folder / 'latest.json'}: leads out of its folder, to {version.resolve()}")
     return cast(P, version) if version.is_dir() else None
+
+
+def intact_latest(folder: P) -> P | None:
+    """Return the latest version of a dataset's folder; None if there is none, or it or the pointer to it is damaged."""
+    try:
+        version = latest(folder)
+        return None if version is None else cast(P, intact(version))
+    except ProductError:
+        return None
 
 
 @overload
@@ -133,13 +152,40 @@ def read_summary(version: Place) -> dict[str, object]:
 
 
 def check(version: Place) -> list[str]:
-    """Return one line per fault of a published version: its groups and its summary."""
-    faults = product_faults(open_product(version))
+    """Return one line per fault of a published version: its files, its hash worked out anew, its groups and its summary."""
+    found = damage(version, arrays=True)
+    try:
+        found += product_faults(open_product(version))
+    except ProductError:
+        if not found:
+            raise
     try:
         text = (version / "summary.json").read_text(encoding="utf-8")
-    except OSError:
-        return [*faults, "summary.json: missing"]
-    return [*faults, *(f"summary.json: {line}" for line in summary_faults(text))]
+    except (OSError, UnicodeDecodeError):
+        return list(dict.fromkeys([*found, "summary.json: is missing"]))
+    return [*found, *(f"summary.json: {line}" for line in summary_faults(text))]
+
+
+def intact(version: Place) -> Place:
+    """Return a version that is as it was published.
+
+    Raises
+    ------
+    ProductError
+        If it is damaged: a file is missing or another, or arrays and summary do not belong together.
+    """
+    found = damage(version)
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        raise ProductError(
+            f"{version}: is damaged ({found[0]}{more}); `trxas validate` lists every fault, processing again publishes it anew"
+        )
+    return version
+
+
+def resolve_intact(where: Place | str) -> Place:
+    """Return a version as `resolve` does; raises ProductError also where it is damaged."""
+    return intact(resolve(where))
 
 
 def schema_remark(version: Place) -> str:
@@ -184,11 +230,12 @@ def publish(
         raise ValueError("publishing to a URL needs a local work folder")
     aside.mkdir(parents=True, exist_ok=True)
     leftovers.sweep(aside)
-    stamp = {"product_hash": tree_hash(tree), "created": datetime.now(UTC).isoformat(timespec="seconds")}
+    stamp: dict[str, object] = {"product_hash": tree_hash(tree)}
+    stamp["created"] = datetime.now(UTC).isoformat(timespec="seconds")
     partial = leftovers.new_partial(aside)
     try:
         tree = tree.copy()
-        tree.attrs = {**tree.attrs, **stamp}
+        tree.attrs = {**tree.attrs, **stamp, CHECKSUMS: SUMS}
         store.write_tree(partial / layout.PRODUCT, tree, whole_arrays=True)
         faults = product_faults(open_product(partial))
         if faults:
@@ -209,6 +256,7 @@ def publish(
 def _write_summary(partial: Path, content: dict[str, object], version: str) -> None:
     text = Summary.model_validate({**content, "version": version}).model_dump_json(indent=1)
     (partial / "summary.json").write_text(json.dumps(json.loads(text), indent=1, ensure_ascii=False), encoding="utf-8")
+    write_sums(partial)
 
 
 def _is_finished(version: Place) -> bool:

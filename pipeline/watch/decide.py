@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from pipeline.euxfel.raw_folder import Files, has_marker
 from pipeline.storage.hashes import digest
@@ -17,12 +18,18 @@ from schemas.catalogue import note
 from schemas.config import Config
 from schemas.notes import Note
 
-__all__ = ["Look", "Memory", "LastProcessing", "Seen", "look"]
+__all__ = ["Failure", "LastProcessing", "Look", "Memory", "Seen", "after_failure", "look", "resting"]
 
+Failure = Literal["expected", "passing", "unexpected"]
+"""An error of the data or the config; one that disk, network or machine may get over; one that is a fault of trxas."""
 Faults = Callable[[int], list[str]]
 Kinds = Callable[[list[int]], Mapping[int, str]]
 
 SCANS = {"energy_scan": "energy_scans", "delay_scan": "delay_scans"}
+PATIENCE = 3
+"""So many unexpected errors in a row, and the same state is not tried again."""
+FIRST_WAIT, GROWTH, LONGEST_WAIT = 300.0, 4.0, 3600.0
+"""Time [s] before what failed is tried again; after every further failure so many times longer, up to a limit."""
 NOT_COMPLETE = "it is not complete yet"
 """Why a listed run is not in a product. Constant, because the reason is part of the key of the product."""
 
@@ -50,6 +57,12 @@ class LastProcessing:
     runs: list[int] = field(default_factory=list)
     version: str | None = None
     error: str | None = None
+    failure: Failure | None = None
+    """What kind of error it was; None: there was none."""
+    failures: int = 0
+    """How many of the kind there were in a row."""
+    again: float | None = None
+    """When the same state is tried again [s since the epoch]; None: when something has changed."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +111,12 @@ def look(
     *,
     faults: Faults,
     kinds: Kinds,
+    code: str = "",
 ) -> tuple[Look, Memory]:
     """Decide what to do about the files of every run in a raw folder at a time [s since the epoch].
 
     `faults` opens the files of a run, `kinds` classifies runs that are not listed; both are called once per state of a run.
-    Returns the result and the memory for the next look, in which `processed` is left for the caller to update.
+    Other `code` makes everything new. Returns the result and the memory for the next look, in which `processed` is left for the caller to update.
     """
     runs = {n: _state_of(n, files, memory.runs.get(n), config, now, faults) for n, files in folder.items()}
     base = [config.runs.dark, *config.runs.flat_fields[:1]]
@@ -114,9 +128,20 @@ def look(
     ready = [n for n in (*base, *listed, *found) if n in complete]
     waiting = {n: NOT_COMPLETE for n in listed if n not in complete}
     changes = _changes(config, {n: str(runs[n].kind) for n in found})
-    key = digest({"runs": {n: runs[n].files for n in ready}, "config": config.model_dump(mode="json"), "new": changes})
+    key = digest(
+        {
+            "runs": {n: runs[n].files for n in ready},
+            "config": config.model_dump(mode="json"),
+            "new": changes,
+            "code": code,
+        }
+    )
     settling = [n for n, files in folder.items() if n not in complete and _has_data(files)]
     hold = _hold(config, base, listed + found, complete, memory.processed, folder)
+    due = key != memory.processed.key
+    if hold is None and not due and memory.processed.failure in ("passing", "unexpected"):
+        hold = _rest(memory.processed, now)
+        due = hold is None
     notes = [*_notes(config, runs, base, listed), *([note("watch.on_hold", reason=hold)] if hold else [])]
     # a note is known by its text
     prints = [digest(one.text)[:12] for one in notes]
@@ -127,11 +152,37 @@ def look(
         changes=changes,
         waiting=waiting,
         hold=hold,
-        news=hold is None and key != memory.processed.key,
+        news=hold is None and due,
         notes=new,
         settled_in=max((config.watch.settle - _unchanged_for(folder[n], runs[n], now) for n in settling), default=0.0),
     )
     return result, Memory(runs, prints, memory.processed)
+
+
+def after_failure(last: LastProcessing, key: str, error: str, failure: Failure, now: float) -> LastProcessing:
+    """Return what is remembered of a processing that failed, or of a look that did: it has no key."""
+    failures = last.failures + 1 if last.failure == failure else 1
+    wait = min(FIRST_WAIT * GROWTH ** (failures - 1), LONGEST_WAIT)
+    given_up = failure == "expected" or (failure == "unexpected" and failures >= PATIENCE and key)
+    again = None if given_up else now + wait
+    return LastProcessing(key, last.runs, last.version, error, failure, failures, again)
+
+
+def resting(memory: Memory, now: float) -> str | None:
+    """Return why there is no look at a time [s since the epoch]: the last ones failed; None if there is one."""
+    last = memory.processed
+    return None if last.key or last.failure is None else _rest(last, now)
+
+
+def _rest(last: LastProcessing, now: float) -> str | None:
+    if last.again is None:
+        return (
+            f"set aside after {last.failures} unexpected errors ({last.error}): nothing is tried before files, config or code "
+            "change; --log-level DEBUG shows where they come from"
+        )
+    if now < last.again:
+        return f"failed, {last.failures} in a row ({last.error}): tried again later"
+    return None
 
 
 def _state_of(number: int, files: Files, before: Seen | None, config: Config, now: float, faults: Faults) -> Seen:

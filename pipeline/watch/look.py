@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 from pipeline.euxfel import raw_folder
 from pipeline.euxfel.draft import classify
 from pipeline.job import Job
+from pipeline.stages.code import code_hash
 from pipeline.storage.hashes import write_json
-from pipeline.watch.decide import LastProcessing, Look, Memory, Seen, look
+from pipeline.watch.decide import Failure, LastProcessing, Look, Memory, Seen, after_failure, look, resting
 
-__all__ = ["look_and_log", "peek", "remember"]
+__all__ = ["look_and_log", "peek", "remember", "remember_failure", "rests"]
 
 log = logging.getLogger("trxas")
 
@@ -36,12 +38,21 @@ def peek(job: Job, now: float) -> Look:
     return result
 
 
-def remember(job: Job, result: Look, version: str | None, error: str | None = None) -> None:
-    """Store the outcome of a look, so that neither success nor failure is repeated until something changes."""
+def remember(job: Job, result: Look, version: str) -> None:
+    """Store what was published after a look, so that it is not done again until something changes."""
+    _save(job, replace(_load(job), processed=LastProcessing(result.key, result.ready, version)))
+
+
+def remember_failure(job: Job, result: Look | None, error: str, failure: Failure) -> None:
+    """Store that processing failed after a look, or that the look itself did: it is not repeated at once, or not at all."""
     memory = _load(job)
-    version = version or memory.processed.version
-    runs = memory.processed.runs if error is not None else result.ready
-    _save(job, replace(memory, processed=LastProcessing(result.key, runs, version, error)))
+    key = "" if result is None else result.key
+    _save(job, replace(memory, processed=after_failure(memory.processed, key, error, failure, time.time())))
+
+
+def rests(job: Job, now: float) -> str | None:
+    """Return why there is no look at a time [s since the epoch], or None."""
+    return resting(_load(job), now)
 
 
 def _look(job: Job, now: float) -> tuple[Look, Memory]:
@@ -52,7 +63,15 @@ def _look(job: Job, now: float) -> tuple[Look, Memory]:
         found, _ = classify(job.raw, job.instrument, numbers)
         return {r["run"]: r["kind"] for r in found}
 
-    return look(job.config, raw_folder.list_runs(job.raw), _load(job), now, faults=faults, kinds=kinds)
+    return look(
+        job.config,
+        raw_folder.list_runs(job.raw),
+        _load(job),
+        now,
+        faults=faults,
+        kinds=kinds,
+        code=code_hash("pipeline.workflow"),
+    )
 
 
 def _path(job: Job) -> Path:

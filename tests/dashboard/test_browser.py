@@ -111,12 +111,12 @@ def test_a_broken_product_says_what_is_wrong_and_the_others_still_work(visit, ou
         text = "summary.json is missing or damaged"
     elif damage == "store":
         (version / "product.zarr" / "zarr.json").write_text("{")
-        text = "cannot be opened"
+        text = "is damaged (product.zarr/zarr.json: is not what was published)"
     else:
         for chunk in (version / "product.zarr" / "spectra" / "delta_xas" / "c").rglob("*"):
             if chunk.is_file():
                 chunk.write_bytes(b"not a chunk")
-        text = "/spectra cannot be read"
+        text = "is damaged (product.zarr/spectra/delta_xas/c/0/0/0: is not what was published"
     seen = visit(out, "?dataset=broken")
     page = seen.page
     expect(page.locator(".failure")).to_contain_text(text)

@@ -73,7 +73,9 @@ def test_a_product_goes_to_a_bucket_and_plain_xarray_reads_it(s3, tiny, processe
     assert there.attrs["product_hash"] == here.attrs["product_hash"]
     pointer = json.loads(fsspec.filesystem("s3").cat(f"{BUCKET}/shift-1/products/tiny/latest.json"))
     assert (pointer["version"], pointer["product_hash"]) == ("v0001", there.attrs["product_hash"])
-    assert sorted(p.name for p in version.iterdir()) == ["figures", "fits", "product.zarr", "summary.json"]
+    assert sorted(p.name for p in version.iterdir()) == [
+        *("SHA256SUMS", "figures", "fits", "product.zarr", "summary.json")
+    ]
     assert (version / "figures" / "delta_xas.png").read_bytes()[:4] == b"\x89PNG"
     # the same product is not published twice, there or here
     job = load_job(tiny.out / "config.yaml", f"{s3}/shift-1", work=out)

@@ -12,6 +12,7 @@ from pipeline.storage import versions as publish
 from pipeline.storage.hashes import code_version
 from schemas.products import GROUPS, Summary
 from schemas.reading import load_config
+from tests.stamp import restamp
 
 # what a test damages it consolidates again, which zarr remarks on
 pytestmark = pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part")
@@ -136,13 +137,17 @@ def test_show_compares_two_versions(run, product, tmp_path):
     """Against itself here; what is told of every kind of change is tested on small trees."""
     copied = tmp_path / "v0002"
     shutil.copytree(product, copied)
+    code, _, err = run("show", product, copied)
+    assert code == 1
+    assert "v0002: is damaged (summary.json: is that of v0001)" in err
+    restamp(copied)
     code, out, _ = run("show", product, copied)
     assert code == 0
     assert "same arrays, bit for bit" in out
     group = zarr.open_group(copied / "product.zarr", mode="r+")
     group["kinetics/value"][...] = group["kinetics/value"][...] + 0.01
     group.attrs["config"] = group.attrs["config"].replace('"power":2', '"power":1')
-    zarr.consolidate_metadata(copied / "product.zarr")
+    restamp(copied)
     shutil.copytree(product, tmp_path / "v0001")
     code, out, _ = run("show", copied, "--against", "v0001", "--json")
     assert code == 0
@@ -170,6 +175,7 @@ def test_an_older_product_opens_and_says_its_version(run, product, tmp_path):
     summary["schema_version"] = 0
     del summary["peaks"]
     (old / "summary.json").write_text(json.dumps(summary))
+    restamp(old, older=True)
     code, out, _ = run("show", old)
     assert code == 0
     assert "schema version 0; this program writes 2" in out

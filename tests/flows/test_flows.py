@@ -14,16 +14,18 @@ from PIL import Image
 from prefect import flow
 from prefect.client.schemas.filters import FlowRunFilter, LogFilter
 from prefect.exceptions import ParameterTypeError
-from prefect.states import Failed
 
+import flows.watch as watching
 from flows import artifacts, progress, server, tasks
 from flows.process import process, reprocess
-from flows.states import is_permanent
+from flows.states import kind_of
 from flows.watch import watch
-from pipeline.errors import ConfigError, DataError
+from pipeline import workflow
+from pipeline.errors import BusyError, ConfigError, DataError
 from pipeline.job import load_job
 from pipeline.storage.claim import claimed
 from pipeline.storage.hashes import digest
+from pipeline.watch import look as watcher
 from pipeline.workflow import context_of
 from tests.flows.conftest import aged
 
@@ -215,18 +217,19 @@ def test_an_error_that_hides_a_passing_one_is_tried_again_too():
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (DataError("run 1: nothing in it"), True),
-        (OSError(errno.ENOSPC, "No space left on device"), False),
-        (RuntimeError("killed"), False),
-        (TimeoutError("no answer"), False),
+        (DataError("run 1: nothing in it"), "expected"),
+        (OSError(errno.ENOSPC, "No space left on device"), "passing"),
+        (RuntimeError("killed"), "unexpected"),
+        (TimeoutError("no answer"), "passing"),
+        (BusyError("out: another works here"), "passing"),
     ],
 )
-def test_only_a_failure_that_would_come_again_is_remembered(error, expected):
-    assert is_permanent(Failed(message=str(error), data=error)) is expected
+def test_failures_of_data_of_machines_and_of_trxas_are_told_apart(error, expected):
+    assert kind_of(error) == expected
     if isinstance(error, TimeoutError):
         wrapped = ConfigError("compute.cluster: no dask scheduler answers")
         wrapped.__context__ = error
-        assert not is_permanent(Failed(message="", data=wrapped))
+        assert kind_of(wrapped) == "passing"
 
 
 # --- watching --------------------------------------------------------------------------------------------------------
@@ -298,3 +301,82 @@ def test_a_failure_is_not_repeated_before_something_changes(api, incoming, tmp_p
     assert "\n" not in failed.message
     again = watch(str(config), str(tmp_path), other, return_state=True)
     assert again.name == "Unchanged"
+
+
+class Clock:
+    """A clock that a test sets, in the place of the module `time`."""
+
+    def __init__(self, monkeypatch, *modules):
+        self.now = time.time()
+        for module in modules:
+            monkeypatch.setattr(module, "time", self)
+
+    def time(self):
+        return self.now
+
+    def sleep(self, seconds):
+        raise KeyboardInterrupt
+
+
+def test_an_unexpected_error_is_tried_again_later_and_later_then_set_aside(api, incoming, tmp_path, monkeypatch):
+    config, out = incoming / "config.yaml", tmp_path / "out"
+    clock = Clock(monkeypatch, watching, watcher)
+    tried = []
+
+    def broken(*_args, **_options):
+        tried.append(clock.now)
+        raise ValueError("beams do not fit\nat all")
+
+    def look(changes=SETTLED):
+        """Look as the command does; returns what it prints."""
+        said = []
+        with pytest.raises(KeyboardInterrupt):
+            watching.keep_watching(str(config), str(out), changes, once=False, interval=60.0, tell=said.append)
+        return said
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workflow, "process", broken)
+        assert "unexpected ValueError: beams do not fit" in look()
+        start = clock.now
+        for _ in range(150):
+            clock.now += 60.0
+            look()
+        assert [round(t - start) for t in tried] == [0, 300, 1500]
+        aside = "set aside after 3 unexpected errors (unexpected ValueError: beams do not fit): nothing is tried before files,"
+        assert watch(str(config), str(out), SETTLED, return_state=True).name == "Unchanged"
+        assert aside in watch(str(config), str(out), SETTLED, return_state=True).message
+        # something else: once more
+        look([*SETTLED, "kinetics.power=1"])
+        assert len(tried) == 4
+        look([*SETTLED, "kinetics.power=1"])
+        assert len(tried) == 4
+    # other datasets are none the worse, and the cure works
+    done = watch(str(config), str(tmp_path / "other"), SETTLED, return_state=True)
+    assert done.message.startswith("v0001")
+    done = watch(str(config), str(out), [*SETTLED, "kinetics.power=2"], return_state=True)
+    assert done.message.startswith("v0001")
+
+
+def test_a_look_that_fails_is_not_repeated_at_once(api, incoming, tmp_path, monkeypatch):
+    config, out = str(incoming / "config.yaml"), str(tmp_path / "out")
+    clock = Clock(monkeypatch, watching, watcher)
+    looked = []
+
+    def broken(*_args, **_options):
+        looked.append(clock.now)
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(watcher, "look", broken)
+    failed = watch(config, out, SETTLED, return_state=True)
+    assert failed.is_failed()
+    assert failed.message == "unexpected RecursionError: too deep"
+    again = watch(config, out, SETTLED, return_state=True)
+    assert again.name == "Unchanged"
+    assert again.message == "failed, 1 in a row (unexpected RecursionError: too deep): tried again later"
+    said = []
+    with pytest.raises(KeyboardInterrupt):
+        watching.keep_watching(config, out, SETTLED, once=False, interval=60.0, tell=said.append)
+    assert said == [again.message]
+    clock.now += 301
+    assert watch(config, out, SETTLED, return_state=True).is_failed()
+    assert len(looked) == 2

@@ -53,7 +53,15 @@ def test_a_block_that_is_not_a_chunk_is_refused(filled):
 def test_a_missing_or_damaged_chunk_is_an_error_and_not_zeros(filled):
     path, _ = filled
     file = path / "frames" / "c" / "1" / "0" / "0" / "0"
-    file.write_bytes(file.read_bytes()[:40])
+    packed = file.read_bytes()
+    rng = np.random.default_rng(4)
+    for at, bit in zip(rng.integers(len(packed), size=40), rng.integers(8, size=40), strict=True):
+        file.write_bytes(packed[:at] + bytes([packed[at] ^ 1 << int(bit)]) + packed[at + 1 :])
+        with pytest.raises(ProductError, match=r"chunk 1 cannot be read \(it is damaged\); reprocess --from frames"):
+            cube.PackedChunk(path, 1, (3, 5, 12, 20))
+        with pytest.raises(Exception, match=r"(?i)checksum"):
+            zarr.open_array(path / "frames", mode="r")[3:6]
+    file.write_bytes(packed[:40])
     with pytest.raises(ProductError, match=r"chunk 1 cannot be read .*reprocess --from frames"):
         cube.PackedChunk(path, 1, (3, 5, 12, 20)).frames(0, 15)
     file.unlink()

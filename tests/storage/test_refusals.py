@@ -1,9 +1,10 @@
 """What stores and versions refuse: folders that cannot be written, damaged pointers and summaries, products at fault."""
 
+import numpy as np
 import pytest
 import xarray as xr
 
-from pipeline.errors import ConfigError, ProductError
+from pipeline.errors import ConfigError, DamagedError, ProductError
 from pipeline.storage import store, versions
 from pipeline.storage.claim import claimed
 from pipeline.storage.places import Remote
@@ -21,6 +22,29 @@ def test_a_store_that_is_damaged(tmp_path):
         store.open_tree(tmp_path)
     with pytest.raises(ProductError, match=r"absent: no product there$"):
         store.open_tree(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("damage", ["missing", "flipped", "head"])
+def test_an_intermediate_store_that_is_damaged_is_removed(tmp_path, damage):
+    path = tmp_path / "labels.zarr"
+    values = xr.Dataset({"a": ("x", np.zeros(50)), "b": ((), 3), "c": ("x", np.array(["α"] * 50))})
+    store.write_tree(path, xr.DataTree.from_dict({"/r0003": values, "/r0004": values}))
+    xr.testing.assert_identical(store.load_tree(path)["r0003"].to_dataset(), store.plain(values))
+    chunk = path / "r0004" / "a" / "c" / "0"
+    if damage == "missing":
+        # nothing but fill values, and there all the same
+        chunk.unlink()
+    elif damage == "flipped":
+        chunk.write_bytes(bytes([chunk.read_bytes()[0] ^ 4]) + chunk.read_bytes()[1:])
+    else:
+        (path / "zarr.json").write_text("{")
+    with pytest.raises(
+        DamagedError, match=r"labels\.zarr: was damaged \(.*\) and is removed; the same command makes it anew"
+    ):
+        store.load_tree(path)
+    assert not path.exists()
+    with pytest.raises(ProductError, match=r"labels\.zarr: no product there"):
+        store.load_tree(path)
 
 
 def test_pointers_and_summaries_that_are_damaged(tmp_path):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.watch.decide import LastProcessing, Memory, look
+from pipeline.watch.decide import LastProcessing, Memory, after_failure, look
 from schemas.reading import parse_config
 
 START = 1_000_000.0
@@ -198,3 +198,40 @@ def test_no_run_is_complete_that_changed_within_the_settling_time(history):
         if now - changed < SETTLE:
             assert 3 not in seen.ready
     assert 3 in watcher.look({1: files(), 2: files(), 3: current}, now + SETTLE).ready
+
+
+def test_what_failed_unexpectedly_is_tried_three_times_and_what_may_pass_for_ever():
+    for failure, tries in (("unexpected", 3), ("passing", 5)):
+        watcher, now, waits = Watcher(), START, []
+        folder = {1: files(), 2: files(), 3: files()}
+        for n in range(tries):
+            seen = watcher.look(folder, now)
+            assert seen.news
+            last = after_failure(watcher.memory.processed, seen.key, "no luck", failure, now)
+            watcher.memory = replace(watcher.memory, processed=last)
+            assert (last.failure, last.failures) == (failure, n + 1)
+            if last.again is None:
+                break
+            waits.append(last.again - now)
+            assert not watcher.look(folder, last.again - 1).news
+            now = last.again
+        assert waits == ([300, 1200] if failure == "unexpected" else [300, 1200, 3600, 3600, 3600])
+        rest = watcher.look(folder, now + 1e6)
+        assert rest.news == (failure == "passing")
+        assert ("set aside after 3 unexpected errors (no luck)" in rest.text) == (failure == "unexpected")
+        # another run comes: it is tried, and not three times more
+        seen = watcher.look(folder | {4: files()}, now)
+        assert seen.news
+        last = after_failure(watcher.memory.processed, seen.key, "no luck", failure, now)
+        assert (last.again is None) == (failure == "unexpected")
+        # an error of the data begins to count anew
+        assert after_failure(last, seen.key, "run 3: empty", "expected", now).failures == 1
+
+
+def test_other_code_is_tried_once_more():
+    watched, folder = config(), {1: files(), 2: files(), 3: files()}
+    faults, kinds = (lambda number: []), (lambda numbers: {})
+    seen, memory = look(watched, folder, Memory(), START, faults=faults, kinds=kinds, code="one")
+    memory = replace(memory, processed=LastProcessing(seen.key, seen.ready, "v0001"))
+    assert not look(watched, folder, memory, START, faults=faults, kinds=kinds, code="one")[0].news
+    assert look(watched, folder, memory, START, faults=faults, kinds=kinds, code="two")[0].news

@@ -33,6 +33,10 @@ SNAP = 0.06
 """Part of the steps' spacing within which a reading may scatter."""
 
 
+ROUND = 0.1
+"""Part of the steps' spacing to which the first of regular steps is rounded."""
+
+
 MIN_SHARED = 4
 """So many steps of another scan must be among a scan's places before these count as steps: chance does not do that."""
 
@@ -149,6 +153,9 @@ def energy_edges(scans: Sequence[np.ndarray]) -> np.ndarray:
     sweep looks the same but for that. Where all scans sweep, they are cut into bins of the monochromator's typical resolution (2·10⁻⁴ of the energy), or wider
     where a bin would hold fewer than three trains.
 
+    Regular steps stand where they were planned, in round numbers, and not at the mean of their readings: a train more or less
+    in one scan would move that, and with it the trains of all sweeps that lie at an edge.
+
     Raises
     ------
     DataError
@@ -173,9 +180,9 @@ def energy_edges(scans: Sequence[np.ndarray]) -> np.ndarray:
         grids += [g for g in sparse if _refines(g, known)]
     # sweeps are put on the grid of the scans that step
     if grids or sparse:
-        return step_edges(step_centres_of_all(grids or sparse, resolution=resolution))
+        return step_edges(_as_planned(step_centres_of_all(grids or sparse, resolution=resolution)))
     if len(finite) > 1 and (shared := _revisited(everything, visits=2, resolution=resolution)) is not None:
-        return step_edges(shared)
+        return step_edges(_as_planned(shared))
     span = float(np.ptp(everything))
     if span <= 50 * resolution:
         return step_edges(np.array([np.median(everything)]))
@@ -184,6 +191,28 @@ def energy_edges(scans: Sequence[np.ndarray]) -> np.ndarray:
     # 0.7: to the nearest of 1, 2, 5 rather than up
     width = _round_up(max(1.0001 * span * 3 / most, 0.7 * 2e-4 * float(np.median(everything))))
     return sweep_edges(everything, width=width)
+
+
+def _as_planned(centres: np.ndarray) -> np.ndarray:
+    """Return steps on the grid of round numbers that they were planned on, or as they are where there is none.
+
+    Some places of the grid may be missing. The spacing has as few digits, and the grid begins at as round a number, as the
+    steps allow: what a single reading adds to their mean does not reach so far.
+    """
+    if len(centres) < 3:
+        return centres
+    gaps = np.diff(centres)
+    spacing = float(np.median(gaps[gaps < 1.3 * gaps.min()]))
+    index = np.round((centres - centres[0]) / spacing)
+    spacing = float(np.polyfit(index, centres, 1)[0])
+    for digits in (1, 2, 3, 4):
+        step = float(f"{spacing:.{digits - 1}e}")
+        part = ROUND * step
+        first = part * np.round(np.mean(centres - index * step) / part)
+        grid = first + index * step
+        if np.abs(grid - centres).max() < (SNAP + ROUND / 2) * step:
+            return grid
+    return centres
 
 
 def snap_to_steps(scans: Sequence[np.ndarray], *, resolution: float) -> list[np.ndarray]:

@@ -36,6 +36,36 @@ def test_energy_bins_are_the_steps_of_all_scans():
     np.testing.assert_allclose(edges_of_energy(runs, None), [527.5, 528.25, 528.75, 529.25, 530.0], atol=0.01)
 
 
+COARSE_AND_FINE = np.concatenate([np.arange(525.0, 527.0, 0.5), np.arange(527.0, 530.05, 0.1)])
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        np.arange(526.6, 531.01, 0.2),
+        COARSE_AND_FINE,
+        np.arange(526.4, 530.0, 0.15),
+        # nothing round, as of a grating that moves by equal angles
+        np.arange(0, 20) * 0.20731 + 527.013,
+    ],
+)
+def test_no_single_train_moves_the_edges_of_regular_steps(steps):
+    rng = np.random.default_rng(7)
+    scans = [np.repeat(steps, 3) + 1.5e-3 * rng.normal(size=3 * len(steps)) for _ in range(2)]
+    sweep = np.linspace(steps[0] - 0.04, steps[-1] + 0.04, 3 * len(steps))
+    whole = edges_of_energy([exact_pulses(s, PHOTONS) for s in (*scans, sweep)], None)
+    np.testing.assert_allclose(whole[1:-1], 0.5 * (steps[1:] + steps[:-1]), atol=0.06 * np.diff(steps).min())
+    for lost in range(len(scans[0])):
+        left = [np.delete(scans[0], lost), scans[1], sweep]
+        np.testing.assert_array_equal(edges_of_energy([exact_pulses(s, PHOTONS) for s in left], None), whole)
+
+
+def test_edges_of_irregular_steps_lie_between_their_readings():
+    steps = np.array([526.0, 526.13, 526.4, 527.51, 528.0, 529.77])
+    found = edges_of_energy([exact_pulses(np.repeat(steps, 3), PHOTONS)], None)
+    np.testing.assert_allclose(found[1:-1], 0.5 * (steps[1:] + steps[:-1]), rtol=1e-12)
+
+
 def test_given_delay_edges_and_widths():
     run = run_at([0.0, 1.0, 2.0])
     np.testing.assert_allclose(nominal_edges([run], [0.0, 0.5, 3.0]), [0.0, 0.5, 3.0])
