@@ -45,7 +45,7 @@ class Run:
     @property
     def audit(self) -> list[str]:
         """What the audit found, one line each."""
-        return [*self.files.problems, *self.index.notes, *self.labels.attrs.get("notes", [])]
+        return [*self.files.problems, *self.files.faults, *self.index.notes, *self.labels.attrs.get("notes", [])]
 
 
 def open_run(path: Path, instrument: Instrument) -> Run:

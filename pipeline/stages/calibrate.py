@@ -124,7 +124,9 @@ def _made_before(job: Job, key: str) -> str:
 
 def _make(context: Context, run: int | None, key: str) -> Made:
     ledgers = Ledgers.of(context)
+    context.require_unchanged(*_runs_of(context.job))
     calibration, image = make_calibration(context.job, ledgers=ledgers, progress=context.progress)
+    context.require_unchanged(*_runs_of(context.job))
     return Made({"/": calibration, "image": image.rename("image").to_dataset()}, _notes(calibration))
 
 
