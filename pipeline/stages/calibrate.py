@@ -49,6 +49,8 @@ PEDESTAL_FRAMES = 1000
 """Flat-field frames from which the pedestal since the dark run is known to 0.005 ADU."""
 PEDESTAL_MATTERS = 3e-4
 """Pedestal over the light of a pixel in the beams from which on it is taken for moved between dark run and flat field."""
+SWAPPED = 2.0
+"""Light [ADU per pixel] in a dark run that no pedestal explains."""
 IMAGE_FRAMES = 2000
 """Frames of the mean image on which the beams are found."""
 
@@ -167,6 +169,7 @@ def make_calibration(
         )
     dark = _dark(job, None if ledgers is None else ledgers.dark, progress)
     image = _mean_image(run, dark, None if ledgers is None else ledgers.image, progress)
+    _require_light(image, runs.dark, run.number)
     beams = _beams(job, image, dark, run.number)
     flat = None
     if job.flat_fields:
@@ -311,6 +314,16 @@ def _averaged(run: Run, dark: xr.Dataset, progress: Progress | None) -> np.ndarr
     offset = np.einsum("c,cyx->yx", sums.count.astype(np.float64), np.nan_to_num(dark["dark_mean"].values))
     mean: np.ndarray = (sums.total.sum(axis=0, dtype=np.float64) - offset) / sums.count.sum()
     return mean
+
+
+def _require_light(image: xr.DataArray, dark: int, bright: int) -> None:
+    """Raise DataError if there is light in the dark run rather than in the other one."""
+    low, high = np.nanpercentile(image.values, [5, 95])
+    if -low > max(high, SWAPPED):
+        raise DataError(
+            f"run {dark} has more light than run {bright}, by {-low:.0f} ADU per pixel: are runs.dark and runs.flat_field "
+            "swapped?"
+        )
 
 
 def _beams(job: Job, image: xr.DataArray, dark: xr.Dataset, run: int) -> xr.Dataset:
