@@ -13,7 +13,13 @@ ABOUT_DETECTOR = {
         "More than a few per cent of the pulses do not count, for a reason that nobody asked for. The product is made of the "
         "others; `/quality` has the numbers.",
     ),
-    "detector.one_cell": Entry(
+    "pulses.filtered": Entry(
+        "info",
+        "run {run}: {percent:.0f} % of its pulses are filtered out ({reason}): {meaning}",
+        "The filters of the config take more than a few per cent of the pulses. Right where that is meant; with another "
+        "intensity of the beam there would be more to use.",
+    ),
+    "pulses.one_cell": Entry(
         "caution",
         "run {run}: all frames are said to be of memory cell {cell}: their dark level may be that of other cells",
         "A detector stores the frames of a train in different memory cells, each with a dark level of its own. Where `cellId` "

@@ -179,6 +179,7 @@ class _Part:
         self.dtype = data.dtype
         self.first, self.count = file.index(source, file.index_group(source, key))
         self.inside = self.first + self.count <= min(len(data), *(len(c) for c in columns))
+        self.unwritten = _unwritten(data)
         self.usable = file.validity_flag & (self.count > 0) & (self.count <= SLOTS) & self.inside
         """Trains whose frames are where the index says."""
         first, count = self.first[self.usable], self.count[self.usable]
@@ -211,6 +212,14 @@ class _Part:
         return _Train(number, first + place, unique, cells[place]), fault
 
 
+def _unwritten(data: h5py.Dataset) -> int:
+    """Return how many of the declared frames were never written; they are found one by one when they are read."""
+    if data.chunks is None:
+        return 0 if data.id.get_storage_size() else len(data)
+    per_frame = int(np.prod([-(-s // c) for s, c in zip(data.shape[1:], data.chunks[1:], strict=True)]))
+    return max(len(data) - data.id.get_num_chunks() * data.chunks[0] // per_frame, 0)
+
+
 def _beside(key: str, column: str) -> str:
     return f"{key.rpartition('.')[0]}.{column}".removeprefix(".")
 
@@ -225,6 +234,7 @@ def _parts(files: RunFiles, source: str, key: str, notes: list[str]) -> list[_Pa
             notes.append(f"{error}; the sequence is left out")
     if not parts:
         return []
+    notes += [f"{p.file.name}: {p.unwritten} of its frames were never written" for p in parts if p.unwritten]
     kind = usual([((p.frame_shape, str(p.dtype)), int(p.count[p.usable].sum())) for p in parts])
     notes += [
         f"{p.file.name}: frames are {p.dtype} {p.frame_shape}, in most files {kind[1]} {kind[0]}; the sequence is left out"
@@ -236,6 +246,7 @@ def _parts(files: RunFiles, source: str, key: str, notes: list[str]) -> list[_Pa
 
 def _collect(parts: list[_Part], counts: Counter[str], notes: list[str]) -> dict[int, _Train]:
     trains: dict[int, _Train] = {}
+    unordered: Counter[str] = Counter()
     for number, part in enumerate(parts):
         valid = part.file.validity_flag
         for i, train in enumerate(part.file.train_ids.tolist()):
@@ -256,6 +267,8 @@ def _collect(parts: list[_Part], counts: Counter[str], notes: list[str]) -> dict
                 if train in trains:
                     _count(counts, notes, "duplicate", f"{where} is recorded twice")
                     continue
+                if (np.diff(part.pulse_id[part.start[i] : part.start[i] + part.count[i]]) < 0).any():
+                    _count(unordered, notes, "unordered", f"{where}: pulse ids fall")
                 if len(found.pulse_id) < part.count[i]:
                     _count(counts, notes, "duplicate_pulse", f"{where}: pulse ids repeat")
                 trains[train] = found

@@ -303,6 +303,11 @@ def _mean_image(run: Run, dark: xr.Dataset, ledger: Ledger | None, progress: Pro
 def _averaged(run: Run, dark: xr.Dataset, progress: Progress | None) -> np.ndarray:
     cells = dark["cell_id"].values
     with_x_rays = ~run.labels["dark_frame"].values
+    if not (with_x_rays & run.index.present).any():
+        raise DataError(
+            f"run {run.number}: no frame has an X-ray pulse, says the bunch pattern: is it the dark run? Check runs.dark and "
+            "runs.flat_field"
+        )
     trains = spread_trains(run, IMAGE_FRAMES)
     sums = None
     for train, block, cell in frames_by_train(run, trains):

@@ -20,13 +20,16 @@ FEW = 0.05
 """Share of the pulses of a run that may be lost without a word: a few are too bright or too dim in any run."""
 LOSSES = {
     "no_calibration": "their memory cells are not in the dark run: record one with the cells of the scans",
-    "low_intensity": "there is too little light in them (filters.min_intensity), or less than none",
-    "saturated": "pixels are saturated (filters.max_saturated): attenuate the beam",
     "no_energy": "the monochromator's reading is unknown",
     "no_delay": "the reading of the delay stage is unknown",
     "no_condition": "it is not known whether the pump reached them",
 }
-"""What a person did not ask for, by drop reason."""
+"""What nobody asked for, by drop reason."""
+FILTERS = {
+    "low_intensity": "there is too little light in them (filters.min_intensity)",
+    "saturated": "pixels are saturated (filters.max_saturated); attenuate the beam",
+}
+"""What the config asks for, by drop reason."""
 
 
 def run_notes(job: Job, runs: Mapping[int, xr.Dataset]) -> list[Note]:
@@ -63,15 +66,22 @@ def _moves(run: xr.Dataset, name: str) -> bool | None:
 
 def _lost(number: int, run: xr.Dataset) -> list[Note]:
     """Say why pulses are lost, where these are more than a few."""
-    lost = {name: n for name, n in count_reasons(run["drop_reason"].values).items() if name in LOSSES or name == "used"}
-    wanted = sum(lost.values())
-    found = [(name, LOSSES[name], n / wanted) for name, n in lost.items() if name != "used" and n > FEW * wanted]
+    counts = count_reasons(run["drop_reason"].values)
+    meanings = LOSSES | FILTERS
+    wanted = counts["used"] + sum(counts[name] for name in meanings)
+    found = [(name, text, counts[name] / wanted) for name, text in meanings.items() if counts[name] > FEW * wanted]
     announced = int((run["present"] | run["blank"]).sum())
     blank = int(run["blank"].sum())
     if blank > FEW * announced:
         found.append(("absent", "their frames were announced and never written", blank / announced))
     return [
-        note("pulses.lost", run=number, percent=100 * share, reason=name, meaning=meaning)
+        note(
+            "pulses.filtered" if name in FILTERS else "pulses.lost",
+            run=number,
+            percent=100 * share,
+            reason=name,
+            meaning=meaning,
+        )
         for name, meaning, share in found
     ]
 
@@ -80,4 +90,4 @@ def _cells(number: int, run: xr.Dataset) -> list[Note]:
     cells = np.unique(run["cell_id"].values[run["present"].values])
     if run.sizes["pulse"] < 2 or len(cells) != 1:
         return []
-    return [note("detector.one_cell", run=number, cell=int(cells[0]))]
+    return [note("pulses.one_cell", run=number, cell=int(cells[0]))]

@@ -72,7 +72,10 @@ def test_a_key_that_changes_its_shape(tiny, folder):
     found = files.values("SCS_BLU_XGM/XGM/DOOCS:output", "data.intensitySa3TD")
     assert found.values.shape == (20, 1000)
     (told,) = files.faults
-    assert "S00001.h5: SCS_BLU_XGM/XGM/DOOCS:output data.intensitySa3TD has the shape (500,), in most files (1000,)" in told
+    assert (
+        "S00001.h5: SCS_BLU_XGM/XGM/DOOCS:output data.intensitySa3TD has the shape (500,), in most files (1000,)"
+        in told
+    )
 
 
 def test_a_detector_that_was_not_recording(folder):
