@@ -188,7 +188,8 @@ def make_calibration(
                 calibration = with_unlit_pixels(calibration, dark, unlit, chip=job.instrument.frames.chip)
                 reason = f"moved by up to {np.abs(shift).max():.2f} ADU between dark run and flat field, and followed"
     except DataError as error:
-        raise DataError(f"calibration of runs {runs.dark} and {run.number}: {error}") from None
+        damage = "".join(f"; run {one.number}: {one.audit[0]}" for one in (_open(job, runs.dark), run) if one.audit)
+        raise DataError(f"calibration of runs {runs.dark} and {run.number}: {error}{damage}") from None
     lacking = unlit is None and job.config.detector.pedestal == "auto" and run.index.dtype.kind != "f"
     calibration = calibration.assign_attrs(pedestal_reason=reason, pedestal_lacking=int(lacking))
     rows, columns = run.index.frame_shape
