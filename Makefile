@@ -4,6 +4,7 @@
 # make mutate  do the tests notice wrong science? mutations of the modules changed since SINCE, or of MODULES="files, folders, file:line"
 # make coverage  branch coverage as a report: science, then the rest
 # make check  format, lint, types, architecture
+# make fuzz  damages N simulated sessions, from SEED on, and processes what is left: nothing but the damage may be lost, and it is told
 # make bench  speed and memory as ratios
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 # a hundred processes import the same modules
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-long mutate coverage check bench format schemas clean
+.PHONY: demo test test-long mutate fuzz coverage check bench format schemas clean
 
 $(READY): pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +42,9 @@ SEED ?= 13
 
 mutate: $(READY)
 	$(BIN)/python -m tests.mutate --since $(SINCE) -n $(N) --seed $(SEED) $(MODULES)
+
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz -n $(N) --seed $(SEED)
 
 # the lines of compiled kernels count only where they run without compilation: small inputs, or it takes hours
 UNCOMPILED := tests/science/test_kernels.py tests/science/spectra/test_estimate.py tests/science/sums/test_accumulate.py \

@@ -8,6 +8,12 @@ __all__ = ["ABOUT_DELAY"]
 
 
 ABOUT_DELAY = {
+    "run.wrong_axis": Entry(
+        "fault",
+        "run {run} is listed as {kind}, but its {still} stands: {way_out}",
+        "What a run is for is taken from the config; the data show that it is something else. List it under the right key of "
+        "`runs`, or leave it out.",
+    ),
     "delay.monitor_missing": Entry(
         "info",
         "run {run}: no {monitor} monitor, which other runs have: its deviation counts as 0",

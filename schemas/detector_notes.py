@@ -7,6 +7,24 @@ from schemas.notes import Entry
 __all__ = ["ABOUT_DETECTOR"]
 
 ABOUT_DETECTOR = {
+    "pulses.lost": Entry(
+        "caution",
+        "run {run}: {percent:.0f} % of its pulses are left out ({reason}): {meaning}",
+        "More than a few per cent of the pulses do not count, for a reason that nobody asked for. The product is made of the "
+        "others; `/quality` has the numbers.",
+    ),
+    "pulses.filtered": Entry(
+        "info",
+        "run {run}: {percent:.0f} % of its pulses are filtered out ({reason}): {meaning}",
+        "The filters of the config take more than a few per cent of the pulses. Right where that is meant; with another "
+        "intensity of the beam there would be more to use.",
+    ),
+    "pulses.one_cell": Entry(
+        "caution",
+        "run {run}: all frames are said to be of memory cell {cell}: their dark level may be that of other cells",
+        "A detector stores the frames of a train in different memory cells, each with a dark level of its own. Where `cellId` "
+        "was not recorded, the dark level of one cell is taken off all of them.",
+    ),
     "response.not_described": Entry(
         "fault",
         "the detector's response is not one that the non-linearity describes (χ²/dof {chi2:.1f}, shares of the light change by"

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from schemas.keys import meant
 from schemas.strict import Strict
 from schemas.units import ROLE_QUANTITIES, kept_unit
+from schemas.yaml_text import parse_yaml
 
 __all__ = ["ROLES", "Instrument", "Laser", "Role", "RoleOverride", "load_instrument", "profile_names"]
 
@@ -144,7 +145,7 @@ def load_instrument(name: str, base: Path | None = None) -> Instrument:
             raise ValueError(f"instrument: {name!r} is neither a profile ({', '.join(profile_names())}) nor a file")
         text = path.read_text(encoding="utf-8")
     try:
-        data: Any = yaml.safe_load(text)
+        data: Any = parse_yaml(text)
         return Instrument.model_validate(data)
     except yaml.YAMLError:
         raise ValueError(f"instrument: {name}: not valid YAML") from None
@@ -155,3 +156,5 @@ def load_instrument(name: str, base: Path | None = None) -> Instrument:
         if first["type"] == "extra_forbidden":
             text = f"unknown key{meant(Instrument, ''.join(f'{p}.' for p in parents), last)}"
         raise ValueError(f"instrument: {name}: {'.'.join((*parents, last))}: {text}") from None
+    except ValueError as error:
+        raise ValueError(f"instrument: {name}: {error}") from None

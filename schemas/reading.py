@@ -11,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from schemas.config import Config, Sources
 from schemas.keys import meant
+from schemas.yaml_text import parse_yaml
 
 __all__ = ["assigned", "describe_error", "load_config", "override", "parse_config", "parse_sources"]
 
@@ -72,11 +73,13 @@ def parse_sources(data: Any) -> Sources:
 def load_config(path: str | Path) -> Config:
     """Read and validate a YAML config; raises ValueError naming the file and the key, OSError if unreadable."""
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        data = parse_yaml(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" in line {where.line + 1}" if where is not None else ""
         raise ValueError(f"{path}: not valid YAML{line}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     try:
         return parse_config(data)
     except ValueError as error:
@@ -105,7 +108,9 @@ def assigned(data: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]
                 node[part] = {}
             node = node[part]
         try:
-            node[last] = yaml.safe_load(text)
+            node[last] = parse_yaml(text)
         except yaml.YAMLError:
             raise ValueError(f"--set {item}: {text!r} is not a YAML value") from None
+        except ValueError as error:
+            raise ValueError(f"--set {item}: {error}") from None
     return data

@@ -5,9 +5,13 @@ caller's buffer, without the HDF5 library, whose one lock per process makes thre
 Only the rows asked for are read. Everything else (compressed, byte-swapped, external) goes through h5py.
 """
 
+from __future__ import annotations
+
 import os
 import threading
 import weakref
+from array import array
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +21,7 @@ import h5py
 import numpy as np
 
 from pipeline.errors import DataError
+from pipeline.euxfel.file_identity import FileIdentity
 
 __all__ = ["FrameReader"]
 
@@ -62,7 +67,7 @@ class FrameReader:
             self.n_frames = int(shape[0])
             self.frame_shape: tuple[int, int] = (int(shape[-2]), int(shape[-1]))
             self.dtype = np.dtype(self._dataset.dtype)
-            self._offsets = self._frame_offsets()
+            self._places = self._chunk_places()
         self._fd = os.open(self.path, os.O_RDONLY)
         # also when it is only let go: workers keep a few readers and drop the oldest while others may still read
         self._close_fd = weakref.finalize(self, os.close, self._fd)
@@ -71,7 +76,7 @@ class FrameReader:
     @property
     def direct(self) -> bool:
         """Whether the frames are read past the HDF5 library."""
-        return self._offsets is not None
+        return self._places is not None
 
     def read(self, first: int, count: int, out: np.ndarray | None = None, rows: slice | None = None) -> np.ndarray:
         """Read `count` frames from number `first` on.
@@ -105,8 +110,8 @@ class FrameReader:
                 f"out must be a C-contiguous {self.dtype} array of shape {shape}, got {out.dtype} {out.shape}"
             )
         out = out[:count]
-        if count and self._offsets is not None:
-            self._read_direct(self._offsets[first : first + count], first, out, y0)
+        if count and self._places is not None:
+            self._read_direct(self._places.of(first, count), first, out, y0)
         elif count:
             self._read_h5py(first, out, y0, y1)
         return out
@@ -114,9 +119,11 @@ class FrameReader:
     def unwritten(self, first: int = 0, count: int | None = None) -> np.ndarray:
         """(count,) bool: frames whose chunk was never written, so that reading gives the fill value."""
         count = self.n_frames - first if count is None else count
-        if self._offsets is not None:
-            return self._offsets[first : first + count] == _MISSING
-        return ~self._written_frames[first : first + count]
+        return (self._places or self._chunks_read_by_hdf5).of(first, count) == _MISSING
+
+    def identity(self) -> FileIdentity:
+        """Return which file it is that is open, as it is now."""
+        return FileIdentity.of(self._fd)
 
     def close(self) -> None:
         """Close the file; reading ends."""
@@ -170,48 +177,75 @@ class FrameReader:
                     f"{self.path}: frames from {first} of {self.dataset_name} cannot be read ({error})"
                 ) from error
 
-    def _frame_offsets(self) -> np.ndarray | None:
-        """Byte offset of every frame in the file, -1 where it was never written; None if only HDF5 can read it."""
+    def _chunk_places(self) -> _Places | None:
+        """Where the frames are in the file; None if only HDF5 can read it."""
         dataset, create = self._dataset, self._dataset.id.get_create_plist()
         if self.dtype.kind not in "uif" or not self.dtype.isnative or create.get_external_count():
             return None
-        frame_bytes = self.frame_shape[0] * self.frame_shape[1] * self.dtype.itemsize
         if dataset.chunks is None:
             start = dataset.id.get_offset()
             if create.get_layout() != h5py.h5d.CONTIGUOUS:
                 return None
-            if start is None:
-                return np.full(self.n_frames, _MISSING, np.int64)
-            return start + frame_bytes * np.arange(self.n_frames, dtype=np.int64)
+            places = np.array([] if start is None else [start], np.int64)
+            return _Places(np.arange(len(places)), places, max(self.n_frames, 1), self._frame_bytes)
         if create.get_nfilters() or dataset.chunks[1:] != dataset.shape[1:]:
             return None
-        offsets = np.full(self.n_frames, _MISSING, np.int64)
-        inside = frame_bytes * np.arange(dataset.chunks[0], dtype=np.int64)
+        first, at, size = self._chunks()
+        wrong = (size != dataset.chunks[0] * self._frame_bytes) | (first % dataset.chunks[0] != 0)
+        if wrong.any() or len(np.unique(at)) < len(at):
+            raise DataError(f"{self.path}: {self.dataset_name}: the places of its frames in the file are damaged")
+        return _Places(first, at, dataset.chunks[0], self._frame_bytes)
+
+    @property
+    def _frame_bytes(self) -> int:
+        return self.frame_shape[0] * self.frame_shape[1] * self.dtype.itemsize
+
+    def _chunks(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """First frame, byte offset and size of every chunk that exists, by first frame."""
+        first, at, size = array("q"), array("q"), array("q")
 
         def note(chunk: h5py.h5d.StoreInfo) -> None:
-            first = chunk.chunk_offset[0]
-            n = min(len(inside), self.n_frames - first)  # the last chunk may reach past the end
-            offsets[first : first + n] = chunk.byte_offset + inside[:n]
+            first.append(chunk.chunk_offset[0])
+            at.append(chunk.byte_offset)
+            size.append(chunk.size)
 
-        dataset.id.chunk_iter(note)
-        return offsets
+        try:
+            self._dataset.id.chunk_iter(note)
+        except (OSError, RuntimeError, OverflowError) as error:
+            raise DataError(f"{self.path}: {self.dataset_name}: its chunks cannot be found ({error})") from error
+        order = np.argsort(np.array(first, np.int64), kind="stable")
+        return tuple(np.array(a, np.int64)[order] for a in (first, at, size))  # type: ignore[return-value]
 
     @cached_property
-    def _written_frames(self) -> np.ndarray:
-        """(N,) bool, for datasets that only HDF5 can read: whether all chunks of the frame exist."""
+    def _chunks_read_by_hdf5(self) -> _Places:
+        """The frames of which all chunks exist, for datasets that only HDF5 can read; places say nothing."""
         dataset = self._dataset
         if dataset.chunks is None:
-            return np.ones(self.n_frames, bool)
+            return _Places(np.zeros(1, np.int64), np.zeros(1, np.int64), max(self.n_frames, 1), 0)
         per_frame = int(np.prod([-(-s // c) for s, c in zip(dataset.shape[1:], dataset.chunks[1:], strict=True)]))
-        seen = np.zeros(self.n_frames, np.int64)
-
-        def note(chunk: h5py.h5d.StoreInfo) -> None:
-            first = chunk.chunk_offset[0]
-            seen[first : first + dataset.chunks[0]] += 1
-
         with _h5_lock:
-            dataset.id.chunk_iter(note)
-        return seen == per_frame
+            first, count = np.unique(self._chunks()[0], return_counts=True)
+        whole = first[count == per_frame]
+        return _Places(whole, np.zeros_like(whole), dataset.chunks[0], 0)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where chunks of `length` frames lie: memory is needed for those that exist, however many a file declares."""
+
+    first: np.ndarray
+    at: np.ndarray
+    length: int
+    step: int
+
+    def of(self, first: int, count: int) -> np.ndarray:
+        """Byte offset of frames, -1 where they were never written."""
+        frame = np.arange(first, first + count, dtype=np.int64)
+        if not len(self.first):
+            return np.full(count, _MISSING, np.int64)
+        inside = frame % self.length
+        chunk = np.searchsorted(self.first, frame - inside).clip(max=len(self.first) - 1)
+        return np.where(self.first[chunk] == frame - inside, self.at[chunk] + self.step * inside, _MISSING)
 
 
 def _runs(offsets: np.ndarray, step: int, longest: int) -> list[tuple[int, int]]:

@@ -48,6 +48,7 @@ def classify(
         except DataError as error:
             found.append({"run": number, "kind": "unknown", "why": str(error)})
             continue
+        files.close()
         energy, stage = run.labels["energy"].values, run.labels["delay_stage"].values
         found.append(
             {

@@ -9,16 +9,21 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import h5py
 import numpy as np
-from extra_data import FileAccess
 
 from pipeline.errors import DataError
-from pipeline.euxfel.run_files import RunFiles
+from pipeline.euxfel.exdf_file import ExdfFile
+from pipeline.euxfel.file_identity import FileIdentity
+from pipeline.euxfel.run_files import RunFiles, usual
 from schemas.instrument import Role
 
 __all__ = ["FrameIndex", "detector_source", "index_frames"]
 
 NO_CELL = np.uint16(65535)
+COLUMNS = ("trainId", "pulseId", "cellId")
+SLOTS = 2700
+"""Slots of a train: a train has no more frames, and no larger pulse ids."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class FrameIndex:
     key: str
     module: int | None
     files: tuple[Path, ...]
+    identities: tuple[FileIdentity, ...]
+    """Of the files, when they were indexed."""
     dataset: str
     train_id: np.ndarray
     file: np.ndarray
@@ -106,19 +113,16 @@ def index_frames(files: RunFiles, role: Role) -> FrameIndex:
         If the run has no such source, or no frame of it can be read.
     """
     source, module = detector_source(files, role)
-    name = f"INSTRUMENT/{source}/{role.key.replace('.', '/')}"
-    parts = [_Part(number, f, source, name) for number, f in enumerate(files.with_source(source))]
-    usable = [p for p in parts if p.frames is not None]
-    if not usable:
-        raise DataError(f"run {files.run}: {source} {role.key}: no frames; the detector was not recording")
-    shapes = {p.shape for p in usable}
-    if len(shapes) > 1:
-        raise DataError(f"run {files.run}: {source} {role.key}: frame shape changes between files: {sorted(shapes)}")
     counts: Counter[str] = Counter()
     notes: list[str] = []
-    trains = _collect(usable, counts, notes)
+    parts = _parts(files, source, role.key, notes)
+    if not parts:
+        reasons = f" ({'; '.join(notes)})" if notes else ""
+        raise DataError(f"run {files.run}: {source} {role.key}: no frames; the detector was not recording{reasons}")
+    trains = _collect(parts, counts, notes)
     if not trains:
-        raise DataError(f"run {files.run}: {source} {role.key}: every train is empty or suspect")
+        reasons = f" ({'; '.join(notes)})" if notes else ""
+        raise DataError(f"run {files.run}: {source} {role.key}: every train is empty or suspect{reasons}")
     order = sorted(trains)
     pulse_id = np.unique(np.concatenate([trains[t].pulse_id for t in order]))
     row = np.full((len(order), len(pulse_id)), -1, np.int64)
@@ -127,20 +131,23 @@ def index_frames(files: RunFiles, role: Role) -> FrameIndex:
         place = np.searchsorted(pulse_id, trains[train].pulse_id)
         row[i, place] = trains[train].rows
         cell[i, place] = trains[train].cell_id
-    _report_gaps(files, source, np.array(order, np.uint64), row, counts, notes)
+    sequences = {p.file.sequence for p in parts}
+    _report_gaps(files, source, np.array(order, np.uint64), row, sequences, counts, notes)
+    _report_cells(cell, notes)
     return FrameIndex(
         source=source,
         key=role.key,
         module=module,
-        files=tuple(Path(p.file.filename) for p in parts),
-        dataset=name,
+        files=tuple(p.file.path for p in parts),
+        identities=tuple(p.file.identity for p in parts),
+        dataset=parts[0].file.name_of(source, role.key),
         train_id=np.array(order, np.uint64),
         file=np.array([trains[t].file for t in order], np.int64),
         pulse_id=pulse_id.astype(np.uint64),
         row=row,
         cell_id=cell,
-        frame_shape=next(iter(shapes)),
-        dtype=usable[0].dtype,
+        frame_shape=parts[0].frame_shape,
+        dtype=parts[0].dtype,
         counts=dict(counts),
         notes=notes,
     )
@@ -155,57 +162,134 @@ class _Train:
 
 
 class _Part:
-    """Part of the index that comes from one sequence file."""
+    """What one sequence file says of its frames."""
 
-    def __init__(self, number: int, file: FileAccess, source: str, name: str):
-        self.number = number
+    def __init__(self, file: ExdfFile, source: str, key: str):
         self.file = file
-        dataset = file.file.get(name)
-        self.frames = None if dataset is None else len(dataset)
-        if dataset is None:
-            return
-        self.shape: tuple[int, int] = dataset.shape[-2:]
-        self.dtype = dataset.dtype
-        group = dataset.parent
-        self.train_id = group["trainId"][()].reshape(-1)
-        self.pulse_id = group["pulseId"][()].reshape(-1)
-        self.cell_id = group["cellId"][()].reshape(-1)
-        index_group = next(g for g in file.index_groups(source) if name.split(f"{source}/")[1].startswith(g))
-        self.first, self.count = (a.astype(np.int64) for a in file.get_index(source, index_group))
+        data, *columns = (self._there(source, k) for k in (key, *(_beside(key, c) for c in COLUMNS)))
+        what = f"{file.name}: {source} {key}"
+        if not (data.ndim == 3 or (data.ndim == 4 and data.shape[1] == 1)) or 0 in data.shape[1:]:
+            raise DataError(f"{what} has the shape {data.shape}, not (frames, 1, y, x) or (frames, y, x)")
+        if data.dtype != np.uint16 and data.dtype.kind != "f":
+            raise DataError(f"{what} is {data.dtype}, neither raw uint16 nor corrected")
+        for column, name in zip(columns, COLUMNS, strict=True):
+            if column.dtype.kind not in "iu" or column.size != len(column):
+                raise DataError(f"{what}: {name} is no column of whole numbers but {column.dtype} {column.shape}")
+        self.frame_shape: tuple[int, int] = data.shape[-2:]
+        self.dtype = data.dtype
+        self.first, self.count = file.index(source, file.index_group(source, key))
+        self.inside = self.first + self.count <= min(len(data), *(len(c) for c in columns))
+        self.unwritten = _unwritten(data)
+        self.usable = file.validity_flag & (self.count > 0) & (self.count <= SLOTS) & self.inside
+        """Trains whose frames are where the index says."""
+        first, count = self.first[self.usable], self.count[self.usable]
+        self.start = np.zeros(len(self.count), np.int64)
+        self.start[self.usable] = np.cumsum(count) - count
+        rows = np.repeat(first - self.start[self.usable], count) + np.arange(count.sum())
+        # whatever does not fit into these was never an id
+        self.train_id, self.pulse_id, self.cell_id = (
+            file.read(column, rows).reshape(-1).astype(np.int64) for column in columns
+        )
 
-    @property
-    def label(self) -> str:
-        return Path(self.file.filename).name
+    def _there(self, source: str, key: str) -> h5py.Dataset:
+        found = self.file.numbers(self.file.name_of(source, key))
+        if found is None:
+            raise DataError(f"{self.file.name}: {source} has no {key}")
+        return found
+
+    def train(self, number: int, i: int) -> tuple[_Train, str]:
+        """Return the frames of the i-th train, and why they cannot be its; empty if they can."""
+        first, here = int(self.first[i]), slice(int(self.start[i]), int(self.start[i] + self.count[i]))
+        pulses, cells = self.pulse_id[here], self.cell_id[here]
+        fault = ""
+        if (self.train_id[here] != int(self.file.train_ids[i])).any():
+            fault = "index points at another train"
+        elif pulses.min() < 0 or pulses.max() >= SLOTS:
+            fault = f"pulse ids from {pulses.min()} to {pulses.max()}; a train has {SLOTS} slots"
+        elif cells.min() < 0 or cells.max() >= NO_CELL:
+            fault = f"memory cells from {cells.min()} to {cells.max()}"
+        unique, place = np.unique(pulses, return_index=True)
+        return _Train(number, first + place, unique, cells[place]), fault
+
+
+def _unwritten(data: h5py.Dataset) -> int:
+    """Return how many of the declared frames were never written; they are found one by one when they are read."""
+    if data.chunks is None:
+        return 0 if data.id.get_storage_size() else len(data)
+    per_frame = int(np.prod([-(-s // c) for s, c in zip(data.shape[1:], data.chunks[1:], strict=True)]))
+    return max(len(data) - data.id.get_num_chunks() * data.chunks[0] // per_frame, 0)
+
+
+def _beside(key: str, column: str) -> str:
+    return f"{key.rpartition('.')[0]}.{column}".removeprefix(".")
+
+
+def _parts(files: RunFiles, source: str, key: str, notes: list[str]) -> list[_Part]:
+    """Return the sequences that can be used together; the others are told."""
+    parts = []
+    for file in files.with_source(source):
+        try:
+            parts.append(_Part(file, source, key))
+        except DataError as error:
+            notes.append(f"{error}; the sequence is left out")
+    if not parts:
+        return []
+    notes += [f"{p.file.name}: {p.unwritten} of its frames were never written" for p in parts if p.unwritten]
+    kind = usual([((p.frame_shape, str(p.dtype)), int(p.count[p.usable].sum())) for p in parts])
+    notes += [
+        f"{p.file.name}: frames are {p.dtype} {p.frame_shape}, in most files {kind[1]} {kind[0]}; the sequence is left out"
+        for p in parts
+        if (p.frame_shape, str(p.dtype)) != kind
+    ]
+    return [p for p in parts if (p.frame_shape, str(p.dtype)) == kind]
 
 
 def _collect(parts: list[_Part], counts: Counter[str], notes: list[str]) -> dict[int, _Train]:
     trains: dict[int, _Train] = {}
-    for part in parts:
-        n_rows = min(part.frames or 0, len(part.train_id), len(part.pulse_id), len(part.cell_id))
+    unordered: Counter[str] = Counter()
+    for number, part in enumerate(parts):
         valid = part.file.validity_flag
         for i, train in enumerate(part.file.train_ids.tolist()):
-            first, count = int(part.first[i]), int(part.count[i])
+            where = f"train {train} in {part.file.name}"
             if not valid[i]:
-                _count(counts, notes, "suspect", f"train {train} in {part.label} is flagged as suspect")
-            elif count == 0:
+                _count(counts, notes, "suspect", f"{where} is flagged as suspect")
+            elif part.count[i] == 0:
                 continue
-            elif first + count > n_rows:
-                _count(counts, notes, "truncated", f"train {train} in {part.label}: index points past the data")
-            elif (part.train_id[first : first + count] != train).any():
-                _count(counts, notes, "misindexed", f"train {train} in {part.label}: index points at another train")
-            elif train in trains:
-                _count(counts, notes, "duplicate", f"train {train} is recorded twice ({part.label})")
+            elif not part.inside[i]:
+                _count(counts, notes, "truncated", f"{where}: index points past the data")
+            elif not part.usable[i]:
+                _count(counts, notes, "misindexed", f"{where}: index says {part.count[i]} frames")
             else:
-                rows = np.arange(first, first + count)
-                pulses, place = np.unique(part.pulse_id[rows], return_index=True)
-                if len(pulses) < count:
-                    _count(counts, notes, "duplicate_pulse", f"train {train} in {part.label}: pulse ids repeat")
-                trains[train] = _Train(part.number, rows[place], pulses, part.cell_id[rows[place]])
+                found, fault = part.train(number, i)
+                if fault:
+                    _count(counts, notes, "misindexed", f"{where}: {fault}")
+                    continue
+                if train in trains:
+                    _count(counts, notes, "duplicate", f"{where} is recorded twice")
+                    continue
+                if (np.diff(part.pulse_id[part.start[i] : part.start[i] + part.count[i]]) < 0).any():
+                    _count(unordered, notes, "unordered", f"{where}: pulse ids fall")
+                if len(found.pulse_id) < part.count[i]:
+                    _count(counts, notes, "duplicate_pulse", f"{where}: pulse ids repeat")
+                trains[train] = found
     return trains
 
 
+def _report_cells(cell: np.ndarray, notes: list[str]) -> None:
+    """Say so where every frame of every train is said to be from one memory cell."""
+    known = cell[cell != NO_CELL]
+    if cell.shape[1] > 1 and len(np.unique(known)) == 1:
+        notes.append(f"cellId is {known[0]} in all frames: their dark level may be that of other memory cells")
+
+
 def _report_gaps(
-    files: RunFiles, source: str, train_id: np.ndarray, row: np.ndarray, counts: Counter[str], notes: list[str]
+    files: RunFiles,
+    source: str,
+    train_id: np.ndarray,
+    row: np.ndarray,
+    sequences: set[int],
+    counts: Counter[str],
+    notes: list[str],
 ) -> None:
     run_trains = files.train_ids()
     span = int(max(run_trains.max(), train_id.max()) - min(run_trains.min(), train_id.min())) + 1
@@ -221,7 +305,6 @@ def _report_gaps(
         counts["partial"] = sum(k for n, k in per_train.items() if n < usual)
         shown = ", ".join(f"{k} trains with {n}" for n, k in sorted(per_train.items())[:6])
         notes.append(f"frames per train differ: {shown}")
-    sequences = files.sequences(source)
     others = set().union(*(files.sequences(s) for s in files.sources))
     absent = sorted((set(range(max(sequences | others) + 1)) | others) - sequences)
     if absent:

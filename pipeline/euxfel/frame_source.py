@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.errors import DataError
 from pipeline.euxfel.chunkread import FrameReader
+from pipeline.euxfel.file_identity import FileIdentity
 from pipeline.euxfel.frame_index import FrameIndex
 
 __all__ = ["FrameSource", "as_adu", "shared_source"]
@@ -86,12 +87,14 @@ class FrameSource:
                 for piece in _pieces(row, len(buffer) if buffer is not None else len(row)):
                     frames = reader.read(int(row[piece.start]), piece.stop - piece.start, own, rows)
                     yield as_adu(frames), train[piece], pulse[piece]
+                # what was just read, too
+                index.identities[number].require(reader.path.name, reader.identity())
             except (OSError, DataError) as error:
                 first, last = index.train_id[mine[[0, -1]]]
                 raise DataError(f"run {self.run}: trains {first} to {last} cannot be read: {error}") from None
 
     def _reader(self, number: int) -> FrameReader:
-        return self._readers.of(self.index.files[number], self.index.dataset)
+        return self._readers.of(self.index.files[number], self.index.dataset, self.index.identities[number])
 
 
 class _Readers:
@@ -102,10 +105,10 @@ class _Readers:
         self._open: OrderedDict[tuple[Any, ...], FrameReader] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, path: Path, dataset: str) -> FrameReader:
-        """Return the reader of a file; one that was replaced since is opened again."""
-        stat = path.stat()
-        key = (path, dataset, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    def of(self, path: Path, dataset: str, identity: FileIdentity) -> FrameReader:
+        """Return the reader of a file; DataError if another one has got its name since it was indexed."""
+        identity.require(path.name, FileIdentity.of(path))
+        key = (path, dataset, identity)
         with self._lock:
             if key not in self._open:
                 self._open[key] = FrameReader(path, dataset)

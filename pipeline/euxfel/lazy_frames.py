@@ -64,7 +64,7 @@ def lazy_frames(run: Run, *, rows: slice = slice(None), columns: slice = slice(N
 
 def _name(run: Run, part: FrameIndex, inside: tuple[slice, slice]) -> str:
     # two runs, two parts or a file that was written anew are not the same task
-    files = [(str(path), path.stat().st_mtime_ns) for path in part.files]
+    files = list(zip(map(str, part.files), part.identities, strict=True))
     return f"read-frames-{tokenize(run.number, files, part.dataset, part.file, part.row, inside)}"
 
 

@@ -19,6 +19,7 @@ from pipeline.euxfel.pulse_slots import SlotMatch, match_slots
 from pipeline.euxfel.run_files import RunFiles, TrainValues, open_files
 from schemas.datasets.measured import PULSES
 from schemas.instrument import Instrument, Role
+from schemas.ranges import READINGS
 from schemas.units import kept_unit
 
 __all__ = ["Run", "open_run"]
@@ -45,7 +46,7 @@ class Run:
     @property
     def audit(self) -> list[str]:
         """What the audit found, one line each."""
-        return [*self.files.problems, *self.index.notes, *self.labels.attrs.get("notes", [])]
+        return [*self.files.problems, *self.files.faults, *self.index.notes, *self.labels.attrs.get("notes", [])]
 
 
 def open_run(path: Path, instrument: Instrument) -> Run:
@@ -100,13 +101,13 @@ def _labels(
     for name in ("energy", "delay_stage", "trigger"):
         role = instrument.role(name)
         values = _slow(files, role, name, trains, notes)
-        labels[name] = ("train", *_kept(files, role, name, values))
+        labels[name] = ("train", *_kept(files, role, name, values, notes))
     # where nothing is known of the slots, the ids are all there is
     slot = match.pulse_slot if match is not None and (match.pulse_slot >= 0).any() else index.pulse_id.astype(np.int64)
     for name in ("arrival", "intensity"):
         role = instrument.role(name)
         values = _per_pulse(files, role, index, pattern, slot)
-        labels[name] = (("train", "pulse"), *_kept(files, role, name, values))
+        labels[name] = (("train", "pulse"), *_kept(files, role, name, values, notes))
     dark = np.zeros(shape, bool)
     if pattern is not None and match is not None:
         if match.how == "foreign":
@@ -129,15 +130,27 @@ def _as_wide(used: np.ndarray, slots: int) -> np.ndarray:
     return np.pad(used, ((0, 0), (0, max(slots - used.shape[1], 0))))
 
 
-def _kept(files: RunFiles, role: Role | None, name: str, values: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
-    """Return values in the unit in which they are kept, and that unit."""
+def _kept(
+    files: RunFiles, role: Role | None, name: str, values: np.ndarray, notes: list[str]
+) -> tuple[np.ndarray, dict[str, str]]:
+    """Return values in the unit in which they are kept, and that unit; NaN where no device can read them."""
     if role is None:
         return values, {"units": PULSES[name].known_units[0]}
     try:
         unit, factor = kept_unit(name, role.unit)
     except ValueError as error:
         raise DataError(f"run {files.run}: {error}") from None
-    return values * factor, {"units": unit}
+    low, high = READINGS[name]
+    with np.errstate(over="ignore"):
+        values = values * factor
+    broken = ~np.isnan(values) & ~((values >= low) & (values <= high))
+    if broken.any():
+        trains = int(broken.reshape(len(broken), -1).any(axis=1).sum())
+        read = values[broken].flat[0]
+        notes.append(
+            f"{name}: {role.source} read {read:.3g} {unit} in {trains} of {len(values)} trains; taken as unknown"
+        )
+    return np.where(broken, np.nan, values), {"units": unit}
 
 
 def _slow(files: RunFiles, role: Role | None, name: str, trains: np.ndarray, notes: list[str]) -> np.ndarray:

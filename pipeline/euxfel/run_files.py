@@ -1,7 +1,6 @@
 """EXDF files of one run: which file holds which source, and values by train id.
 
-`extra_data.FileAccess` knows the format's versions and indexes; this module goes file by file instead of through
-`RunDirectory`, because a run with one bad file or one train recorded twice must still be readable, with a report.
+This goes file by file, because a run with one bad file, or one train recorded twice, must still be readable, with a report.
 """
 
 from __future__ import annotations
@@ -10,22 +9,23 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from extra_data import FileAccess
 
 from pipeline.compat import proposal_folder
 from pipeline.errors import ConfigError, DataError
+from pipeline.euxfel.exdf_file import ExdfFile
+from pipeline.euxfel.file_identity import FileIdentity
 from schemas.config import Proposal
 
-__all__ = ["RunFiles", "TrainValues", "open_files", "raw_folder", "run_folder", "run_numbers"]
+__all__ = ["RunFiles", "TrainValues", "open_files", "raw_folder", "run_folder", "run_numbers", "usual"]
 
 _RUN = re.compile(r"r(\d{4,5})")
 _FILE = re.compile(r"(RAW|CORR|PROC)-R(\d+)-(\w+?)-S(\d{5})\.h5")
-_ROWS = 256
-"""Rows of a large array that are read and converted at a time."""
 
 Convert = Callable[[np.ndarray], np.ndarray]
+Shape = TypeVar("Shape")
 
 
 @dataclass(frozen=True)
@@ -56,34 +56,38 @@ class RunFiles:
 
     run: int
     path: Path
-    files: tuple[FileAccess, ...]
+    files: tuple[ExdfFile, ...]
     problems: tuple[str, ...] = field(default=())
+    faults: dict[str, None] = field(default_factory=dict)
+    """Parts of files that turned out to be damaged when they were read, in this order, each once."""
 
     @property
     def sources(self) -> frozenset[str]:
         """All sources of the run."""
-        return frozenset().union(*(f.control_sources | f.instrument_sources for f in self.files))
+        return frozenset().union(*(f.sources for f in self.files))
 
-    def with_source(self, source: str) -> Iterator[FileAccess]:
+    def with_source(self, source: str) -> Iterator[ExdfFile]:
         """Yield the files that hold a source, by sequence."""
-        return (f for f in self.files if source in f.control_sources or source in f.instrument_sources)
+        return (f for f in self.files if source in f.sources)
 
     def keys(self, source: str) -> dict[str, tuple[int, ...]]:
         """Return the keys of a source with the shape of one entry; control keys by their value, without `.value`."""
         found: dict[str, tuple[int, ...]] = {}
         for file in self.with_source(source):
             control = source in file.control_sources
-            for key in sorted(file.get_keys(source)):
-                if control and not key.endswith(".value"):
-                    continue
-                dataset = file.file.get(f"{'CONTROL' if control else 'INSTRUMENT'}/{source}/{key.replace('.', '/')}")
-                if dataset is not None:
-                    found.setdefault(key.removesuffix(".value") if control else key, tuple(dataset.shape[1:]))
+            try:
+                keys = file.keys(source)
+            except DataError as error:
+                self.faults[str(error)] = None
+                continue
+            for key in sorted(keys):
+                if not control or key.endswith(".value"):
+                    found.setdefault(key.removesuffix(".value") if control else key, keys[key])
         return found
 
     def sequences(self, source: str) -> set[int]:
         """Return the sequence numbers of a source's files."""
-        return {int(f.sequence or 0) for f in self.with_source(source)}
+        return {f.sequence for f in self.with_source(source)}
 
     def train_ids(self) -> np.ndarray:
         """Return the ids of all trains that any file holds, suspect ones left out."""
@@ -94,39 +98,59 @@ class RunFiles:
         """Return one value (or array) per train, the first of a train; None where the run lacks source or key.
 
         `convert` makes what is kept from a stretch of rows, so that an array that is large on disk is never read whole.
+        A file in which they are damaged, or of another shape than in most, is left out and told in `faults`.
         """
-        ids, values = [], []
+        found: list[tuple[ExdfFile, TrainValues]] = []
         for file in self.with_source(source):
-            found = _read(file, source, key, convert)
-            if found is not None:
-                ids.append(found.train_id)
-                values.append(found.values)
-        if not ids:
+            try:
+                values = _read(file, source, key, convert)
+            except DataError as error:
+                self.faults[f"{error}; its values are left out"] = None
+                continue
+            if values is not None:
+                found.append((file, values))
+        if not found:
             return None
-        widths = {v.shape[1:] for v in values}
-        if len(widths) > 1:
-            raise DataError(f"run {self.run}: {source}: {key} changes its shape between files: {sorted(widths)}")
-        train_id, first = np.unique(np.concatenate(ids), return_index=True)
-        return TrainValues(train_id, np.concatenate(values)[first])
+        shape = usual([(v.values.shape[1:], len(v.values)) for _, v in found])
+        for file, other in found:
+            if other.values.shape[1:] != shape:
+                said = f"{file.name}: {source} {key} has the shape {other.values.shape[1:]}, in most files {shape}"
+                self.faults[f"{said}; its values are left out"] = None
+        kept = [v for _, v in found if v.values.shape[1:] == shape]
+        train_id, first = np.unique(np.concatenate([v.train_id for v in kept]), return_index=True)
+        return TrainValues(train_id, np.concatenate([v.values for v in kept])[first])
+
+    def require_unchanged(self) -> None:
+        """Raise DataError, naming the file, if one of the files is not what it was when it was opened."""
+        for file in self.files:
+            try:
+                file.identity.require(file.name, FileIdentity.of(file.path))
+            except DataError as error:
+                raise DataError(f"run {self.run}: {error}") from error
+
+    def close(self) -> None:
+        """Close the files until they are needed again."""
+        for file in self.files:
+            file.close()
 
 
-def _read(file: FileAccess, source: str, key: str, convert: Convert | None = None) -> TrainValues | None:
-    control = source in file.control_sources
-    name = key if not control or key.endswith((".value", ".timestamp")) else f"{key}.value"
-    dataset = file.file.get(f"{'CONTROL' if control else 'INSTRUMENT'}/{source}/{name.replace('.', '/')}")
-    if dataset is None or not hasattr(dataset, "dtype") or dataset.dtype.kind not in "iufb":
+def usual(found: list[tuple[Shape, int]]) -> Shape:
+    """Return what most rows have, of pairs (what, rows); the first where it is as many."""
+    rows: dict[Shape, int] = {}
+    for what, n in found:
+        rows[what] = rows.get(what, 0) + n
+    return max(rows, key=lambda what: rows[what])
+
+
+def _read(file: ExdfFile, source: str, key: str, convert: Convert | None = None) -> TrainValues | None:
+    dataset = file.numbers(file.name_of(source, key))
+    if dataset is None:
         return None
-    group = "" if control else name.partition(".")[0]
-    first, count = file.get_index(source, group)
-    usable = (count > 0) & (first + count <= len(dataset)) & file.validity_flag[: len(count)]
+    first, count = file.index(source, file.index_group(source, key))
+    usable = (count > 0) & (first + count <= len(dataset)) & file.validity_flag
     if not usable.any():
         return None
-    rows = first[usable].astype(np.int64)
-    if convert is None:
-        values = dataset[()]
-    else:
-        values = np.concatenate([convert(dataset[i : i + _ROWS]) for i in range(0, len(dataset), _ROWS)])
-    return TrainValues(file.train_ids[: len(count)][usable], values[rows])
+    return TrainValues(file.train_ids[usable], file.read(dataset, first[usable], convert))
 
 
 def raw_folder(raw: str | Proposal, base: Path) -> Path:
@@ -175,9 +199,9 @@ def open_files(path: Path) -> RunFiles:
     files, problems = [], []
     for name in raw:
         try:
-            files.append(FileAccess(str(name)))
-        except Exception as error:  # h5py and extra-data raise many kinds for a damaged file
-            problems.append(f"{name.name}: cannot be read ({str(error).splitlines()[0]})")
+            files.append(ExdfFile(name))
+        except DataError as error:
+            problems.append(str(error))
     run = _run_number(path, raw)
     if not files:
         if not raw and (there := run_numbers(path)):
@@ -187,7 +211,7 @@ def open_files(path: Path) -> RunFiles:
             )
         reason = f"none of its {len(raw)} files can be read" if raw else "it holds no .h5 files"
         raise DataError(f"run {run}: {path}: {reason}")
-    files.sort(key=lambda f: (int(f.sequence or 0), f.filename))
+    files.sort(key=lambda f: (f.sequence, f.name))
     return RunFiles(run, path, tuple(files), tuple(problems))
 
 

@@ -75,32 +75,27 @@ def _roles(files: RunFiles, instrument: Instrument) -> dict[str, dict[str, str]]
 def moved(files: RunFiles) -> dict[str, dict[str, float]]:
     """Return range and steps of the slow values that changed more than their jitter between neighbouring trains."""
     moved = {}
-    for file in files.files[:1] if len(files.files) == 1 else files.files:
-        for source in sorted(file.control_sources):
-            for key in sorted(k for k in file.get_keys(source) if k.endswith(".value")):
-                name = f"{source} {key.removesuffix('.value')}"
-                if name in moved:
-                    continue
-                found = files.values(source, key)
-                if (
-                    found is None
-                    or found.values.ndim != 1
-                    or len(found.values) < 8
-                    or found.values.dtype.kind not in "if"
-                ):
-                    continue
-                values = found.values.astype(np.float64)
-                if _wanders(values):
-                    moved[name] = {"from": float(values.min()), "to": float(values.max())}
+    for source in sorted(frozenset().union(*(f.control_sources for f in files.files))):
+        for key in files.keys(source):
+            found = files.values(source, key)
+            if found is None or found.values.ndim != 1 or found.values.dtype.kind not in "if":
+                continue
+            values = found.values.astype(np.float64)
+            values = values[np.isfinite(values)]
+            if len(values) >= 8 and _wanders(values):
+                moved[f"{source} {key}"] = {"from": float(values.min()), "to": float(values.max())}
     return moved
 
 
 def _wanders(values: np.ndarray) -> bool:
     """Return whether neighbours in time are much closer than values at large (von Neumann's ratio; 1 for jitter)."""
-    variance = float(np.var(values))
-    if variance <= (1e-9 * float(np.abs(values).max())) ** 2:
+    largest = float(np.abs(values).max())
+    # squares of what a broken device tells may be beyond all numbers
+    scaled = values / largest if largest else values
+    variance = float(np.var(scaled))
+    if variance <= 1e-18:
         return False
-    return float(np.mean(np.diff(values) ** 2)) < 0.5 * 2 * variance
+    return float(np.mean(np.diff(scaled) ** 2)) < 0.5 * 2 * variance
 
 
 def inspect_text(report: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import xarray as xr
 
 from pipeline.compute.workers import Workers
+from pipeline.euxfel.run_files import RunFiles
 from pipeline.job import Job
 from pipeline.stages.code import code_hash
 from pipeline.storage import store
@@ -37,6 +38,14 @@ class Context:
     progress: Progress | None = None
     identities: dict[int, Identity] = field(default_factory=dict)
     """Content hashes of the runs' files, computed in the background."""
+    opened: dict[int, RunFiles] = field(default_factory=dict)
+    """Files of the runs as they were found: no others may be read."""
+
+    def require_unchanged(self, *runs: int) -> None:
+        """Raise DataError, naming the file, if a file of these runs is not the one that was found."""
+        for run in runs:
+            if run in self.opened:
+                self.opened[run].require_unchanged()
 
     def tell(self, text: str, done: int, total: int) -> None:
         """Report progress to the callback, if there is one."""

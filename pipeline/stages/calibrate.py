@@ -49,6 +49,8 @@ PEDESTAL_FRAMES = 1000
 """Flat-field frames from which the pedestal since the dark run is known to 0.005 ADU."""
 PEDESTAL_MATTERS = 3e-4
 """Pedestal over the light of a pixel in the beams from which on it is taken for moved between dark run and flat field."""
+SWAPPED = 2.0
+"""Light [ADU per pixel] in a dark run that no pedestal explains."""
 IMAGE_FRAMES = 2000
 """Frames of the mean image on which the beams are found."""
 
@@ -125,7 +127,9 @@ def _made_before(job: Job, key: str) -> str:
 
 def _make(context: Context, run: int | None, key: str) -> Made:
     ledgers = Ledgers.of(context)
+    context.require_unchanged(*_runs_of(context.job))
     calibration, image = make_calibration(context.job, ledgers=ledgers, progress=context.progress)
+    context.require_unchanged(*_runs_of(context.job))
     return Made({"/": calibration, "image": image.rename("image").to_dataset()}, _notes(calibration))
 
 
@@ -166,6 +170,7 @@ def make_calibration(
         )
     dark = _dark(job, None if ledgers is None else ledgers.dark, progress)
     image = _mean_image(run, dark, None if ledgers is None else ledgers.image, progress)
+    _require_light(image, runs.dark, run.number)
     beams = _beams(job, image, dark, run.number)
     flat = None
     if job.flat_fields:
@@ -184,7 +189,8 @@ def make_calibration(
                 calibration = with_unlit_pixels(calibration, dark, unlit, chip=job.instrument.frames.chip)
                 reason = f"moved by up to {np.abs(shift).max():.2f} ADU between dark run and flat field, and followed"
     except DataError as error:
-        raise DataError(f"calibration of runs {runs.dark} and {run.number}: {error}") from None
+        damage = "".join(f"; run {one.number}: {one.audit[0]}" for one in (_open(job, runs.dark), run) if one.audit)
+        raise DataError(f"calibration of runs {runs.dark} and {run.number}: {error}{damage}") from None
     lacking = unlit is None and job.config.detector.pedestal == "auto" and run.index.dtype.kind != "f"
     calibration = calibration.assign_attrs(pedestal_reason=reason, pedestal_lacking=int(lacking))
     rows, columns = run.index.frame_shape
@@ -299,6 +305,11 @@ def _mean_image(run: Run, dark: xr.Dataset, ledger: Ledger | None, progress: Pro
 def _averaged(run: Run, dark: xr.Dataset, progress: Progress | None) -> np.ndarray:
     cells = dark["cell_id"].values
     with_x_rays = ~run.labels["dark_frame"].values
+    if not (with_x_rays & run.index.present).any():
+        raise DataError(
+            f"run {run.number}: no frame has an X-ray pulse, says the bunch pattern: is it the dark run? Check runs.dark and "
+            "runs.flat_field"
+        )
     trains = spread_trains(run, IMAGE_FRAMES)
     sums = None
     for train, block, cell in frames_by_train(run, trains):
@@ -310,6 +321,16 @@ def _averaged(run: Run, dark: xr.Dataset, progress: Progress | None) -> np.ndarr
     offset = np.einsum("c,cyx->yx", sums.count.astype(np.float64), np.nan_to_num(dark["dark_mean"].values))
     mean: np.ndarray = (sums.total.sum(axis=0, dtype=np.float64) - offset) / sums.count.sum()
     return mean
+
+
+def _require_light(image: xr.DataArray, dark: int, bright: int) -> None:
+    """Raise DataError if there is light in the dark run rather than in the other one."""
+    low, high = np.nanpercentile(image.values, [5, 95])
+    if -low > max(high, SWAPPED):
+        raise DataError(
+            f"run {dark} has more light than run {bright}, by {-low:.0f} ADU per pixel: are runs.dark and runs.flat_field "
+            "swapped?"
+        )
 
 
 def _beams(job: Job, image: xr.DataArray, dark: xr.Dataset, run: int) -> xr.Dataset:

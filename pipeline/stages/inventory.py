@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError, DataError
@@ -36,6 +35,8 @@ class _Inventory(Stage):
         # also shown in the summary of the run
         for line in opened.audit:
             log.info("run %d: %s", run, line)
+        opened.files.close()
+        context.opened[run] = opened.files
         context.identities[run] = Identity(lambda: _record(context.job, opened))
         return True
 
@@ -45,13 +46,23 @@ class _Inventory(Stage):
 
 
 def _record(job: Job, run: Run) -> str:
-    """Hash the files of a run that matter for the dataset, and record what was found; returns the key."""
+    """Hash the files of a run that matter for the dataset, and record what was found; returns the key.
+
+    Raises
+    ------
+    DataError
+        If one of them changed since it was opened.
+    """
     hashes = FileHashes(job.run_dir(run.number) / "files.json")
     wanted = {role.source for role in _roles(job)} | {run.index.source}
     if run.pattern is not None:
         wanted |= run.pattern.sources
-    files = [f for f in run.files.files if wanted & (f.control_sources | f.instrument_sources)]
-    found = [hashes.of(Path(f.filename)) for f in files]
+    files = [f for f in run.files.files if wanted & f.sources]
+    try:
+        found = [hashes.of(f.path) for f in files]
+    except OSError as error:
+        raise DataError(f"run {run.number}: {error.filename}: {error.strerror}") from error
+    run.files.require_unchanged()
     key = digest({"files": found, "instrument": job.profile})
     records = record.Records(job.run_dir(run.number))
     made = record.Inventory(key, [], found, run.audit, dict(run.counts))

@@ -25,6 +25,7 @@ from pipeline.stages.base import Context, Made, Stage
 from pipeline.stages.find_time_zero import any_position, find_time_zero, form_of_time_zero
 from pipeline.stages.label_conditions import conditions, judged
 from pipeline.stages.reduce import REDUCE, pulses_of
+from pipeline.stages.run_checks import run_notes
 from schemas.config.runs import DelayScanRun
 from schemas.datasets.measured import LABELS
 from schemas.notes import Note
@@ -43,7 +44,8 @@ def _make(context: Context, run: int | None, key: str) -> Made:
         early, _ = _labelled(job, pulses, axis)
         axis = axis | {"t0": find_time_zero(job, early, t0=axis["t0"])}
     labelled, notes = _labelled(job, pulses, axis)
-    return Made({run_group(n): _labels(one, axis["t0"]) for n, one in labelled.items()}, [*of_axis, *notes])
+    notes = [*of_axis, *notes, *run_notes(job, labelled)]
+    return Made({run_group(n): _labels(one, axis["t0"]) for n, one in labelled.items()}, notes)
 
 
 def _axis(job: Job, pulses: Mapping[int, xr.Dataset]) -> tuple[dict[str, Any], list[Note]]:

@@ -81,10 +81,6 @@ def reduce_raw(
     workers = _threads(workers) if isinstance(workers, int) else workers
     train_bytes = len(index.pulse_id) * index.frame_bytes
     plan = plan_blocks(len(index.train_id), train_bytes, workers=threads_of(workers.settings), memory=memory)
-    if index.dtype != np.uint16 and index.dtype.kind != "f":
-        raise DataError(
-            f"run {run.number}: {index.source} {index.key} is {index.dtype}, neither raw uint16 nor corrected"
-        )
     if calibration.attrs.get("corrected_input", 0) != int(index.dtype.kind == "f"):
         raise DataError(
             f"run {run.number}: dark run and this run are not both raw or both corrected; take them from one folder"
@@ -236,6 +232,7 @@ def _make(context: Context, run: int | None, key: str) -> Made:
         pulses = reduce_stored(cube, calibration, **settings)
     else:
         records.forget("frames")
+        context.require_unchanged(number)
         pulses = reduce_raw(
             open_run(job.raw_run(number), job.instrument),
             calibration,
@@ -244,6 +241,7 @@ def _make(context: Context, run: int | None, key: str) -> Made:
             memory=job.config.compute.memory,
             **settings,
         )
+        context.require_unchanged(number)
     if crop is not None:
         # announced frames that turn out to be blank are known only after the reduction
         store.replace_coords(cube, {name: pulses[name].values for name in ("present", "blank")})

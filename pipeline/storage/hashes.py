@@ -59,6 +59,9 @@ class FileHashes:
         known = self._known.get(str(path))
         if known is None or known[:3] != stamp:
             with path.open("rb") as stream:
+                # of what is read, should another file have got the name
+                stat = os.fstat(stream.fileno())
+                stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
                 known = [*stamp, hashlib.file_digest(stream, "sha256").hexdigest()]
             self._known[str(path)] = known
             # saved at once, with what others have saved meanwhile, so that a killed run does not hash a file twice

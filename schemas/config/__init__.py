@@ -16,8 +16,9 @@ from schemas.config.compute import Compute
 from schemas.config.detector import BeamsChoice, Detector, Filters, Frames
 from schemas.config.fit_options import Kinetics, Mixture, Peaks
 from schemas.config.pump import Pump
-from schemas.config.runs import DelayScanRun, EnergyScanRun, Fluence, Runs
+from schemas.config.runs import DelayScanRun, EnergyScanRun, Runs
 from schemas.instrument import RoleOverride
+from schemas.ranges import Fluence
 from schemas.strict import Strict
 from schemas.usual import Usual
 

@@ -7,11 +7,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.strict import Positive, Strict
+from schemas.ranges import MOST_BINS, BinStep, EnergyStep, Position, Shift, Time
+from schemas.ranges import Energy as PhotonEnergy
+from schemas.strict import Strict
 
 __all__ = ["BinGrid", "BinWidth", "Burst", "Delay", "Energy"]
 
-Edges = Annotated[list[float], Field(min_length=2)]
+Edges = Annotated[list[Time], Field(min_length=2, max_length=MOST_BINS + 1)]
+EnergyEdges = Annotated[list[PhotonEnergy], Field(min_length=2, max_length=MOST_BINS + 1)]
 
 
 def _increasing(values: list[float]) -> list[float]:
@@ -23,24 +26,26 @@ def _increasing(values: list[float]) -> list[float]:
 class BinWidth(Strict):
     """Bins of equal width."""
 
-    width: Positive
+    width: BinStep
     """Width of a bin; one bin is centred on zero."""
 
 
 class BinGrid(Strict):
     """Bins centred on start, start + step, …, stop."""
 
-    start: float
+    start: PhotonEnergy
     """First bin centre."""
-    stop: float
+    stop: PhotonEnergy
     """Last bin centre (included)."""
-    step: Positive
+    step: EnergyStep
     """Distance between centres."""
 
     @model_validator(mode="after")
     def _ordered(self) -> BinGrid:
         if self.stop <= self.start:
             raise ValueError(f"stop ({self.stop:g}) must be above start ({self.start:g})")
+        if (bins := (self.stop - self.start) / self.step) > MOST_BINS:
+            raise ValueError(f"a step of {self.step:g} eV makes {bins:.3g} bins; {MOST_BINS} are the most")
         return self
 
 
@@ -49,7 +54,7 @@ class Delay(Strict):
     reference).
     """
 
-    t0: float | Literal["fit"] = 0.0
+    t0: Position | Literal["fit"] = 0.0
     """Stage position at time zero, in the stage's own unit (mm, or ps where the stage reports ps); fit: from the delay
     scans, as the t_d of the kinetic form. `trxas t0` tells what they say."""
     sign: Literal[1, -1] = 1
@@ -58,10 +63,10 @@ class Delay(Strict):
     """Bin edges [ps], a width [ps], or auto: one bin per stage position where the stage steps."""
     use_arrival: bool = True
     """Add the arrival-time monitor's value per pulse where the profile names one and the run holds it."""
-    arrival_reference: float | Literal["session"] = "session"
+    arrival_reference: Time | Literal["session"] = "session"
     """Reading [ps] of the arrival monitor that counts as zero; session: the mean over all scans, without outliers. A run
     without the monitor counts as if it read that."""
-    trigger_reference: float | Literal["session"] = "session"
+    trigger_reference: Time | Literal["session"] = "session"
     """The same for the electronic delay of the pump. Give a number where `t0` was found with another trigger delay."""
 
     @field_validator("bin")
@@ -73,9 +78,9 @@ class Delay(Strict):
 class Energy(Strict):
     """How photon energies are binned."""
 
-    bins: Edges | BinGrid | Literal["auto"] = "auto"
+    bins: EnergyEdges | BinGrid | Literal["auto"] = "auto"
     """Bin edges [eV], a grid of centres [eV], or auto: the monochromator's steps, or equal bins for a sweep."""
-    offset: float = 0.0
+    offset: Shift = 0.0
     """Added to the monochromator's reading [eV], where it is known to be off; an energy that the config gives stands."""
 
     @field_validator("bins")

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from schemas.strict import Positive, Strict
+from schemas.ranges import Gain
+from schemas.strict import Strict
 
 __all__ = ["AutoBeams", "Beams", "BeamsChoice", "Detector", "Filters", "FlatField", "Frames"]
 
@@ -74,7 +75,7 @@ class Detector(Strict):
 
     calibration: str = "auto"
     """auto: made from the dark and flat-field runs; or the hash of one made before, a folder in `<out>/calibration`."""
-    gain: Positive | Literal["auto"] = "auto"
+    gain: Gain | Literal["auto"] = "auto"
     """ADU per photon; auto: photon-transfer curve of the flat-field run."""
     nonlinearity: str = "auto"
     """auto: self-calibrated on the flat-field run; none; or a file with columns adu, corrected_adu."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from schemas.ranges import Duration, Energy, EnergyWidth, Shift, Time
 from schemas.strict import Positive, Strict
 
 __all__ = [
@@ -22,10 +23,14 @@ __all__ = [
 ]
 
 
+LONGEST = 1e4
+"""Longest time constant or instrument response [ps]."""
+
+
 class Window(Strict):
     """A stretch of photon energy."""
 
-    window: tuple[float, float] | Literal["auto"] = "auto"
+    window: tuple[Energy, Energy] | Literal["auto"] = "auto"
     """Lower and upper energy [eV]; auto: the whole range of the spectra."""
 
     @field_validator("window")
@@ -43,7 +48,7 @@ class Peaks(Window):
 class Measured(Strict):
     """A number from a separate measurement, used as a Gaussian prior."""
 
-    value: float
+    value: Time
     """The measured value [ps]."""
     stderr: Positive
     """Its standard error [ps]."""
@@ -52,13 +57,13 @@ class Measured(Strict):
 class KineticParameter(Strict):
     """One parameter of the kinetics, as lmfit knows it."""
 
-    value: float | None = None
+    value: Time | None = None
     """The value [ps]: held with `vary: false`, measured with `stderr`, else one more start of the search."""
     stderr: Positive | None = None
     """Standard error [ps] of a value measured elsewhere: a Gaussian prior, for a tau on its logarithm."""
-    min: float | None = None
+    min: Time | None = None
     """Lower bound [ps]."""
-    max: float | None = None
+    max: Time | None = None
     """Upper bound [ps]."""
     vary: bool = True
     """Whether it is fitted; false: the value is held."""
@@ -112,6 +117,8 @@ class KineticParameters(Strict):
             smallest = one.value if one.value is not None else one.max
             if name.startswith("tau") and smallest is not None and smallest <= 0:
                 raise ValueError(f"{name} must be positive, got {smallest:g}")
+            if name != "t_d" and one.value is not None and one.value > LONGEST:
+                raise ValueError(f"{name} must be a duration of up to {LONGEST:g} ps, got {one.value:g}")
             if name == "irf_sigma" and smallest is not None and smallest < 0:
                 raise ValueError(f"irf_sigma must not be negative, got {smallest:g}")
         needs = {name: self._names_in(name, one.expr) for name, one in self.given.items() if one.expr is not None}
@@ -149,9 +156,9 @@ class Kinetics(Strict):
 
     power: Literal[1, 2] = 2
     """2: squared, as printed in the seed publication; 1: not squared."""
-    irf_sigma: Annotated[float, Field(ge=0)] | Measured | Literal["fit"] = "fit"
+    irf_sigma: Duration | Measured | Literal["fit"] = "fit"
     """Gaussian σ of the instrument response [ps]: a number (fixed), a measured value with error, or fit."""
-    t_d: float | Measured | Literal["fit"] = "fit"
+    t_d: Time | Measured | Literal["fit"] = "fit"
     """Time zero of the signal [ps]: a number (fixed), a measured value with error, or fit."""
     parameters: KineticParameters = KineticParameters()
     """More about single parameters: fixed, bounded, measured or tied. `irf_sigma` and `t_d` above are short for the entries
@@ -247,14 +254,14 @@ class Mixture(Window):
     """The same for the excited state."""
     alternatives: list[MixtureModel] = Field(default=[])
     """Other DOS for the same states: fitted too, and their distance from the first is the model error of alpha."""
-    energy_zero: float = 0.0
+    energy_zero: Shift = 0.0
     """Photon energy [eV] at which the energies of the DOS files are zero; 0 where they are photon energies. The fit
     moves a DOS by at most 3 eV."""
-    min_delay: float = 0.8
+    min_delay: Time = 0.8
     """Delays [ps] from which the mixture holds: after the electronic relaxation."""
-    gaussian_fwhm: Annotated[float, Field(ge=0)] = 0.0
+    gaussian_fwhm: EnergyWidth = 0.0
     """Instrument broadening applied to the DOS [eV]."""
-    lorentzian_fwhm: Annotated[float, Field(ge=0)] = 0.0
+    lorentzian_fwhm: EnergyWidth = 0.0
     """Lifetime broadening applied to the DOS [eV]."""
 
     @model_validator(mode="after")

@@ -6,13 +6,12 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from schemas.strict import Positive, Strict
+from schemas.ranges import Energy, Fluence, Time
+from schemas.strict import Strict
 
-__all__ = ["DelayScanRun", "EnergyScanRun", "Fluence", "PumpOffScanRun", "Runs"]
+__all__ = ["DelayScanRun", "EnergyScanRun", "PumpOffScanRun", "Runs"]
 
 Run = Annotated[int, Field(ge=0, le=99999)]
-Fluence = Annotated[float, Field(ge=0)]
-"""Pump fluence [mJ/cm²]."""
 
 
 class EnergyScanRun(Strict):
@@ -22,7 +21,7 @@ class EnergyScanRun(Strict):
     """Run number."""
     fluence: Fluence
     """Pump fluence [mJ/cm²]; not recorded by the machine, so it must be given."""
-    delay: float | None = None
+    delay: Time | None = None
     """Nominal delay [ps]; from the delay stage unless given."""
 
 
@@ -33,7 +32,7 @@ class DelayScanRun(Strict):
     """Run number."""
     fluence: Fluence
     """Pump fluence [mJ/cm²]."""
-    energy: Positive | None = None
+    energy: Energy | None = None
     """Photon energy [eV]; from the monochromator unless given."""
 
 

@@ -182,8 +182,11 @@ def test_exported_schemas_are_current():
 
 def test_the_pages_name_every_key_and_every_variable():
     pages = export.pages()
-    assert "| `runs.energy_scans[].fluence` | number ≥ 0 | required | Pump fluence [mJ/cm²]" in pages["config.md"]
-    assert '| `detector.gain` | number > 0 or `auto` | `"auto"` |' in pages["config.md"]
+    assert (
+        "| `runs.energy_scans[].fluence` | number ≥ 0 and ≤ 100000 | required | Pump fluence [mJ/cm²]"
+        in pages["config.md"]
+    )
+    assert '| `detector.gain` | number ≥ 0.0001 and ≤ 10000 or `auto` | `"auto"` |' in pages["config.md"]
     for name, spec in GROUPS.items():
         section = pages["product.md"].split(f"## /{name}\n")[1].split("\n## ")[0]
         for variable, about in [*spec.coords.items(), *spec.expanded()]:

@@ -31,6 +31,8 @@ __all__ = [
     "nominal_edges",
 ]
 
+MOST_BINS = 100_000
+"""Delay bins that are still made; more would not say more, and fill the memory."""
 SAME_ENERGY = 2e-4
 """Delay scans whose energies differ by less than this fraction add up."""
 
@@ -67,7 +69,12 @@ def nominal_edges(runs: Sequence[xr.Dataset], bins: Bins, *, resolution: float =
     if isinstance(bins, float | int):
         # as far as the jitter inside trains reaches, but not to every stray reading of the arrival monitor
         reach = 4 * max(_scatter_in_trains(r["delay"].values, m) for r, m in zip(runs, medians, strict=True))
-        return sweep_edges(np.array([everything.min() - reach, everything.max() + reach]), width=float(bins))
+        low, high = everything.min() - reach, everything.max() + reach
+        if (high - low) / float(bins) > MOST_BINS:
+            raise DataError(
+                f"delay.bin: a width of {bins:g} ps makes more than {MOST_BINS} bins from {low:g} to {high:g} ps"
+            )
+        return sweep_edges(np.array([low, high]), width=float(bins))
     if bins is not None:
         return np.asarray(bins, np.float64)
     if (steps := _stage_steps(runs, resolution=resolution)) is not None:
