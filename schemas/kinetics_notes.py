@@ -103,8 +103,8 @@ ABOUT_KINETICS = {
         "caution",
         "kinetics at {fluence:g} mJ/cm²: the spectrum changes while the times run, so the fit with free amplitudes is "
         "withheld; the target model “{model}” takes all energies ({times})",
-        "χ² of the target model is as low as that of free amplitudes, or lower, although it has far fewer parameters (by chance "
-        "once in 1000). Its times stand in `/target` and in the summary; those of `/kinetics` come from the delay scans alone, or "
+        "The target model describes the cube with far fewer parameters than free amplitudes need, one spectrum does not, and the "
+        "times differ. Its times stand in `/target` and in the summary; those of `/kinetics` come from the delay scans alone, or "
         "are not called known.",
     ),
     "kinetics.tau_upper_limit": Entry(

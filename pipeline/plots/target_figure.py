@@ -50,7 +50,7 @@ def _draw_one(one: xr.Dataset, power: int, panels: list[Any]) -> None:
     spectra.set(xlabel=style.ENERGY, ylabel="ΔXAS if all were in it (mOD)")
     spectra.legend()
     style.zero_line(courses)
-    courses.set(title="populations", ylabel="part of what is excited at once")
+    courses.set(title="populations", xlabel=style.DELAY, ylabel="part of what is excited at once")
     courses.legend()
     style.delay_axis(courses)
     shift = float(one["shift"])
@@ -58,7 +58,8 @@ def _draw_one(one: xr.Dataset, power: int, panels: list[Any]) -> None:
         seen = there.sum(axis=0) > 0.01 * there.sum(axis=0).max()
         place.plot(fine[seen], shift * (there[0] / there.sum(axis=0))[seen], color=style.COLOURS[0])
         style.zero_line(place)
-        place.set(title=f"the line moves from {plus_minus(shift, float(one['shift_stderr']))} eV", ylabel="place (eV)")
+        place.set(title=f"the line moves from {plus_minus(shift, float(one['shift_stderr']))} eV")
+        place.set(xlabel=style.DELAY, ylabel="place less that in the end (eV)")
         style.delay_axis(place)
     else:
         place.set_axis_off()

@@ -14,7 +14,7 @@ from pipeline.science.kinetics.parameters import kinetic_parameters
 from pipeline.science.kinetics.problem import FitOptions
 from pipeline.science.kinetics.report import withheld
 from pipeline.science.kinetics.shared import solve_kinetics, with_bootstrap
-from pipeline.science.kinetics.target import describes_cube, fit_target, gather_targets, line_moves
+from pipeline.science.kinetics.target import fit_target, gather_targets, line_moves
 from pipeline.science.kinetics.traces import (
     baseline_demanded,
     collect_traces,
@@ -81,7 +81,7 @@ def fit_all_kinetics(
             _needs_rise(traces, times["t_d"])
             solved = solve_kinetics(traces, **settings)
             target = fit_target(traces, solved.result, **settings) if options.global_ else None
-            moves = line_moves(target) and describes_cube(target)
+            moves = line_moves(target, solved.result)
             if target is not None:
                 targets[fluence] = target
             if target is not None and moves:

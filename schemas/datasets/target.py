@@ -9,8 +9,8 @@ from schemas.datasets.spec import DatasetSpec, Variable
 
 __all__ = ["MODELS", "TARGET", "TARGET_FIT"]
 
-MODELS = ("free amplitudes", "species", "line that moves")
-"""The seed's formula with free amplitudes at every energy, and the two target models."""
+MODELS = ("free amplitudes", "one spectrum", "species", "line that moves")
+"""The seed's formula with free amplitudes at every energy, a spectrum that stands still, and the two target models."""
 
 _PARAMETER, _INTERVAL = ("parameter",), ("parameter", "bound")
 _COORDS = {

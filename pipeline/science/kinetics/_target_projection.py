@@ -49,28 +49,30 @@ class Piece(NamedTuple):
 
 
 class Cube(NamedTuple):
-    """Traces as the kinetic fit has them, their energies [eV], and whether a line moves or species follow each other."""
+    """Traces as the kinetic fit has them, their energies [eV], and what becomes of the spectrum."""
 
     data: KineticData
     energy: FloatArray
     knots: FloatArray
-    moves: bool
+    """Of the line that moves; none without one."""
+    n_free: int
+    """Spectra that are free at every trace: S1, and S2 of two species."""
     pieces: tuple[Piece, ...]
 
     @property
-    def n_free(self) -> int:
-        """Spectra that are free at every trace: S1, and S2 without a line."""
-        return 1 if self.moves else 2
+    def moves(self) -> bool:
+        """Whether a line moves."""
+        return self.knots.size > 0
 
     @property
     def n_returning(self) -> int:
-        """Shares of N that decay: r, and q with a line."""
-        return 2 if self.moves else 1
+        """Shares of N that decay: r, and q unless S2 is free."""
+        return 3 - self.n_free
 
     @property
     def n_orders(self) -> int:
         """Powers of u."""
-        return _N_ORDERS if self.moves else 2
+        return _N_ORDERS if self.moves else self.n_free
 
 
 class Projected(NamedTuple):
@@ -78,7 +80,7 @@ class Projected(NamedTuple):
 
     cost: float
     residual: FloatArray
-    """Weighted (point,), what is linear projected out."""
+    """Weighted (point,), what is linear projected out; the rows of the spline's prior last."""
     jacobian: FloatArray
     """Of the residual (point, parameter), likewise (Kaufman)."""
     spectra: FloatArray
@@ -162,7 +164,7 @@ def _exponentials(power: int, n_orders: int) -> tuple[FloatArray, FloatArray]:
     return unique, spread
 
 
-def cube_of(data: KineticData, energy: FloatArray, knots: FloatArray, *, moves: bool) -> Cube:
+def cube_of(data: KineticData, energy: FloatArray, knots: FloatArray, n_free: int) -> Cube:
     """Sort traces by where they were measured."""
     masks, which = np.unique(data.weight > 0, axis=0, return_inverse=True)
     pieces = []
@@ -174,7 +176,7 @@ def cube_of(data: KineticData, energy: FloatArray, knots: FloatArray, *, moves: 
             square = np.square(weight).sum(axis=1)
             keep = np.sqrt(1.0 / (1.0 + square / data.offset[trace]))
             pieces.append(Piece(trace, delay, data.signal[at], weight, (1.0 - keep) / square))
-    return Cube(data, energy, knots, moves, tuple(pieces))
+    return Cube(data, energy, knots, n_free, tuple(pieces))
 
 
 class _Rows(NamedTuple):
@@ -225,8 +227,11 @@ def project(cube: Cube, theta: FloatArray) -> Projected:
         ],
         axis=1,
     )
-    jacobian = jacobian - np.linalg.solve(gram, flat @ jacobian.T).T @ flat
-    cost = float(np.square(rest).sum() + _RIDGE * line @ line)
+    # the spline's prior is as many more rows, of which the data are 0
+    gain = np.linalg.solve(gram, flat @ jacobian.T).T
+    jacobian = np.concatenate([jacobian - gain @ flat, -np.sqrt(_RIDGE) * gain], axis=1)
+    rest = np.concatenate([rest, -np.sqrt(_RIDGE) * line])
+    cost = float(np.square(rest).sum())
     cost += float(np.sum(((theta - data.prior[0]) * data.prior[1]) ** 2))
     n_linear = nz * n_trace + n_line
     return Projected(cost, rest, -jacobian.T, spectra, line, by_order @ p, n_linear, factor, gram, coupling)

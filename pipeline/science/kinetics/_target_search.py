@@ -24,6 +24,7 @@ __all__ = [
     "moving_minima",
     "refined",
     "species_minima",
+    "still_minima",
     "target_model",
 ]
 
@@ -39,8 +40,8 @@ _MOVES = (-0.4, 0.4)
 _FREE_SHARE = 5.0
 _REFINED, _FOLLOWED = 5, 2
 """Starts that are followed to their minimum, and minima of the species from which the line is sought."""
-_STEPS_PER_KNOT = (2.0, 1.4, 1.0, 0.7)
-"""Knots of the line, in steps of energy."""
+_STEPS_PER_KNOT = (1.0, 0.7)
+"""Knots of the line, in steps of energy; with fewer the times are off before χ² notices (τ3 by 0.5 standard errors at 2 steps)."""
 
 
 class Model(NamedTuple):
@@ -50,10 +51,18 @@ class Model(NamedTuple):
     cube: Cube
 
 
-def target_model(problem: Problem, energy: FloatArray, *, moves: bool = False, steps_per_knot: float = 1.0) -> Model:
-    """Set up a model on a problem of the kinetic fit with three times; energies (trace) in eV."""
+def target_model(
+    problem: Problem, energy: FloatArray, *, n_free: int = 1, steps_per_knot: float | None = None
+) -> Model:
+    """Set up a model on a problem of the kinetic fit with three times.
+
+    Energies (trace) in eV; with `n_free` 1 one spectrum, with 2 those of two species, and knots for a line that moves.
+    """
     reach = _REACH * float(energy.max() - energy.min())
-    extra = {"returning": _FREE_SHARE} | ({"lattice": _FREE_SHARE, "shift": reach} if moves else {})
+    extra = {"returning": _FREE_SHARE} | ({"lattice": _FREE_SHARE} if n_free == 1 else {})
+    knots = np.empty(0)
+    if steps_per_knot is not None:
+        extra["shift"], knots = reach, knots_of(energy, reach, steps_per_knot)
     limits = np.array([[-v for v in extra.values()], list(extra.values())])
     data, n = problem.data, len(extra)
     data = data._replace(
@@ -66,7 +75,13 @@ def target_model(problem: Problem, energy: FloatArray, *, moves: bool = False, s
     wider = problem._replace(
         data=data, known=known, free=free, names=names, start=np.append(problem.start, np.zeros(n))
     )
-    return Model(wider, cube_of(data, energy, knots_of(energy, reach, steps_per_knot), moves=moves))
+    return Model(wider, cube_of(data, energy, knots, n_free))
+
+
+def still_minima(model: Model, species: list[Solution]) -> list[Solution]:
+    """Distinct minima of one spectrum, lowest first, from those of the species."""
+    starts = [np.append(m.theta, 0.0) for m in species[:_FOLLOWED]]
+    return distinct(model.problem, [refined(model, one) for one in starts])
 
 
 def species_minima(model: Model, shared: xr.Dataset) -> list[Solution]:
@@ -92,7 +107,7 @@ def moving_minima(problem: Problem, energy: FloatArray, species: list[Solution])
     starts = [m.theta for m in species[:_FOLLOWED]]
     tried: list[tuple[float, Model, list[Solution]]] = []
     for steps in _STEPS_PER_KNOT:
-        model = target_model(problem, energy, moves=True, steps_per_knot=steps)
+        model = target_model(problem, energy, steps_per_knot=steps)
         reach = model.problem.data.bounds[1, -1]
         begin = [m.theta for m in tried[-1][2][:_FOLLOWED]] if tried else []
         begin = begin or [np.array([*one, 0.0, m * reach]) for one in starts for m in _MOVES]
@@ -132,15 +147,10 @@ def refined(model: Model, start: FloatArray, fixed: int | None = None, tolerance
 
     def rows(values: FloatArray) -> FloatArray:
         found = solved(values)
-        behind = (theta - problem.data.prior[0]) * problem.data.prior[1]
-        # the prior of the spline, without which the cost would not be the sum of the rows' squares
-        ridge = np.sqrt(max(found.cost - np.square(found.residual).sum() - behind @ behind, 0.0))
-        return np.concatenate([found.residual.ravel(), behind, [ridge]])
+        return np.concatenate([found.residual, (theta - problem.data.prior[0]) * problem.data.prior[1]])
 
     def slopes(values: FloatArray) -> FloatArray:
-        found = solved(values)
-        inner = found.jacobian.reshape(-1, theta.size)
-        return np.concatenate([inner, np.diag(problem.data.prior[1]), np.zeros((1, theta.size))])[:, free]
+        return np.concatenate([solved(values).jacobian, np.diag(problem.data.prior[1])])[:, free]
 
     begin = np.clip(start[free], low + 1e-9, high - 1e-9)
     done = least_squares(

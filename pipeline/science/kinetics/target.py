@@ -20,6 +20,7 @@ from pipeline.science.kinetics._target_search import (
     moving_minima,
     refined,
     species_minima,
+    still_minima,
     target_model,
 )
 from pipeline.science.kinetics.intervals import (
@@ -79,7 +80,7 @@ def fit_target(traces: xr.Dataset, shared: xr.Dataset, **options: Unpack[FitOpti
 
     Returns
     -------
-    Dataset as in `TARGET_FIT`, of the model with the lower AICc; None where there are fewer than `LEAST_ENERGIES` energies,
+    Dataset as in `TARGET_FIT`, of the line that moves unless AICc of the species is lower by 9; None where there are fewer than `LEAST_ENERGIES` energies,
     where the form has no tau3, or where times are tied to each other.
 
     References
@@ -95,15 +96,17 @@ def fit_target(traces: xr.Dataset, shared: xr.Dataset, **options: Unpack[FitOpti
     if problem.tied.any():
         return None
     energy = ordered["energy"].values.astype(np.float64)
-    species = target_model(problem, energy)
-    found = {MODELS[1]: (species, species_minima(species, shared))}
-    found[MODELS[2]] = moving_minima(problem, energy, found[MODELS[1]][1])
+    species, still = target_model(problem, energy, n_free=2), target_model(problem, energy)
+    of_species = species_minima(species, shared)
+    found = {
+        MODELS[1]: (still, still_minima(still, of_species)),
+        MODELS[2]: (species, of_species),
+        MODELS[3]: moving_minima(problem, energy, of_species),
+    }
     compared = _compared(shared, found)
-    best, other = (MODELS[i + 1] for i in np.argsort(compared["aicc"].values[1:], kind="stable"))
-    # what the other model says of the times is a rival where it describes the cube about as well
-    near = float(compared["aicc"].sel(model=other) - compared["aicc"].sel(model=best)) < RIVAL
-    others = [found[other][1][0].theta] if near else []
-    result = xr.merge([compared, _result(*found[best], ordered, others)])
+    # a line that hardly moves does what two species do, so its times are right for both; those of the species are not
+    best = MODELS[2] if float(compared["aicc"][2]) + RIVAL < float(compared["aicc"][3]) else MODELS[3]
+    result = xr.merge([compared, _result(*found[best], ordered)])
     return TARGET_FIT.describe(result.assign_attrs(model=best, power=problem.data.power))
 
 
@@ -115,18 +118,28 @@ def describes_cube(target: xr.Dataset | None) -> bool:
     return describes(float(best["chi2"]), float(best["dof"]))
 
 
-def line_moves(target: xr.Dataset | None) -> bool:
-    """Whether free amplitudes at fixed rates miss something that the target model has, with fewer parameters.
+def line_moves(target: xr.Dataset | None, shared: xr.Dataset) -> bool:
+    """Whether the spectrum changes while the times run such that free amplitudes at fixed rates miss it.
 
-    Where all energies have the same course they contain it, and their χ² is lower by what chance makes of the parameters
-    that it lacks; if its χ² is nearer to theirs than that (1 in 1000), or lower, there are no such rates.
+    The target model then describes the cube, one spectrum does not do as well, AICc is lower than that of free amplitudes,
+    and these give other times (outside their 95 % interval), or a χ² that is higher than their parameters allow.
+
+    Parameters
+    ----------
+    target, shared
+        From `fit_target` and `fit_kinetics`.
     """
-    if target is None:
+    if target is None or not describes_cube(target):
         return False
-    seed, best = (target.sel(model=m) for m in (MODELS[0], target.attrs["model"]))
-    fewer = int(best["dof"]) - int(seed["dof"])
-    higher = float(best["chi2"]) - float(seed["chi2"])
-    return bool(fewer > 0 and chi2_distribution.cdf(higher, fewer) < _CHANCE)
+    chi2, dof, aicc_of = (dict(zip(MODELS, target[n].values.tolist(), strict=True)) for n in ("chi2", "dof", "aicc"))
+    free, still, best = MODELS[0], MODELS[1], target.attrs["model"]
+    changes = chi2_distribution.sf(chi2[still] - chi2[best], max(dof[still] - dof[best], 1)) < _CHANCE
+    # free amplitudes contain what all energies share, so χ² must be lower by what chance makes of their parameters
+    fewer = dof[best] - dof[free]
+    missed = fewer > 0 and chi2_distribution.cdf(chi2[best] - chi2[free], fewer) < _CHANCE
+    low, high = shared["ci95"].values[2:].T
+    other = (target["value"].values[2:] < low) | (target["value"].values[2:] > high)
+    return bool(changes and aicc_of[best] + RIVAL < aicc_of[free] and (missed or other.any()))
 
 
 def populations(
@@ -199,7 +212,7 @@ def _compared(shared: xr.Dataset, found: dict[str, tuple[Model, list[Solution]]]
     )
 
 
-def _result(model: Model, minima: list[Solution], ordered: xr.Dataset, others: Sequence[FloatArray]) -> xr.Dataset:
+def _result(model: Model, minima: list[Solution], ordered: xr.Dataset) -> xr.Dataset:
     problem, cube = model.problem, model.cube
     for attempt in range(_ATTEMPTS):
         best = minima[0]
@@ -219,7 +232,7 @@ def _result(model: Model, minima: list[Solution], ordered: xr.Dataset, others: S
         if lower is None:
             break
         minima = distinct(problem, [refined(model, lower.theta), *minima])
-    rivals = [*(m.theta for m in minima[1:] if m.cost - best.cost < RIVAL * scale), *others]
+    rivals = [m.theta for m in minima[1:] if m.cost - best.cost < RIVAL * scale]
     parameters = _parameters(model, minima[0], rivals, ends, spread, scale, (chi2, dof))
     return xr.merge([parameters, _spectra(model, found, best, spread, scale), _traces(model, found, best, ordered)])
 
