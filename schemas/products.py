@@ -11,7 +11,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, fiel
 from schemas.datasets import fitted, measured
 from schemas.datasets import kinetic_fits as kinetics
 from schemas.datasets.quality import QUALITY
-from schemas.datasets.target import TARGET
+from schemas.datasets.target_fits import TARGET
 from schemas.notes import Severity, as_plain, read_notes
 from schemas.strict import Strict
 

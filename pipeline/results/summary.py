@@ -18,7 +18,7 @@ from pipeline.science.quality.noise import BLUR, SETTLED
 from pipeline.science.spectra.reference import EARLY
 from schemas.catalogue import note
 from schemas.config import Config
-from schemas.datasets.target import MODELS
+from schemas.datasets.target_fits import MODELS
 from schemas.notes import WORDS, Note, as_plain, by_severity, read_notes
 from schemas.products import SCHEMA_VERSION
 

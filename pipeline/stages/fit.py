@@ -27,7 +27,7 @@ from schemas.config import Config
 from schemas.config.fit_options import DosColumn
 from schemas.datasets.fitted import MIXTURE, MODEL_RESULTS, PEAKS
 from schemas.datasets.kinetic_fits import COMPONENTS, KINETICS, TIME_ZERO
-from schemas.datasets.target import TARGET
+from schemas.datasets.target_fits import TARGET
 from schemas.notes import Note
 
 __all__ = ["FIT", "fit_all"]

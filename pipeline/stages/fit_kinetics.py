@@ -29,7 +29,7 @@ from schemas.catalogue import note
 from schemas.config import Config
 from schemas.config.fit_options import Kinetics, Measured
 from schemas.datasets.kinetic_fits import COMPONENTS, KINETICS
-from schemas.datasets.target import TARGET
+from schemas.datasets.target_fits import TARGET
 from schemas.notes import Note
 
 if TYPE_CHECKING:

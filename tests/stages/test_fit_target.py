@@ -9,7 +9,7 @@ from pipeline.plots.target_figure import draw_target
 from pipeline.results.lookup import intervals
 from pipeline.results.summary import _kinetics, summary_text
 from pipeline.stages.fit_kinetics import fit_all_kinetics
-from schemas.datasets.target import MODELS, TARGET
+from schemas.datasets.target_fits import MODELS, TARGET
 from schemas.products import KineticsSummary
 from tests.science.moving_line import TAUS, Sample, cube, peak_a_alone
 from tests.stages.test_fit_kinetics import config

@@ -37,7 +37,7 @@ from pipeline.science.kinetics.report import well_determined
 from pipeline.science.kinetics.search import Solution, baselines_of, distinct
 from pipeline.science.kinetics.traces import gathered
 from schemas.catalogue import note
-from schemas.datasets.target import MODELS, TARGET, TARGET_FIT
+from schemas.datasets.target_fits import MODELS, TARGET, TARGET_FIT
 from schemas.notes import Note
 
 __all__ = [

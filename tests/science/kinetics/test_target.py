@@ -15,7 +15,7 @@ from pipeline.science.kinetics.target import (
     line_moves,
     populations,
 )
-from schemas.datasets.target import MODELS, TARGET, TARGET_FIT
+from schemas.datasets.target_fits import MODELS, TARGET, TARGET_FIT
 from tests.science.kinetic_truth import simulate
 from tests.science.moving_line import ENERGIES, TAUS, Sample, cube, difference, peak_a_alone
 
