@@ -33,6 +33,10 @@ FloatArray = NDArray[np.float64]
 _N_ORDERS = 6
 """Powers of u that a moving line takes: enough for a shift of half its width to 1 in 10⁴ of its height."""
 _DEGREE = 3
+_NOTHING = 1e-12
+"""Weighted length below which a column is none."""
+_MOST_KNOTS = 60
+"""More would cost minutes and resolve nothing."""
 _RIDGE = 1e-3
 """Prior precision of the spline's coefficients in units of the largest signal: there is no end to what nothing measures."""
 
@@ -105,7 +109,7 @@ def knots_of(energy: FloatArray, reach: float, steps_per_knot: float) -> FloatAr
     # the delay scan's own energy lies next to one of the spectra's
     spacing = steps_per_knot * float(np.median(steps))
     low, high = float(energy.min()) - reach, float(energy.max()) + reach
-    n = max(int(np.ceil((high - low) / spacing)), 4)
+    n = int(np.clip(np.ceil((high - low) / spacing), 4, _MOST_KNOTS))
     inner = np.linspace(low, high, n + 1)
     return np.concatenate([[low] * _DEGREE, inner, [high] * _DEGREE])
 
@@ -203,7 +207,8 @@ def project(cube: Cube, theta: FloatArray) -> Projected:
     solved = np.linalg.solve(gram, np.concatenate([bare, (flat @ rest)[:, None]], axis=1))
     line, n_line = solved[:, -1], float(np.trace(solved[:, :-1]))
     rest = rest - line @ flat
-    spectra, factor, coupling = np.empty((n_trace, nz)), np.empty((n_trace, nz, nz)), np.empty((n_trace, n_spline))
+    spectra, coupling = np.zeros((n_trace, nz)), np.zeros((n_trace, n_spline))
+    factor = np.tile(np.eye(nz), (n_trace, 1, 1))
     for one, r in zip(cube.pieces, done, strict=True):
         left = r.y - np.tensordot(r.line, line, (1, 0))
         spectra[one.trace] = np.linalg.solve(r.r, r.q.swapaxes(1, 2) @ left[..., None])[..., 0]
@@ -241,6 +246,9 @@ def _rows(one: Piece, p: FloatArray, moved: FloatArray, n_free: int) -> _Rows:
     w, here = one.weight[:, None], p[:, one.delay]
     y = _whitened(one.weight * one.signal, one)
     q, r = np.linalg.qr(_whitened(w * here[:n_free], one).swapaxes(1, 2))
+    # a column of zeros, at delays before all signal, has no spectrum
+    diagonal = np.arange(n_free)
+    r[:, diagonal, diagonal] += np.abs(r[:, diagonal, diagonal]) < _NOTHING
     line = np.empty((len(one.trace), 0, len(one.delay)))
     if moved.shape[-1]:
         line = _whitened(w * (moved[:, one.trace].transpose(1, 2, 0) @ here), one)

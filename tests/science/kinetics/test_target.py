@@ -96,6 +96,19 @@ def test_a_constant_is_solved_for_as_a_column_of_its_own_would_be():
     assert found.cost == pytest.approx(cost, rel=1e-9)
 
 
+def test_energies_that_hold_nothing_are_left_alone():
+    """Delays before time zero only: no signal, no spectrum, and no division by it."""
+    one = model(MOVING, moves=True, snr=100)
+    weight = one.problem.data.weight.copy()
+    weight[3, one.problem.data.delay > -0.05] = 0.0
+    weight[4] = 0.0
+    cut = inside.cube_of(one.problem.data._replace(weight=weight), one.cube.energy, one.cube.knots, 1)
+    found = inside.project(cut, np.array([0.5, *THETA[1:]]))
+    assert np.isfinite(found.cost)
+    assert np.isfinite(found.jacobian).all()
+    assert found.spectra[4, 0] == 0.0
+
+
 def test_exact_cubes_give_back_their_times():
     """Knots and powers of u are enough for the times to be right to a fraction of the errors at a ratio of 300."""
     traces = cube(MOVING, snr=300)
