@@ -23,6 +23,7 @@ CASES = {
     "Gaussian line moves, p = 2, SNR 100": (Sample(power=2, returning=0.7), 100.0),
     "Voigt line moves, p = 1, SNR 100": (Sample(returning=0.7, lorentzian=0.5), 100.0),
     "Gaussian line moves, p = 2, SNR 300": (Sample(power=2, returning=0.7), 300.0),
+    "Gaussian line stands still, p = 2, SNR 100": (Sample(power=2, returning=0.7, move=0.0), 100.0),
     "two species, p = 1, SNR 300": (Sample(returning=0.7, species=True), 300.0),
 }
 HEAD = (

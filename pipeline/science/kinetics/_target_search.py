@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from pipeline.science.kinetics._target_projection import Cube, Projected, cube_of, knots_of, project
+from pipeline.science.kinetics.intervals import inverse
 from pipeline.science.kinetics.parameters import Known
 from pipeline.science.kinetics.problem import Problem
 from pipeline.science.kinetics.search import Solution, baselines_of, distinct
@@ -23,6 +24,7 @@ __all__ = [
     "degrees_of_freedom",
     "moving_minima",
     "refined",
+    "spread_of",
     "species_minima",
     "still_minima",
     "target_model",
@@ -40,6 +42,8 @@ _MOVES = (-0.4, 0.4)
 _FREE_SHARE = 5.0
 _REFINED, _FOLLOWED = 5, 2
 """Starts that are followed to their minimum, and minima of the species from which the line is sought."""
+_DRAWS, _MOST_NOISE = 40, 0.75
+"""Draws of noise that tell what the noise of the spectra adds to the slopes, and the largest part of them that it is taken for."""
 _STEPS_PER_KNOT = (1.0, 0.7)
 """Knots of the line, in steps of energy; with fewer the times are off before χ² notices (τ3 by 0.5 standard errors at 2 steps)."""
 
@@ -178,3 +182,34 @@ def aicc(chi2: float, n: int, dof: int) -> float:
     """Corrected Akaike information criterion of n points."""
     fitted = n - dof
     return chi2 + 2 * fitted + 2 * fitted * (fitted + 1) / max(n - fitted - 1, 1)
+
+
+def spread_of(model: Model, theta: FloatArray) -> tuple[FloatArray, float]:
+    """Covariance of theta, and by how much the intervals of the times must be wider than their curvature says.
+
+    The slopes rest on spectra that are noisy themselves. Their noise adds Q to the normal matrix J'J, but as much to the
+    variance of the gradient as to the curvature that seems to be known: the covariance is (J'J - Q)^-1 J'J (J'J - Q)^-1.
+    Slopes are linear in the data, so Q is the mean of J'J over data of noise alone.
+    """
+    free, prior = model.problem.free, np.diag(model.problem.data.prior[1] ** 2)
+    slopes = project(model.cube, theta).jacobian
+    rng, data, noisy = np.random.default_rng(0), model.cube.data, np.zeros_like(prior)
+    for _ in range(_DRAWS):
+        noise = rng.standard_normal(data.signal.shape) / np.where(data.weight > 0, data.weight, np.inf)
+        cube = cube_of(data._replace(signal=noise), model.cube.energy, model.cube.knots, model.cube.n_free)
+        of_noise = project(cube, theta).jacobian
+        noisy += of_noise.T @ of_noise / _DRAWS
+    seen = slopes.T @ slopes + prior
+    root = _root(inverse(seen, free))
+    parts, directions = np.linalg.eigh(root.T @ noisy @ root)
+    left = 1.0 - np.minimum(parts, _MOST_NOISE)
+    along = root @ directions
+    spread, curvature = (along / left**k @ along.T for k in (2, 1))
+    times = np.flatnonzero(free[:5])
+    return spread, float(np.sqrt((np.diag(spread) / np.diag(curvature).clip(1e-300))[times].max(initial=1.0)))
+
+
+def _root(matrix: FloatArray) -> FloatArray:
+    """Return a square root R of a covariance, R R' = matrix, which may have rows of zeros."""
+    values, vectors = np.linalg.eigh(matrix)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))

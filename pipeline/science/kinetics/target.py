@@ -20,6 +20,7 @@ from pipeline.science.kinetics._target_search import (
     moving_minima,
     refined,
     species_minima,
+    spread_of,
     still_minima,
     target_model,
 )
@@ -27,7 +28,6 @@ from pipeline.science.kinetics.intervals import (
     correlation,
     describes,
     has_signal,
-    inverse,
     profile_intervals,
     stderr_from_interval,
 )
@@ -219,12 +219,13 @@ def _result(model: Model, minima: list[Solution], ordered: xr.Dataset) -> xr.Dat
         found = project(cube, best.theta)
         chi2, dof = chi_square(model, found), degrees_of_freedom(model, found)
         scale = chi2 / dof if chi2_distribution.sf(chi2, dof) < _ACCEPTABLE else 1.0
-        spread = _covariance(model, found, scale)
+        spread, widening = spread_of(model, best.theta)
+        spread = scale * spread
         errors = np.sqrt(np.diag(spread))
         ends, lower = profile_intervals(
             problem._replace(free=problem.free & (np.arange(len(problem.free)) < 5)),
             [m for m in minima if m.cost - best.cost < RIVAL * scale],
-            scale,
+            scale * widening**2,
             errors,
             accept_lower=attempt == _ATTEMPTS - 1,
             refit=lambda _, near, p, x: _held(model, near, p, x),
@@ -241,12 +242,6 @@ def _held(model: Model, near: Solution, p: int, x: float) -> Solution:
     theta = near.theta.copy()
     theta[p] = x
     return refined(model, theta, fixed=p, tolerance=1e-5)
-
-
-def _covariance(model: Model, found: Projected, scale: float) -> FloatArray:
-    slopes = found.jacobian
-    precision = slopes.T @ slopes + np.diag(model.problem.data.prior[1] ** 2)
-    return scale * inverse(precision, model.problem.free)
 
 
 def _parameters(

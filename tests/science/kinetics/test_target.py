@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.science.kinetics import _target_projection as inside
-from pipeline.science.kinetics._target_search import refined, target_model
+from pipeline.science.kinetics._target_search import refined, spread_of, target_model
 from pipeline.science.kinetics.problem import build_problem
 from pipeline.science.kinetics.report import withheld
 from pipeline.science.kinetics.shared import fit_kinetics
@@ -124,6 +124,20 @@ def test_exact_cubes_give_back_their_times():
     found = refined(one, np.array([0.0, 0.04, *np.log([0.12, 0.3, 1.2]), 0.6, 0.0, -0.1]))
     np.testing.assert_allclose(np.exp(found.theta[2:5]), TAUS, rtol=0.03)
     assert found.theta[-1] == pytest.approx(-0.2, abs=0.02)
+
+
+def test_errors_know_that_the_spectra_are_noisy():
+    """From the curvature alone the shift would scatter by 1.4 of its errors."""
+    pulls = []
+    truth = np.array([*THETA[:6], 0.0, -0.2])
+    for seed in range(30):
+        one = model(MOVING, moves=True, snr=300, seed=seed)
+        found = refined(one, truth)
+        pulls.append((found.theta - truth)[2:] / np.sqrt(np.diag(spread_of(one, found.theta)[0]))[2:])
+    width = np.std(pulls, axis=0)
+    assert (width < 1.4).all(), width
+    assert 0.75 < width[-1] < 1.25
+    assert width[:3].mean() < 1.25
 
 
 def test_a_line_that_moves_gives_its_times_its_spectra_and_its_move(moving):
