@@ -38,9 +38,9 @@ ABOUT_KINETICS = {
     ),
     "kinetics.simpler_form": Entry(
         "caution",
-        "kinetics at {fluence:g} mJ/cm²: the data do not support three exponentials over the simpler form “{form}” "
-        "(Δχ² {delta_chi2:.1f})",
-        "A form with fewer parameters describes the data as well, so three times are more than the data know. Measure longer, "
+        "kinetics at {fluence:g} mJ/cm²: the data do not support the fitted form “{chosen}” over the simpler "
+        "“{form}” (Δχ² {delta_chi2:.1f})",
+        "A form with fewer parameters describes the data as well, so the times are more than the data know. Measure longer, "
         "or report the simpler form.",
     ),
     "kinetics.prior_decides": Entry(
@@ -86,6 +86,26 @@ ABOUT_KINETICS = {
         "{parameter} is not determined: {value:.2g} ps, or {rival:.2g} ps with χ² {excess:.1f} higher; {low} to {high} ps at 95 %",
         "Verdict on a time: two solutions describe the data about as well and place it differently (rise and decay that change "
         "places, for example). Quote the interval; a response measured better, or another delay scan, tells them apart.",
+    ),
+    "kinetics.tau_of_target_open": Entry(
+        "caution",
+        "{parameter} is not determined by the target model: {low:.2g} to {high} ps at 95 %",
+        "Verdict on a time of the target model: quote the interval.",
+    ),
+    "kinetics.tau_of_moving_line": Entry(
+        "caution",
+        "{parameter} is not known from amplitudes that are free at every energy: the spectrum changes while the times run; "
+        "see the target model",
+        "Verdict on a time: where the spectrum changes while the times run there are no rates that all energies share. Take the "
+        "time of the target model, or that of one energy.",
+    ),
+    "kinetics.line_moves": Entry(
+        "caution",
+        "kinetics at {fluence:g} mJ/cm²: the spectrum changes while the times run, so the fit with free amplitudes is "
+        "withheld; the target model “{model}” takes all energies ({times})",
+        "The target model describes the cube with far fewer parameters than free amplitudes need, one spectrum does not, and the "
+        "times differ. Its times stand in `/target` and in the summary; those of `/kinetics` come from the delay scans alone, or "
+        "are not called known.",
     ),
     "kinetics.tau_upper_limit": Entry(
         "caution",

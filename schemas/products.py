@@ -11,6 +11,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, fiel
 from schemas.datasets import fitted, measured
 from schemas.datasets import kinetic_fits as kinetics
 from schemas.datasets.quality import QUALITY
+from schemas.datasets.target_fits import TARGET
 from schemas.notes import Severity, as_plain, read_notes
 from schemas.strict import Strict
 
@@ -39,6 +40,7 @@ GROUPS = {
         kinetics.TIME_ZERO,
         kinetics.KINETICS,
         kinetics.COMPONENTS,
+        TARGET,
         fitted.MIXTURE,
         QUALITY,
         measured.BURST_SPECTRA,
@@ -48,6 +50,7 @@ GROUPS = {
 
 OPTIONAL_GROUPS = (
     "components",
+    TARGET.name,
     *(s.name for s in (measured.REFERENCE, kinetics.TIME_ZERO, measured.BURST_SPECTRA, measured.BURST_DELAY_SCAN)),
 )
 """Groups that a product of an earlier version lacks, that have no data, or that are made on request only."""
@@ -125,6 +128,34 @@ class TimeZeroSummary(Strict):
     """Time zero on that axis; near 0 where t0 is right."""
 
 
+class SignalSummary(Strict):
+    """The fitted difference at one delay."""
+
+    delay: float
+    """Pump-probe delay [ps]."""
+    signal: Estimate
+    """Fitted difference [OD]."""
+
+
+class TargetSummary(Strict):
+    """The target model at one fluence."""
+
+    model: str
+    """What describes the cube best: species, or a line that moves."""
+    parameters: dict[str, Tau]
+    """By name: t_d, irf_sigma, tau1, tau2, tau3."""
+    redchi: float | None
+    """χ² per degree of freedom."""
+    describes_data: bool
+    """Whether chance allows this χ² (probability above 1 in 1000)."""
+    free_amplitudes_aicc: float | None
+    """AICc of the seed's formula with free amplitudes less that of this model; positive: this one is the better."""
+    shift: Estimate
+    """Place of the line at first less that in the end; null for species."""
+    returning: Estimate
+    """Share of what is excited that returns to the ground with tau2."""
+
+
 class KineticsSummary(Strict):
     """The kinetic fit at one fluence."""
 
@@ -136,6 +167,16 @@ class KineticsSummary(Strict):
     """χ² per degree of freedom."""
     describes_data: bool | None = None
     """Whether chance allows this χ² (probability above 1 in 1000); false: no time is identifiable; null: no fit."""
+    form: str | None = None
+    """Form that was fitted; null: no fit, and in older products."""
+    half_rise: Estimate | None = None
+    """Time of half rise of the strongest trace, which any form gives; null likewise."""
+    energy: float | None = None
+    """Photon energy of the strongest trace [eV]; null likewise."""
+    signals: list[SignalSummary] = Field(default=[])
+    """Fitted difference there at a few delays."""
+    target: TargetSummary | None = None
+    """The target model of the cube; null where there is none, and in older products."""
 
 
 class AlphaSummary(Strict):

@@ -16,6 +16,7 @@ from pipeline.plots.quality_figures import draw_beams, draw_burst, draw_quality
 from pipeline.plots.reference_figure import draw_reference
 from pipeline.plots.spectra_figures import draw_absorption, draw_differences, draw_map
 from pipeline.plots.style import house_style
+from pipeline.plots.target_figure import draw_target
 from pipeline.plots.time_zero_figure import draw_time_zero
 from pipeline.results.lookup import power_of
 
@@ -47,6 +48,8 @@ def draw_product(tree: xr.DataTree, summary: Mapping[str, Any], folder: Path) ->
         drawings["reference"] = lambda to: draw_reference(groups["reference"], to)
     if "time_zero" in groups:
         drawings["time_zero"] = lambda to: draw_time_zero(scan, groups["time_zero"], to)
+    if "target" in groups:
+        drawings["target"] = lambda to: draw_target(groups["target"], power_of(tree.attrs), to)
     if has_components(components):
         drawings["components"] = lambda to: draw_components(components, to)
     with house_style():

@@ -211,18 +211,21 @@ class Interval:
     @property
     def instead_of_value(self) -> str:
         """What stands where the value would."""
-        return "not determined" if self.described else "the model does not fit"
+        if not self.described:
+            return "the model does not fit"
+        return "interval only" if any(end is not None for end in self.ci95) else "not determined"
 
 
 def intervals(kinetics: Sequence[Mapping[str, Any]]) -> list[Interval]:
-    """Return what the summary's `kinetics` says about the times, τ1 first, per fluence that was fitted."""
+    """Return what the summary's `kinetics` says about the times of its form, τ1 first, per fluence that was fitted."""
     found = []
     for name in TAU_SYMBOLS:
         for fit in kinetics:
             p = fit["parameters"].get(name)
-            if p is None or (p["value"] is None and fit["redchi"] is None):
+            # without a value it was not fitted, or the form does not have it
+            if p is None or p["value"] is None:
                 continue
-            known = bool(p["identifiable"]) and p["value"] is not None
+            known = bool(p["identifiable"])
             value, stderr = (p["value"], p["stderr"]) if known else (None, None)
             fits = fit.get("describes_data") is not False
             ci68, ci95 = tuple(p["ci68"]), tuple(p["ci95"])

@@ -13,11 +13,13 @@ from scipy.stats import chi2
 
 from pipeline.results.reference_summary import reference_lines, references_of
 from pipeline.results.wording import ends, finite_or_none, percent, plus_minus
+from pipeline.science.kinetics.forms import form_name
 from pipeline.science.kinetics.intervals import describes
 from pipeline.science.quality.noise import BLUR, SETTLED
 from pipeline.science.spectra.reference import EARLY
 from schemas.catalogue import note
 from schemas.config import Config
+from schemas.datasets.target_fits import MODELS
 from schemas.notes import ALIKE, Note, as_plain, by_severity, note_lines, read_notes
 from schemas.products import SCHEMA_VERSION
 
@@ -49,7 +51,7 @@ def summarise(
         "instrument": None if profile is None else {n: profile[n] for n in ("name", "hash")},
         "time_zero": _time_zero(tree),
         "references": references_of(tree, config),
-        "kinetics": _kinetics(tree["kinetics"].to_dataset()),
+        "kinetics": _kinetics(tree, config),
         "alpha": [_alpha(mixture.sel(fluence=f)) for f in mixture["fluence"].values.tolist()],
         "slope": _estimate(mixture, "slope", "cm^2/mJ"),
         "slope_model_stderr": finite_or_none(mixture["slope_model_stderr"]),
@@ -82,25 +84,62 @@ def _time_zero(tree: xr.DataTree) -> dict[str, Any] | None:
     }
 
 
-def _kinetics(kinetics: xr.Dataset) -> list[dict[str, Any]]:
-    result = []
+def _kinetics(tree: xr.DataTree, config: Config) -> list[dict[str, Any]]:
+    kinetics, result = tree["kinetics"].to_dataset(), []
     for fluence in kinetics["fluence"].values.tolist():
         fit = kinetics.sel(fluence=fluence)
-        parameters = {}
-        for name in map(str, fit["parameter"].values):
-            one = fit.sel(parameter=name)
-            parameters[name] = {
-                "value": finite_or_none(one["value"]),
-                "stderr": finite_or_none(one["stderr"]),
-                "ci68": [finite_or_none(v) for v in one["ci68"].values],
-                "ci95": [finite_or_none(v) for v in one["ci95"].values],
-                "identifiable": bool(one["identifiable"]),
-                **{n: finite_or_none(one[n]) for n in ("value_without_prior", "bootstrap_stderr") if n in one},
-                **{n: str(one[n].values) for n in ("verdict", "verdict_code")},
-            }
         fitted = {"redchi": finite_or_none(fit["redchi"]), "describes_data": _described(fit)}
-        result.append({"fluence": fluence, "parameters": parameters, **fitted})
+        plain = _without_form(fit, config) if fitted["redchi"] is not None else {}
+        target = _target(tree, fluence)
+        result.append({"fluence": fluence, "parameters": _parameters(fit), **fitted, **plain, "target": target})
     return result
+
+
+def _without_form(fit: xr.Dataset, config: Config) -> dict[str, Any]:
+    """Return the form of a fit, and what other forms would give too: half rise and signal of the strongest trace."""
+    strength = np.nansum(np.square(fit["signal"] / fit["signal_stderr"]), axis=fit["signal"].get_axis_num("time"))
+    one = fit.isel(energy=int(np.argmax(strength)))
+    signals = [one.sel(time=t) for t in one["time"].values[np.isfinite(one["signal"].values)]]
+    return {
+        "form": form_name(config.kinetics.power, config.kinetics.n_exponentials),
+        "half_rise": _estimate(fit, "t50", "ps"),
+        "energy": float(one["energy"]),
+        "signals": [{"delay": float(s["time"]), "signal": _estimate(s, "signal", "1")} for s in signals],
+    }
+
+
+def _parameters(fit: xr.Dataset) -> dict[str, Any]:
+    """Return what is known of each parameter of a kinetic fit or a target model."""
+    parameters = {}
+    for name in map(str, fit["parameter"].values):
+        one = fit.sel(parameter=name)
+        parameters[name] = {
+            "value": finite_or_none(one["value"]),
+            "stderr": finite_or_none(one["stderr"]),
+            "ci68": [finite_or_none(v) for v in one["ci68"].values],
+            "ci95": [finite_or_none(v) for v in one["ci95"].values],
+            "identifiable": bool(one["identifiable"]),
+            **{n: finite_or_none(one[n]) for n in ("value_without_prior", "bootstrap_stderr") if n in one},
+            **{n: str(one[n].values) for n in ("verdict", "verdict_code")},
+        }
+    return parameters
+
+
+def _target(tree: xr.DataTree, fluence: float) -> dict[str, Any] | None:
+    if "target" not in tree.children or not str(tree["target"]["reported"].sel(fluence=fluence).values):
+        return None
+    one = tree["target"].to_dataset().sel(fluence=fluence)
+    model = str(one["reported"].values)
+    best = one.sel(model=model)
+    return {
+        "model": model,
+        "parameters": _parameters(one),
+        "redchi": finite_or_none(one["redchi"]),
+        "describes_data": describes(float(best["chi2"]), float(best["dof"])),
+        "free_amplitudes_aicc": finite_or_none(one["aicc"].sel(model=MODELS[0]) - best["aicc"]),
+        "shift": _estimate(one, "shift", "eV"),
+        "returning": _estimate(one, "returning", "1"),
+    }
 
 
 def _described(fit: xr.Dataset) -> bool | None:
@@ -314,15 +353,42 @@ def time_zero_line(zero: Mapping[str, Any]) -> str:
 
 
 def _fit_lines(fit: Mapping[str, Any]) -> Iterator[str]:
-    head, fitted = f"kinetics at {fit['fluence']:g} mJ/cm²", fit["parameters"].items()
-    if all(p["value"] is None for _, p in fitted):
+    head = f"kinetics at {fit['fluence']:g} mJ/cm²"
+    if all(p["value"] is None for p in fit["parameters"].values()):
         yield f"{head}: no fit, no delay scan"
         return
+    form = f", {fit['form']}" if fit.get("form") else ""
+    yield head + form + _quality(fit)
+    yield from _parameter_lines(fit["parameters"])
+    if half := _plain_line(fit):
+        yield half
+    if target := fit.get("target"):
+        yield f"  target model of all energies, {target['model']}{_quality(target)}"
+        yield from _parameter_lines(target["parameters"], indent="    ")
+        if target["shift"]["value"] is not None:
+            yield f"    the line moves from {_shown(target['shift'], 1.0)} eV to 0 while tau3 runs"
+        yield f"    {percent(target['returning'])} of what is excited returns with tau2"
+
+
+def _quality(fit: Mapping[str, Any]) -> str:
     quality = f"   χ²/dof {fit['redchi']:.2f}" if fit["redchi"] else ""
-    yield head + quality + ("   the model does not describe the data" if fit.get("describes_data") is False else "")
-    for name, p in ((name, p) for name, p in fitted if p["value"] is not None):
+    return quality + ("   the model does not describe the data" if fit.get("describes_data") is False else "")
+
+
+def _parameter_lines(parameters: Mapping[str, Any], indent: str = "  ") -> Iterator[str]:
+    """Yield a line per parameter of the form: a value with its error, or what is known in place of one."""
+    for name, p in ((name, p) for name, p in parameters.items() if p["value"] is not None):
         if p["identifiable"]:
-            yield f"  {name:9s} {plus_minus(p['value'], p['stderr'])} ps   68 %: {ends(p['ci68'])}"
+            yield f"{indent}{name:9s} {plus_minus(p['value'], p['stderr'])} ps   68 %: {ends(p['ci68'])}"
+        elif p["verdict"]:
+            yield f"{indent}{p['verdict']}"
         else:
-            verdict = f"   {p['verdict']}" if p["verdict"] else ""
-            yield f"  {name:9s} not determined   68 %: {ends(p['ci68'])} ps{verdict}"
+            yield f"{indent}{name:9s} not determined to a value; {ends(p['ci68'])} ps at 68 %"
+
+
+def _plain_line(fit: Mapping[str, Any]) -> str:
+    """Return what any form gives of the strongest trace; empty for an older product."""
+    if not (half := fit.get("half_rise")) or half["value"] is None:
+        return ""
+    there = [f"{_shown(one['signal'], 1e3)} mOD at {one['delay']:g} ps" for one in fit.get("signals", [])]
+    return f"  any form: half rise at {_shown(half, 1.0)} ps; {fit['energy']:.2f} eV has " + ", ".join(there)

@@ -27,6 +27,7 @@ from schemas.config import Config
 from schemas.config.fit_options import DosColumn
 from schemas.datasets.fitted import MIXTURE, MODEL_RESULTS, PEAKS
 from schemas.datasets.kinetic_fits import COMPONENTS, KINETICS, TIME_ZERO
+from schemas.datasets.target_fits import TARGET
 from schemas.notes import Note
 
 __all__ = ["FIT", "fit_all"]
@@ -39,7 +40,7 @@ def fit_all(
     models: Models,
     replicates: Replicates | None = None,
 ) -> tuple[dict[str, xr.Dataset], list[Note]]:
-    """Return the groups peaks, kinetics, components, mixture and model_results, and what a person must know about them.
+    """Return the groups peaks, kinetics, components, target, mixture and model_results, and what a person must know about them.
 
     Parameters
     ----------
@@ -67,17 +68,16 @@ def fit_all(
     except DataError as error:
         notes += [] if empty else [note("peaks.not_fitted", reason=error)]
         peaks = PEAKS.empty({"peak": ["A", "B"], **{name: spectra[name].values for name in ("fluence", "delay")}})
-    kinetics, components, fits, of_kinetics = fit_all_kinetics(spectra, delay_scan, config, replicates)
+    of_kinetics, fits, kinetic_notes = fit_all_kinetics(spectra, delay_scan, config, replicates)
     mixture, of_mixture = fit_late_spectra(spectra, config, models, window)
     files = model_results(fits, spectra, peaks, mixture, min_delay=config.mixture.min_delay)
     groups = {
         "peaks": peaks,
-        "kinetics": kinetics,
-        "components": components,
+        **of_kinetics,
         "mixture": mixture,
         "model_results": files,
     }
-    return groups, [*notes, *of_kinetics, *of_mixture]
+    return groups, [*notes, *kinetic_notes, *of_mixture]
 
 
 def _make(context: Context, run: int | None, key: str) -> Made:
@@ -112,7 +112,7 @@ FIT = Stage(
     name="fits",
     title="fits",
     make=_make,
-    makes={spec.name: spec for spec in (PEAKS, KINETICS, COMPONENTS, MIXTURE, MODEL_RESULTS, TIME_ZERO)},
+    makes={spec.name: spec for spec in (PEAKS, KINETICS, COMPONENTS, TARGET, MIXTURE, MODEL_RESULTS, TIME_ZERO)},
     store="fits.zarr",
     needs=(BIN,),
     options=("peaks", "kinetics", "mixture", "delay"),

@@ -9,10 +9,12 @@ import xarray as xr
 
 from pipeline.errors import DataError
 from pipeline.science.kinetics.components import cube_components, gather_components, single_trace_fits
-from pipeline.science.kinetics.forms import compare_models
+from pipeline.science.kinetics.forms import compare_models, form_name
 from pipeline.science.kinetics.parameters import kinetic_parameters
 from pipeline.science.kinetics.problem import FitOptions
+from pipeline.science.kinetics.report import withheld
 from pipeline.science.kinetics.shared import solve_kinetics, with_bootstrap
+from pipeline.science.kinetics.target import fit_target, gather_targets, line_moves
 from pipeline.science.kinetics.traces import (
     baseline_demanded,
     collect_traces,
@@ -26,6 +28,8 @@ from pipeline.stages.model_results import Fitted
 from schemas.catalogue import note
 from schemas.config import Config
 from schemas.config.fit_options import Kinetics, Measured
+from schemas.datasets.kinetic_fits import COMPONENTS, KINETICS
+from schemas.datasets.target_fits import TARGET
 from schemas.notes import Note
 
 if TYPE_CHECKING:
@@ -44,8 +48,8 @@ def fit_all_kinetics(
     delay_scan: xr.Dataset,
     config: Config,
     replicates: Replicates | None = None,
-) -> tuple[xr.Dataset, xr.Dataset, Fitted, list[Note]]:
-    """Return the groups kinetics and components, the fits with what they were fitted to, and what a person must know.
+) -> tuple[dict[str, xr.Dataset], Fitted, list[Note]]:
+    """Return the groups kinetics, components and target, the fits with their data, and what a person must know.
 
     Parameters
     ----------
@@ -61,6 +65,7 @@ def fit_all_kinetics(
     fits: dict[float, tuple[xr.Dataset, xr.Dataset]] = {}
     forms: dict[float, xr.Dataset] = {}
     alone: dict[float, xr.Dataset] = {}
+    targets: dict[float, xr.Dataset] = {}
     times: dict[str, Any] = {name: _prior(options.setting(name)) for name in ("irf_sigma", "t_d")}
     settings: FitOptions = {
         "power": options.power,
@@ -75,8 +80,16 @@ def fit_all_kinetics(
         try:
             _needs_rise(traces, times["t_d"])
             solved = solve_kinetics(traces, **settings)
+            target = fit_target(traces, solved.result, **settings) if options.global_ else None
+            moves = line_moves(target, solved.result)
+            if target is not None:
+                targets[fluence] = target
+            if target is not None and moves:
+                notes.append(_moving(fluence, target))
+                solved = solved._replace(result=withheld(solved.result))
             scans = collect_traces(spectra, delay_scan, fluence, include_spectra=False)
-            if scans is not None and scans.sizes["trace"] < traces.sizes["trace"] and not describes_data(solved.result):
+            fewer = scans is not None and scans.sizes["trace"] < traces.sizes["trace"]
+            if scans is not None and fewer and (moves or not describes_data(solved.result)):
                 by_scans = solve_kinetics(scans, **settings)
                 if describes_data(by_scans.result):
                     redchi = float(solved.result["redchi"])
@@ -102,12 +115,29 @@ def fit_all_kinetics(
         notes.append(note("kinetics.none"))
     elif times == {"irf_sigma": "fit", "t_d": "fit"}:
         notes.append(note("kinetics.response_fitted"))
-    notes += [said for fluence, compared in forms.items() if (said := simpler_form(fluence, compared))]
+    chosen = form_name(options.power, options.n_exponentials)
+    notes += [said for fluence, compared in forms.items() if (said := simpler_form(fluence, compared, chosen))]
     notes += [said for fluence, (_, fit) in fits.items() if (said := prior_decides(fluence, fit))]
     cubes = {f: cube_components(spectra.sel(fluence=f), seed=SEED) for f in spectra["fluence"].values.tolist()}
     done = {f: fit for f, (_, fit) in fits.items()}
-    kinetics = gather_fits({f: done.get(f) for f in fluences}, forms)
-    return kinetics, gather_components(fluences, cubes, done, alone), fits, notes
+    groups = {
+        KINETICS.name: gather_fits({f: done.get(f) for f in fluences}, forms),
+        COMPONENTS.name: gather_components(fluences, cubes, done, alone),
+    }
+    if targets:
+        groups[TARGET.name] = gather_targets(fluences, targets)
+    return groups, fits, notes
+
+
+def _moving(fluence: float, target: xr.Dataset) -> Note:
+    """Say that the line moves, and what the target model gives."""
+    times = [
+        f"{name} {value:.3g} ± {stderr:.2g} ps" if known else f"{name} not determined"
+        for name, value, stderr, known in zip(
+            *(target[n].values.tolist()[2:] for n in ("parameter", "value", "stderr", "identifiable")), strict=True
+        )
+    ]
+    return note("kinetics.line_moves", fluence=fluence, model=target.attrs["model"], times=", ".join(times))
 
 
 def parameters_of(options: Kinetics) -> lmfit.Parameters:

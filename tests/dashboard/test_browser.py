@@ -34,7 +34,7 @@ def test_views_appear_and_nothing_is_asked_from_elsewhere(visit, out):
     expect(picked(page)).to_contain_text("0.2 ps")
     expect(page.locator(".warnings")).to_contain_text("run 6: noise is 1.70 times")
     page.get_by_text("Kinetics", exact=True).click()
-    expect(page.get_by_text("not determined", exact=True)).to_be_visible()
+    expect(page.get_by_text("interval only", exact=True)).to_be_visible()
     expect(page.get_by_text("8 mJ/cm²: tau1 is below 0.31 ps (95 %)")).to_be_visible()
     page.get_by_text("Peaks and α", exact=True).click()
     wait_for_figures(page, 6)

@@ -94,7 +94,7 @@ def test_the_kinetics_show_data_fit_and_intervals_but_no_value_that_is_not_deter
     scan = tree["delay_scan"].to_dataset()
     kinetics.draw_kinetics(scan, tree["kinetics"].to_dataset(), summary, 2, tmp_path / "k.png")
     words = texts(caught[0])
-    assert words.count("not determined") == 1
+    assert words.count("interval only") == 1
     assert len([w for w in words if "±" in w]) == 5
     first = caught[0].axes[0]
     fit = max(first.lines, key=lambda line: len(line.get_xdata()))

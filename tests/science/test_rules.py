@@ -42,6 +42,7 @@ from pipeline.science.kinetics import (
     search,
     shared,
     starts,
+    target,
 )
 from pipeline.science.labels import condition
 from pipeline.science.mixture import alpha, dos_models
@@ -51,7 +52,7 @@ from pipeline.science.spectra import compared as comparing
 from pipeline.science.spectra import difference, scans, uncertainty
 from pipeline.science.sums import accumulate, contrast
 from schemas.datasets.kinetic_fits import COMPONENTS
-from tests.science import mixture_truth
+from tests.science import mixture_truth, moving_line
 from tests.science.conftest import DetectorTruth
 from tests.science.kinetic_truth import TAUS, simulate
 from tests.science.pulse_truth import make_pulses
@@ -176,6 +177,14 @@ def fitted():
 @functools.cache
 def compared():
     return forms.compare_models(fitted().traces, irf_sigma=0.05)
+
+
+@functools.cache
+def targeted():
+    """Return a cube of a line that moves, its fit with free amplitudes and its target model."""
+    traces = moving_line.cube(moving_line.Sample(), snr=300, energy=moving_line.ENERGIES[2:18:2], scan=None)
+    fit = shared.fit_kinetics(traces, irf_sigma=0.04, power=1, systematics=False)
+    return traces, fit, target.fit_target(traces, fit, irf_sigma=0.04, power=1)
 
 
 @functools.cache
@@ -415,7 +424,25 @@ CALLS = {
         {},
     ),
     "kinetics.traces.prior_decides": lambda: ((8.0, fitted().fit), {}),
-    "kinetics.traces.simpler_form": lambda: ((8.0, compared()), {}),
+    "kinetics.traces.simpler_form": lambda: ((8.0, compared(), forms.form_name(1, 3)), {}),
+    "kinetics.forms.form_name": lambda: ((1, 2), {}),
+    "kinetics.report.well_determined": lambda: (
+        (
+            np.array([0.2, 1.0]),
+            np.array([[[0.15, 0.25], [0.5, 3.0]], [[0.1, 0.3], [0.3, 9.0]]]),
+            *np.ones((2, 2)) * 0.1,
+        ),
+        {},
+    ),
+    "kinetics.report.withheld": lambda: ((fitted().fit,), {}),
+    "kinetics.target.describes_cube": lambda: ((targeted()[2],), {}),
+    "kinetics.target.fit_target": lambda: (targeted()[:2], {"irf_sigma": 0.04, "power": 1}),
+    "kinetics.target.gather_targets": lambda: (([8.0, 16.0], {8.0: targeted()[2]}), {}),
+    "kinetics.target.line_moves": lambda: ((targeted()[2], targeted()[1]), {}),
+    "kinetics.target.populations": lambda: (
+        (GRID,),
+        {"t_d": 0.0, "irf_sigma": 0.05, "taus": TAUS, "shares": (0.7, 0.0)},
+    ),
     "kinetics.time_zero.fit_time_zero": lambda: ((onset(),), {"irf_sigma": 0.05}),
     "labels.monitors.monitor_notes": lambda: (({3: triggered(), 4: run()}, "trigger"), {}),
     "labels.monitors.session_mean": lambda: (({3: triggered(), 4: run()}, "trigger"), {}),

@@ -26,6 +26,7 @@ def test_kinetics_that_cannot_be_fitted_or_rest_on_two_unknowns_are_named_by_flu
     *_, notes = fit_all_kinetics(none, late, config())
     assert [(n.code, n.fluence) for n in notes] == [("kinetics.not_fitted", 8.0), ("kinetics.none", None)]
     assert notes[0].text.startswith("kinetics at 8 mJ/cm²: the first delay is 2.2 ps, behind the rise")
-    kinetics, _, _, notes = fit_all_kinetics(none, scan, config(irf_sigma="fit", t_d="fit"))
+    groups, _, notes = fit_all_kinetics(none, scan, config(irf_sigma="fit", t_d="fit"))
+    kinetics = groups["kinetics"]
     assert "kinetics.response_fitted" in [n.code for n in notes]
     assert np.isfinite(kinetics["value"]).all()

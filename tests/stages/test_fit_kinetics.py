@@ -47,8 +47,9 @@ def config(**kinetics):
 
 
 def fitted(spectra, scan, replicates=None, **kinetics):
-    *groups, _, notes = fit_all_kinetics(spectra, scan, config(**kinetics), replicates)
-    for spec, group in zip((KINETICS, COMPONENTS), groups, strict=True):
+    made, _, notes = fit_all_kinetics(spectra, scan, config(**kinetics), replicates)
+    groups = made["kinetics"], made["components"]
+    for spec, group in ((KINETICS, made["kinetics"]), (COMPONENTS, made["components"])):
         assert spec.faults(spec.describe(group)) == []
     return *groups, [note.code for note in notes]
 
@@ -81,7 +82,7 @@ def test_a_time_that_chi_square_contradicts_is_nowhere_shown_as_a_value(shift, n
     assert all(
         ("is not known: the model does not describe the data (χ²/dof" in v) is doubt for v in taus["verdict"].values
     )
-    summary = _kinetics(kinetics)
+    summary = _kinetics(xr.DataTree.from_dict({"/kinetics": kinetics}), config())
     assert summary[0]["describes_data"] is not doubt
     shown = intervals(summary)
     if doubt:
@@ -130,7 +131,8 @@ def test_what_the_config_says_of_the_parameters_reaches_fit_and_file():
     assert (parameters["tau2"].expr, parameters["tau3"].max, parameters["tau3"].vary) == ("1.6*tau1", 5.0, True)
     assert parameters["irf_sigma"].user_data == {"stderr": 0.003}
     spectra, scan = data(shift=0.0, noise=5e-5)
-    kinetics, components, fits, _ = fit_all_kinetics(spectra.isel(energy=[2]), scan, settings)
+    groups, fits, _ = fit_all_kinetics(spectra.isel(energy=[2]), scan, settings)
+    kinetics, components = groups["kinetics"], groups["components"]
     value = kinetics["value"].sel(fluence=8.0)
     assert float(value.sel(parameter="tau2")) == pytest.approx(1.6 * float(value.sel(parameter="tau1")), rel=1e-9)
     alone = components["tau"].sel(fluence=8.0)

@@ -12,7 +12,7 @@ from pipeline.science.kinetics.problem import FitOptions, build_problem
 from pipeline.science.kinetics.search import solve
 from schemas.datasets.kinetic_fits import KINETIC_FORMS
 
-__all__ = ["compare_models"]
+__all__ = ["compare_models", "form_name"]
 
 _MODELS: dict[str, tuple[int, int, bool]] = {
     "squared, 3 exponentials": (2, 3, False),
@@ -24,6 +24,11 @@ _MODELS: dict[str, tuple[int, int, bool]] = {
     "plain sum, 3 exponentials": (1, 3, True),
 }
 """Name: power, number of exponentials, plain."""
+
+
+def form_name(power: int, n_exponentials: int) -> str:
+    """Return the name of a product form, as `compare_models` has it."""
+    return next(name for name, form in _MODELS.items() if form == (power, n_exponentials, False))
 
 
 def compare_models(

@@ -10,7 +10,7 @@ the root of the reduced chi-square. Nothing shortens them: dividing by a chi-squ
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import product
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from pipeline.science.kinetics.search import Solution, baselines, baselines_of, 
 
 __all__ = [
     "Covariance",
+    "Refit",
     "bootstrap_parameters",
     "chi_square",
     "correlation",
@@ -55,6 +56,10 @@ _ROUNDS = 3
 """How often ends are sought again from points that were passed beyond them."""
 _TOLERANCE = 0.03
 """Accuracy of a crossing in units of sqrt(delta cost), about 3 % of a standard error."""
+
+
+Refit = Callable[[Problem, Solution, int, float], Solution]
+"""Problem, a solution near by, a parameter's number and value → the solution with that parameter held there."""
 
 
 class Covariance(NamedTuple):
@@ -132,7 +137,13 @@ def design_bound(problem: Problem, solution: Solution) -> tuple[FloatArray, Floa
 
 
 def profile_intervals(
-    problem: Problem, minima: list[Solution], scale: float, errors: FloatArray, *, accept_lower: bool = False
+    problem: Problem,
+    minima: list[Solution],
+    scale: float,
+    errors: FloatArray,
+    *,
+    accept_lower: bool = False,
+    refit: Refit | None = None,
 ) -> tuple[FloatArray, Solution | None]:
     """Confidence intervals of theta at 68.27, 95 and 99.73 %, dims (level, parameter, bound), open ends as +-inf.
 
@@ -146,19 +157,21 @@ def profile_intervals(
         Rough standard deviations of theta, the first step outwards.
     accept_lower
         Go on where the profile meets a lower minimum (data without a signal have no lowest one).
+    refit
+        What fits everything else anew; None: the product form.
 
     Returns
     -------
     intervals, and a lower minimum if the profile met one (the intervals are then not valid).
     """
-    thresholds = np.sqrt(scale) * _NORMAL
+    thresholds, again = np.sqrt(scale) * _NORMAL, refit or _refit_at
     best, seen = minima[0], list(minima[1:])
     out = np.empty((len(LEVELS), best.theta.size, 2))
     out[...] = best.theta[:, None]
     ends = [(int(p), side, 2 * side - 1) for p in np.flatnonzero(problem.free | problem.tied) for side in (0, 1)]
     for p, side, direction in ends:
         out[:, p, side], lower, passed = _profile_outward(
-            problem, best, best.cost, p, direction, thresholds, float(errors[p])
+            problem, best, best.cost, p, direction, thresholds, float(errors[p]), again
         )
         if lower is not None and not accept_lower:
             return out, lower
@@ -175,7 +188,7 @@ def profile_intervals(
                 continue
             farthest = max(outside, key=lambda s, p=p, d=direction: float(d * s.theta[p]))  # type: ignore[misc]
             crossings, lower, passed = _profile_outward(
-                problem, farthest, best.cost, p, direction, thresholds[level:], float(errors[p])
+                problem, farthest, best.cost, p, direction, thresholds[level:], float(errors[p]), again
             )
             if lower is not None and not accept_lower:
                 return out, lower
@@ -249,6 +262,7 @@ def _profile_outward(
     direction: int,
     thresholds: FloatArray,
     step: float,
+    refit: Refit,
 ) -> tuple[FloatArray, Solution | None, list[Solution]]:
     """Where sqrt(cost - base) crosses each threshold, going one way from `begin` with everything else refitted.
 
@@ -268,7 +282,7 @@ def _profile_outward(
             and len(known) < 60
         ):
             x = _next(known, threshold, direction, stride, bound)
-            found = _refit_at(problem, known[-1][2], p, x)
+            found = refit(problem, known[-1][2], p, x)
             if found.cost < base - 1e-3 - 1e-9 * base:
                 lower = found
             known.append((x, float(np.sqrt(max(found.cost - base, 0.0))), found))
@@ -276,7 +290,7 @@ def _profile_outward(
             break
         if lower is not None:
             break
-        crossings[level] = _root(problem, known, p, threshold)
+        crossings[level] = _root(problem, known, p, threshold, refit)
     return crossings, lower, [canonical(one, problem) for _, _, one in known[1:]]
 
 
@@ -295,7 +309,9 @@ def _next(
     return min(x, bound) if direction > 0 else max(x, bound)
 
 
-def _root(problem: Problem, known: list[tuple[float, float, Solution]], p: int, threshold: float) -> float:
+def _root(
+    problem: Problem, known: list[tuple[float, float, Solution]], p: int, threshold: float, refit: Refit
+) -> float:
     """Crossing between the last point below and the first point above, by regula falsi with bisection as fallback."""
     above = next(i for i in range(len(known)) if known[i][1] >= threshold)
     if above == 0:
@@ -306,7 +322,7 @@ def _root(problem: Problem, known: list[tuple[float, float, Solution]], p: int, 
             break
         fraction = (threshold - za) / (zb - za) if trial % 3 < 2 else 0.5
         x = xa + float(np.clip(fraction, 0.05, 0.95)) * (xb - xa)
-        found = _refit_at(problem, sa, p, x)
+        found = refit(problem, sa, p, x)
         z = float(np.sqrt(max(found.cost - known[0][2].cost + known[0][1] ** 2, 0.0)))
         known.insert(above, (x, z, found))
         if z >= threshold:

@@ -22,6 +22,7 @@ from pipeline.science.kinetics.model import (
 from pipeline.science.kinetics.problem import Problem, linear
 from pipeline.science.kinetics.search import Solution, canonical, refine
 from schemas.catalogue import note
+from schemas.datasets.kinetic_fits import KINETIC_FIT
 from schemas.notes import Note
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
     "numbers_from_fit",
     "systematic_shifts",
     "verdicts",
+    "well_determined",
+    "withheld",
     "without_prior",
 ]
 
@@ -42,6 +45,12 @@ _SHIFT = 0.010
 """Systematic [ps] of a fixed time zero or response: what a good independent measurement still leaves."""
 ELSEWHERE = np.log(1.25)
 """Difference of log tau from which another minimum has another time."""
+_FACTOR = 1.5
+"""A tau is identifiable if its 95 % interval stays within this factor of its value, ..."""
+_FACTOR_AT_3_SIGMA = 4.0
+"""... its 99.73 % interval spans less than this (a chance fit with a short tau1 looks sharper than it is), ..."""
+_LARGEST_BOUND = 0.6
+"""... and its relative Cramér-Rao bound without the amplitude prior is at most this."""
 _WANTED = 0.2
 """Relative error at which a tau counts as measured when the needed signal-to-noise ratio is quoted."""
 
@@ -142,12 +151,47 @@ def without_prior(problem: Problem, best: Solution) -> FloatArray:
     return linear(canonical(refine(bare, best, tolerance=1e-6, max_iterations=100), bare).theta)
 
 
+def well_determined(value: FloatArray, ends: FloatArray, bound: FloatArray, others: FloatArray) -> NDArray[np.bool_]:
+    """Return which times are determined: by their intervals, the Cramér-Rao bound, and where other minima place them.
+
+    Parameters
+    ----------
+    value
+        Times [ps] (parameter,).
+    ends
+        Intervals at 95 and 99.7 % (level, parameter, bound) [ps].
+    bound
+        Smallest relative error that the data alone allow (parameter,).
+    others
+        Times of the other minima that χ² allows (minimum, parameter) [ps].
+    """
+    # all of these are false for an end that is 0 or infinite
+    found = (ends[0, :, 1] <= _FACTOR * value) & (value <= _FACTOR * ends[0, :, 0])
+    found &= ends[1, :, 1] <= _FACTOR_AT_3_SIGMA * ends[1, :, 0]
+    found &= bound <= _LARGEST_BOUND
+    inside = (ends[0, :, 0] <= others) & (others <= ends[0, :, 1])
+    found &= (inside | (np.abs(np.log(others / value)) < ELSEWHERE)).all(axis=0)
+    return np.asarray(found, dtype=bool)
+
+
 def verdicts(problem: Problem, best: Solution, result: xr.Dataset, rivals: Sequence[Solution] = ()) -> list[Note]:
     """Return what is known of every tau, in their order: its value with the interval, or what instead and what would be needed.
 
     `rivals`: other minima that χ² allows, lowest first.
     """
     return [_verdict(problem, best, result, rivals, p) for p in range(2, len(problem.names))]
+
+
+def withheld(result: xr.Dataset) -> xr.Dataset:
+    """Return a fit with free amplitudes whose times are not called known, because the line moves while they run."""
+    out, free = result.copy(), ~result["fixed"]
+    out["identifiable"] = result["identifiable"] & ~free
+    taus = [str(n) for n in result["parameter"].values if str(n).startswith("tau") and bool(free.sel(parameter=n))]
+    said = {n: note("kinetics.tau_of_moving_line", parameter=n) for n in taus}
+    for name, words in (("verdict", "text"), ("verdict_code", "code")):
+        before = zip(result["parameter"].values.tolist(), result[name].values.tolist(), strict=True)
+        out[name] = ("parameter", [getattr(said[n], words) if n in said else v for n, v in before])
+    return KINETIC_FIT.describe(out)
 
 
 def _verdict(problem: Problem, best: Solution, result: xr.Dataset, rivals: Sequence[Solution], p: int) -> Note:

@@ -28,12 +28,12 @@ from pipeline.science.kinetics.intervals import (
 )
 from pipeline.science.kinetics.problem import FitOptions, Problem, build_problem, linear
 from pipeline.science.kinetics.report import (
-    ELSEWHERE,
     bootstrap_summary,
     decay_spectra,
     numbers_from_fit,
     systematic_shifts,
     verdicts,
+    well_determined,
     without_prior,
 )
 from pipeline.science.kinetics.search import Solution, distinct, model_traces, polish, refine, solve
@@ -42,14 +42,8 @@ from schemas.datasets.kinetic_fits import KINETIC_FIT
 __all__ = ["KineticFit", "fit_kinetics", "solve_kinetics", "with_bootstrap"]
 
 FloatArray = NDArray[np.float64]
-_FACTOR = 1.5
-"""A tau is identifiable if its 95 % interval stays within this factor of its value, ..."""
-_FACTOR_AT_3_SIGMA = 4.0
-"""... its 99.73 % interval spans less than this (a chance fit with a short tau1 looks sharper than it is), ..."""
 _RIVAL = 9.0
-"""... minima that lie less than this above the lowest one place it within its 95 % interval or within 25 %, ..."""
-_LARGEST_BOUND = 0.6
-"""... and its relative Cramér-Rao bound without the amplitude prior is at most this."""
+"""Minima that lie less than this above the lowest one are rivals of it."""
 _ATTEMPTS = 4
 
 
@@ -232,12 +226,8 @@ def _parameters(
     identifiable: NDArray[np.bool_] = np.array(~at_bound & np.isfinite(ends[1]).all(axis=-1))
     identifiable[1] &= not free[1] or bool(ends[1, 1, 0] > 0)
     # the test of the bound asks the data alone: the prior on the amplitudes closes intervals that they leave open
-    identifiable[2:] &= np.sqrt(scale) * bound[2:] <= _LARGEST_BOUND
-    identifiable[2:] &= (ends[1, 2:, 1] <= _FACTOR * value[2:]) & (value[2:] <= _FACTOR * ends[1, 2:, 0])
-    identifiable[2:] &= ends[2, 2:, 1] <= _FACTOR_AT_3_SIGMA * ends[2, 2:, 0]
-    for other in (linear(m.theta)[2:] for m in rivals):
-        inside = (ends[1, 2:, 0] <= other) & (other <= ends[1, 2:, 1])
-        identifiable[2:] &= inside | (np.abs(np.log(other / value[2:])) < ELSEWHERE) | ~free[2:]
+    others = np.array([linear(m.theta)[2:] for m in rivals]).reshape(-1, len(value) - 2)
+    identifiable[2:] &= well_determined(value[2:], ends[1:, 2:], np.sqrt(scale) * bound[2:], others) | ~free[2:]
     # a wrong form gives narrow intervals too: a value that chi-square contradicts is none, however sharp
     identifiable &= ~free | (seen and describes(chi2, problem.dof))
     pair = ("parameter", "bound")

@@ -141,24 +141,26 @@ def traces_of(binned: Sequence[xr.Dataset], fluence: float | None = None) -> xr.
     raise DataError(f"kinetics: no trace at fluence {wanted}; fluences of the data [mJ/cm²]: {named}")
 
 
-def simpler_form(fluence: float, compared: xr.Dataset) -> Note | None:
-    """Say so if a form with fewer parameters describes the data as well as the squared three exponentials.
+def simpler_form(fluence: float, compared: xr.Dataset, chosen: str = "squared, 3 exponentials") -> Note | None:
+    """Say so if a form with fewer parameters describes the data as well as the one that was chosen.
 
     Parameters
     ----------
+    fluence
+        Fluence [mJ/cm²].
     compared
         From `compare_models`.
+    chosen
+        Name of the form that is fitted, from `form_name`.
     """
-    seed = "squared, 3 exponentials"
-    fewer = compared.isel(
-        model=np.flatnonzero(compared["n_parameters"] < int(compared["n_parameters"].sel(model=seed)))
-    )
-    as_good = fewer.isel(model=np.flatnonzero(fewer["delta_aicc"] <= 0))
+    own = compared.sel(model=chosen)
+    fewer = compared.isel(model=np.flatnonzero(compared["n_parameters"] < int(own["n_parameters"])))
+    as_good = fewer.isel(model=np.flatnonzero(fewer["aicc"] <= own["aicc"]))
     if not as_good.sizes["model"]:
         return None
-    best = as_good.isel(model=int(np.argmin(as_good["delta_aicc"].values)))
-    form, change = str(best["model"].values), float(best["delta_chi2"])
-    return note("kinetics.simpler_form", fluence=fluence, form=form, delta_chi2=change)
+    best = as_good.isel(model=int(np.argmin(as_good["aicc"].values)))
+    form, change = str(best["model"].values), float(best["chi2"] - own["chi2"])
+    return note("kinetics.simpler_form", fluence=fluence, chosen=chosen, form=form, delta_chi2=change)
 
 
 def gather_fits(

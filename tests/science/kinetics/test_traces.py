@@ -74,7 +74,10 @@ def test_a_simpler_form_is_named_when_it_does_as_well():
     traces = collect_traces(spectra_of(3), plain, 8.0, include_spectra=False)
     said = simpler_form(8.0, compare_models(traces, irf_sigma=0.04))
     assert (said.code, said.fluence) == ("kinetics.simpler_form", 8.0)
-    assert "do not support three exponentials over the simpler form “" in said.text
+    assert "do not support the fitted form “squared, 3 exponentials” over the simpler “" in said.text
+    # not with itself, nor with what is not simpler
+    simplest = compare_models(traces, irf_sigma=0.04)
+    assert simpler_form(8.0, simplest, "unsquared, 1 exponential") is None
 
 
 def test_the_fit_without_prior_is_gathered_and_a_disagreement_is_said():
