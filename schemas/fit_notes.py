@@ -84,15 +84,14 @@ ABOUT_MIXTURE = {
     "injection.errors_too_small": Entry(
         "caution",
         "injected signals at {fluence:g} mJ/cm²: the errors of {parameter} are too small: the 95 % intervals hold {coverage:.0f} % of "
-        "{n} signals, pulls scatter by {pull:.2f}",
+        "{n} signals, and deviations are {pull:.1f} times the errors",
         "Known signals in the session's own pulses are found again with larger deviations than errors promise. Something in the "
         "data is in no error: look at drift, null tests and agreement of runs in `/quality`, and enlarge the error by the scatter.",
     ),
     "injection.off": Entry(
         "caution",
         "injected signals at {fluence:g} mJ/cm²: {parameter} comes back {pull:+.1f} standard errors off on average ({n} signals)",
-        "Known signals in the session's own pulses are found again with a bias. Pulses of a pump-off scan share what the session did "
-        "while it was measured, so one scan that is off is one event, not many.",
+        "Known signals in the session's own pulses are found again with a bias: look at the residuals of the fit, and at its options.",
     ),
     "injection.on_top": Entry(
         "info",

@@ -54,14 +54,16 @@ class Session(NamedTuple):
 
     job: Job
     runs: dict[int, xr.Dataset]
-    """Pulses of all runs; those of scans are the carriers: without pump, or with the measured signal."""
+    """Pulses of all runs as measured."""
     carriers: dict[int, str]
+    halves: dict[int, xr.Dataset]
+    """Scans whose pulses are halved: their pulses without pump, or those with pump with the measured signal taken off."""
     by_train: dict[int, bool]
     """Whether a scan is halved train by train."""
     signals: dict[float, Signal]
     """By fluence."""
     noise: tuple[float, float]
-    """Error of ΔXAS in spectra and delay scans of half the pulses over that of the session; signals grow with it."""
+    """Error of ΔXAS in spectra and delay scans of halves over that of the session; signals grow with it."""
     models: Models
     window: tuple[float, float]
 
@@ -85,31 +87,28 @@ def session_of(
     # results do not depend on the number of threads; draws run beside each other
     job = replace(job, config=_one_thread(job))
     spectra, scan = groups["spectra"], groups["delay_scan"]
-    energy_scans = {s.run for s in job.energy_scans}
-    carriers, by_train, prepared = dict[int, str](), dict[int, bool](), dict(runs)
-    for number in [*(s.run for s in job.energy_scans), *(s.run for s in job.delay_scans)]:
-        run = runs[number]
-        by_train[number] = parts_by_train(run)
-        carriers[number] = IN_RUN if has_both_conditions(run) else ON_TOP
-        if carriers[number] == ON_TOP and number in energy_scans and job.pump_off_scans:
-            carriers[number] = PUMP_OFF_SCAN
-        if carriers[number] == IN_RUN:
-            prepared[number] = only_condition(run, OFF)
-        elif carriers[number] == ON_TOP:
+    energy_scans, delay_scans = ([s.run for s in kind] for kind in (job.energy_scans, job.delay_scans))
+    carriers = {n: IN_RUN if has_both_conditions(runs[n]) else ON_TOP for n in [*energy_scans, *delay_scans]}
+    if job.pump_off_scans and not any(carriers[n] == IN_RUN for n in energy_scans):
+        carriers |= dict.fromkeys(energy_scans, PUMP_OFF_SCAN)
+    halves = {}
+    for number in (n for n, carrier in carriers.items() if carrier != PUMP_OFF_SCAN):
+        halves[number] = only_condition(runs[number], OFF if carriers[number] == IN_RUN else ON)
+        if carriers[number] == ON_TOP:
             # it cancels between the halves anyway, but must not pass for what the films do without pump
-            measured = measured_signal(run, spectra if number in energy_scans else scan)
-            prepared[number] = with_signal(only_condition(run, ON), -measured)
+            measured = measured_signal(runs[number], spectra if number in energy_scans else scan)
+            halves[number] = with_signal(halves[number], -measured)
+    by_train = {n: parts_by_train(runs[n]) for n in halves}
     fluences = groups["kinetics"]["fluence"].values.tolist()
     fits, power = (groups["kinetics"], groups["mixture"], spectra, scan), job.config.kinetics.power
     signals = {f: signal_of(f, *fits, power=power) for f in fluences}
     window = groups["mixture"].attrs.get("window", (0.0, 1.0))
-    session = Session(job, prepared, carriers, by_train, signals, (1.0, 1.0), models, (window[0], window[1]))
-    if IN_RUN not in carriers.values() and ON_TOP not in carriers.values():
-        return session
-    part, halves = _carrying(session, np.random.default_rng([seed, 0]), dict.fromkeys(fluences, 0.0), signals)
-    again = bin_differences(part, halves)
+    at = (float(window[0]), float(window[1]))
+    session = Session(job, runs, carriers, halves, by_train, signals, (1.0, 1.0), models, at)
+    again = _binned(session, np.random.default_rng([seed, 0]), 0.0, signals)
     noise = [_typical(new) / _typical(old) for new, old in zip(again, (spectra, scan), strict=True)]
-    return session._replace(noise=(noise[0], noise[1]))
+    played = PUMP_OFF_SCAN in carriers.values()
+    return session._replace(noise=(1.0 if played else noise[0], noise[1]))
 
 
 def _one_thread(job: Job) -> Any:
@@ -128,8 +127,8 @@ def inject_and_fit(draw: int, session: Session, seed: int = 0) -> xr.Dataset:
     rng = np.random.default_rng([seed, 1, draw])
     size = size_of(draw)
     signals = {f: _as_known(session.job, signal, rng) for f, signal in session.signals.items()}
-    job, runs = _carrying(session, rng, dict.fromkeys(signals, size), signals)
-    spectra, scan = bin_differences(job, runs)
+    job = session.job
+    spectra, scan = _binned(session, rng, size, signals)
     kinetics, *_ = fit_all_kinetics(spectra, scan, job.config)
     mixture, _ = fit_late_spectra(spectra, job.config, session.models, session.window)
     return _row(session, size, signals, kinetics, mixture)
@@ -147,45 +146,59 @@ def _as_known(job: Job, signal: Signal, rng: np.random.Generator) -> Signal:
     return signal.moved(known["t_d"], abs(known["irf_sigma"]))
 
 
-def _carrying(
-    session: Session,
-    rng: np.random.Generator,
-    sizes: Mapping[float, float],
-    signals: Mapping[float, Signal],
-) -> tuple[Job, dict[int, xr.Dataset]]:
-    """Return the job of a draw and all runs, the scans with signals of given sizes by fluence."""
+def _binned(
+    session: Session, rng: np.random.Generator, size: float, signals: Mapping[float, Signal]
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Return spectra and delay scans with signals of a size."""
     job, runs = session.job, dict(session.runs)
     delay_scans = {s.run for s in job.delay_scans}
-    played = [n for n, carrier in session.carriers.items() if carrier == PUMP_OFF_SCAN]
-    late = [n for n in played if _delay_of(runs[n]) >= job.config.mixture.min_delay] or played
-    for number, carrier in session.carriers.items():
-        if carrier == PUMP_OFF_SCAN:
-            continue
-        run = halved(runs[number], rng, by_train=session.by_train[number])
-        signal, fluence = signals[float(run["fluence"])], float(run["fluence"])
-        delay = run["delay"].transpose("train", "pulse").values
+    for number, half in session.halves.items():
+        run = halved(half, rng, by_train=session.by_train[number])
+        delay, signal = run["delay"].transpose("train", "pulse").values, signals[float(run["fluence"])]
         if number in delay_scans:
-            at = float(np.nanmedian(run["energy"].values))
-            change = signal.at_delays(at, delay, sizes[fluence] * session.noise[1])
+            change = signal.at_delays(float(np.nanmedian(run["energy"].values)), delay, size * session.noise[1])
         else:
-            change = np.nan_to_num(signal.at_energies(run["energy"].values, delay, sizes[fluence] * session.noise[0]))
+            change = np.nan_to_num(signal.at_energies(run["energy"].values, delay, size * session.noise[0]))
         runs[number] = with_signal(run, xr.DataArray(change, dims=("train", "pulse")))
-    if played:
-        scans = job.pump_off_scans
-        number, still = late[rng.integers(len(late))], scans[rng.integers(len(scans))]
-        half = halved(runs[still], rng)
-        run = as_scan(pulses_of(half, ON), runs[number])
-        fluence = float(run["fluence"])
-        delay = run["delay"].transpose("train", "pulse").values
-        change = np.nan_to_num(signals[fluence].at_energies(run["energy"].values, delay, sizes[fluence]))
-        runs[number] = with_signal(run, xr.DataArray(change, dims=("train", "pulse")))
-        for other in played:
-            job = job if other == number else job.without(other, "another scan is played")
-        if len(scans) > 1:
-            job = job.without(still, f"plays run {number}")
-        else:
-            runs[still] = pulses_of(half, OFF).assign_coords(condition=runs[still]["condition"])
-    return job, {n: run for n, run in runs.items() if n not in job.failed}
+    if PUMP_OFF_SCAN not in session.carriers.values():
+        return bin_differences(job, runs)
+    spectra, scan = _played(session, rng, size, signals)
+    if job.delay_scans:
+        # apart: what the halves say of the time of the scan is no knowledge of the session
+        _, scan = bin_differences(_without(job, [s.run for s in job.energy_scans]), runs)
+    return spectra, scan
+
+
+def _played(
+    session: Session, rng: np.random.Generator, size: float, signals: Mapping[float, Signal]
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Let half of the pulses of a pump-off scan play a late energy scan; return its spectrum, and the scans as measured.
+
+    All that was measured with pump stays where it is: it wears the film. What is played is at a fluence of its own until
+    it is binned.
+    """
+    job, runs, scans = session.job, dict(session.runs), session.job.pump_off_scans
+    all_scans = [s.run for s in job.energy_scans]
+    late = [n for n in all_scans if _delay_of(runs[n]) >= job.config.mixture.min_delay] or all_scans
+    number, still = late[rng.integers(len(late))], scans[rng.integers(len(scans))]
+    half = halved(runs[still], rng)
+    run = as_scan(pulses_of(half, ON), runs[number])
+    fluence = float(run["fluence"])
+    delay = run["delay"].transpose("train", "pulse").values
+    change = np.nan_to_num(signals[fluence].at_energies(run["energy"].values, delay, size))
+    own = np.nextafter(fluence, np.inf)
+    runs[number] = with_signal(run, xr.DataArray(change, dims=("train", "pulse"))).assign_coords(fluence=own)
+    if len(scans) > 1:
+        job = _without(job, [still])
+    else:
+        runs[still] = pulses_of(half, OFF).assign_coords(condition=runs[still]["condition"])
+    spectra, scan = bin_differences(job, {n: one for n, one in runs.items() if n not in job.failed})
+    spectra = spectra.sel(fluence=[own] if own in spectra["fluence"].values else []).assign_coords(fluence=[fluence])
+    return spectra.isel(delay=spectra["n_pulses"].any(["fluence", "energy"]).values), scan
+
+
+def _without(job: Job, numbers: list[int]) -> Job:
+    return replace(job, failed={**job.failed, **dict.fromkeys(numbers, "its pulses carry signals")})
 
 
 def _delay_of(run: xr.Dataset) -> float:
@@ -238,7 +251,8 @@ def inject_many(context: Context, session: Session, groups: Mapping[str, xr.Data
         )
     draws = xr.concat(rows, dim="draw")
     carriers = {number: session.carriers[number] for number in sorted(session.carriers)}
-    injection = recovered(draws, carriers, _session_numbers(session, groups))
+    played = len(session.job.pump_off_scans) if PUMP_OFF_SCAN in carriers.values() else None
+    injection = recovered(draws, carriers, _session_numbers(session, groups), n_played=played)
     injection = injection.assign_attrs(
         n=n, seed=seed, noise_spectra=session.noise[0], noise_delay_scan=session.noise[1]
     )

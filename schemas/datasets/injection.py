@@ -49,6 +49,10 @@ INJECTION = DatasetSpec(
         "carrier": Variable(("run",), "1", "pulses that carry the signal of a scan: " + ", ".join(CARRIERS), "str"),
         "carrier_run": Variable(("run",), "1", "number of the scan", "int"),
         "n": _told("fits that count for coverage: with a signal (times), with and without one (alpha)", "int"),
+        "n_independent": _told(
+            "of these, fits whose noise and reference are their own; a pump-off scan is one, however often it is played",
+            "int",
+        ),
         "coverage68": _told("share of 68 % intervals that hold what was injected"),
         "coverage95": _told("share of 95 % intervals that hold what was injected"),
         "n_known": _told("of these, fits that call the quantity determined", "int"),

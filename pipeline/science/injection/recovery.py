@@ -66,7 +66,9 @@ def pull_of(value: Floats, true: Floats, interval: Floats) -> Floats:
         return np.asarray((value - true) / side)
 
 
-def recovered(draws: xr.Dataset, carriers: Mapping[int, str], session: xr.Dataset) -> xr.Dataset:
+def recovered(
+    draws: xr.Dataset, carriers: Mapping[int, str], session: xr.Dataset, *, n_played: int | None = None
+) -> xr.Dataset:
     """Return what many injected signals tell of a session.
 
     Parameters
@@ -78,6 +80,8 @@ def recovered(draws: xr.Dataset, carriers: Mapping[int, str], session: xr.Datase
     session
         Of the session itself, over fluence: alpha_stderr (total error); signal and signal_spectrum [OD], its largest
         |ΔXAS| in delay scans and in spectra.
+    n_played
+        Number of pump-off scans that play energy scans; None: none does.
 
     Returns
     -------
@@ -86,7 +90,7 @@ def recovered(draws: xr.Dataset, carriers: Mapping[int, str], session: xr.Datase
     levels = np.unique(draws["size"].values)
     shape = (draws.sizes["fluence"], len(QUANTITIES))
     told: dict[str, NDArray] = {n: np.full(shape, np.nan) for n, v in INJECTION.variables.items() if v.dims == _TOLD}
-    told |= {n: np.zeros(shape, np.int64) for n in ("n", "n_known")}
+    told |= {n: np.zeros(shape, np.int64) for n in ("n", "n_known", "n_independent")}
     known, alpha_limit = np.full((*shape, len(levels)), np.nan), np.full(shape[0], np.nan)
     for f in range(shape[0]):
         for q, name in enumerate(QUANTITIES):
@@ -96,6 +100,8 @@ def recovered(draws: xr.Dataset, carriers: Mapping[int, str], session: xr.Datase
             found = _told(fits, levels, known[f, q], float(session[of_scans][f]))
             for key, value in found.items():
                 told[key][f, q] = value
+            played = name == "alpha" and n_played is not None
+            told["n_independent"][f, q] = min(found["n"], n_played) if played and n_played else found["n"]
             if name == "alpha" and found["n"]:
                 wider = max(1.0, float(np.sqrt(np.mean(fits.pull[fits.counts] ** 2))))
                 alpha_limit[f] = DETECTION * wider * float(session["alpha_stderr"][f])
@@ -182,22 +188,16 @@ def injection_notes(injection: xr.Dataset) -> list[Note]:
     for f, fluence in enumerate(injection["fluence"].values.tolist()):
         for q, name in enumerate(QUANTITIES):
             one = {n: float(injection[n][f, q]) for n, v in INJECTION.variables.items() if v.dims == _TOLD}
-            n = int(one["n"])
+            n, own = int(one["n"]), int(one["n_independent"])
+            m = min(own, int(one["n"] if name == "alpha" else one["n_known"]))
             if n < FEW:
                 continue
-            inside, m = round(one["coverage95"] * n), int(one["n"] if name == "alpha" else one["n_known"])
-            wide = m >= FEW and chi2.sf((m - 1) * one["pull_std"] ** 2, m - 1) < CHANCE
-            if wide or binom.cdf(inside, n, 0.95) < CHANCE:
-                notes.append(
-                    note(
-                        "injection.errors_too_small",
-                        fluence=fluence,
-                        parameter=name,
-                        coverage=100 * one["coverage95"],
-                        n=n,
-                        pull=one["pull_std"],
-                    )
-                )
-            if m >= FEW and abs(one["pull_mean"]) * np.sqrt(m) > 5.0 and abs(one["pull_mean"]) > 0.5:
+            square = one["pull_mean"] ** 2 + one["pull_std"] ** 2
+            wide = (m >= FEW or own < n) and chi2.sf(m * square, m) < CHANCE
+            missed = own == n and binom.cdf(round(one["coverage95"] * n), n, 0.95) < CHANCE
+            if wide or missed:
+                shown = {"coverage": 100 * one["coverage95"], "n": n, "pull": float(np.sqrt(square))}
+                notes.append(note("injection.errors_too_small", fluence=fluence, parameter=name, **shown))  # type: ignore[arg-type]
+            if own == n and m >= FEW and abs(one["pull_mean"]) > max(0.5, 5.0 / np.sqrt(m)):
                 notes.append(note("injection.off", fluence=fluence, parameter=name, pull=one["pull_mean"], n=m))
     return notes

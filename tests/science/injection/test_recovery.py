@@ -83,3 +83,13 @@ def test_a_pull_is_in_units_of_the_side_that_faces_the_truth():
     assert pull_of(np.array(1.0), np.array(0.8), interval) == pytest.approx(2.0)
     assert pull_of(np.array(1.0), np.array(1.8), interval) == pytest.approx(-2.0)
     assert pull_of(np.array(1.0), np.array(0.8), np.array([-np.inf, 2.0])) == 0.0
+
+
+def test_a_pump_off_scan_that_is_played_often_is_one_event():
+    carriers = {4: "pump_off_scan"}
+    often = recovered(draws(scatter=1.7), carriers, SESSION, n_played=2)
+    assert often["n_independent"].sel(quantity="alpha").item() == 2
+    # two scans may both be 1.7 errors off; four errors are another matter
+    assert "alpha" not in {n.parameter for n in injection_notes(often)}
+    off = recovered(draws(scatter=4.0), carriers, SESSION, n_played=2)
+    assert ("injection.errors_too_small", "alpha") in {(n.code, n.parameter) for n in injection_notes(off)}
