@@ -19,16 +19,17 @@ from pipeline.stages.base import Context, Progress, Stage
 from pipeline.stages.bin import BIN
 from pipeline.stages.calibrate import CALIBRATE
 from pipeline.stages.fit import FIT
+from pipeline.stages.inject import INJECT
 from pipeline.stages.inventory import INVENTORY, check_sources
 from pipeline.stages.label import LABEL
-from pipeline.stages.publish import PUBLISH, published
+from pipeline.stages.publish import PUBLISH, published, runs_left_out
 from pipeline.stages.reduce import REDUCE
 from pipeline.storage.places import Place
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["RESTARTS", "STAGES", "Processed", "RunStage", "context_of", "process", "restart_from"]
+__all__ = ["RESTARTS", "STAGES", "Processed", "RunStage", "context_of", "inject", "process", "restart_from"]
 
 STAGES = (INVENTORY, CALIBRATE, REDUCE, LABEL, BIN, FIT, PUBLISH)
 """All stages, in the order in which they run. REDUCE makes two results in one pass: the frames cube and the pulses."""
@@ -101,6 +102,24 @@ def process(
                     context.job = context.job.without(number, str(error))
                     log.error("run %d is left out: %s", number, error)
     return Processed(published(context.job), context.job.failed)
+
+
+def inject(job: Job, *, n: int, seed: int, progress: Progress | None = None) -> Place:
+    """Put n known signals into the pulses of a processed dataset, fit them, and publish the product with `/injection`.
+
+    Raw data are not looked at. A product that has these injections already stays as it is.
+
+    Raises
+    ------
+    ProductError
+        If the dataset is not processed with this config and program.
+    """
+    for number, reason in runs_left_out(job).items():
+        job = job.without(number, reason)
+    context = context_of(job, progress)
+    INJECT.ask(context, n=n, seed=seed)
+    PUBLISH.run(context)
+    return published(job)
 
 
 def context_of(job: Job, progress: Progress | None = None, client: Client | None = None) -> Context:

@@ -1,4 +1,4 @@
-"""Notes about peaks and mixture, see `schemas.catalogue`."""
+"""Notes about peaks, mixture and injected signals, see `schemas.catalogue`."""
 
 from __future__ import annotations
 
@@ -80,5 +80,23 @@ ABOUT_MIXTURE = {
         "caution",
         "mixture at {fluence:g} mJ/cm²: the DOS do not describe the difference (χ²/dof {redchi:.1f})",
         "The error of alpha holds noise only, not what the model misses. Look at the residuals of the mixture.",
+    ),
+    "injection.errors_too_small": Entry(
+        "caution",
+        "injected signals at {fluence:g} mJ/cm²: the errors of {parameter} are too small: the 95 % intervals hold {coverage:.0f} % of "
+        "{n} signals, and deviations are {pull:.1f} times the errors",
+        "Known signals in the session's own pulses are found again with larger deviations than errors promise. Something in the "
+        "data is in no error: look at drift, null tests and agreement of runs in `/quality`, and enlarge the error by the scatter.",
+    ),
+    "injection.off": Entry(
+        "caution",
+        "injected signals at {fluence:g} mJ/cm²: {parameter} comes back {pull:+.1f} standard errors off on average ({n} signals)",
+        "Known signals in the session's own pulses are found again with a bias: look at the residuals of the fit, and at its options.",
+    ),
+    "injection.on_top": Entry(
+        "info",
+        "injected signals: {runs} had pulses with pump only, so the signal is on top of the measured one, which cancels between two "
+        "halves of them; that tests noise and fits, not the reference",
+        "Pulses without pump in the same run, or pump-off scans, would let an injection test the reference too.",
     ),
 }

@@ -10,6 +10,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, fiel
 
 from schemas.datasets import fitted, measured
 from schemas.datasets import kinetic_fits as kinetics
+from schemas.datasets.injection import INJECTION
 from schemas.datasets.quality import QUALITY
 from schemas.datasets.target_fits import TARGET
 from schemas.notes import Severity, as_plain, read_notes
@@ -43,6 +44,7 @@ GROUPS = {
         TARGET,
         fitted.MIXTURE,
         QUALITY,
+        INJECTION,
         measured.BURST_SPECTRA,
         measured.BURST_DELAY_SCAN,
     )
@@ -51,6 +53,7 @@ GROUPS = {
 OPTIONAL_GROUPS = (
     "components",
     TARGET.name,
+    INJECTION.name,
     *(s.name for s in (measured.REFERENCE, kinetics.TIME_ZERO, measured.BURST_SPECTRA, measured.BURST_DELAY_SCAN)),
 )
 """Groups that a product of an earlier version lacks, that have no data, or that are made on request only."""
@@ -205,6 +208,50 @@ class PeakSummary(Strict):
     """Height of the line."""
 
 
+class InjectedQuantity(Strict):
+    """What became of injected signals: one quantity at one fluence."""
+
+    fluence: float
+    """Pump fluence [mJ/cm²]."""
+    quantity: str
+    """alpha, tau1, tau2 or tau3."""
+    n: int
+    """Fits that count."""
+    n_known: int
+    """Of these, fits that call it determined."""
+    coverage68: float | None
+    """Share of 68 % intervals that hold what was injected."""
+    coverage95: float | None
+    """Share of 95 % intervals that hold what was injected."""
+    pull_mean: float | None
+    """Mean of (fitted − injected) / error; 0 where errors are right."""
+    pull_std: float | None
+    """Its scatter; 1 where errors are right."""
+    bias: float | None
+    """Median of fitted / injected − 1 at the session's signal; null: it was never determined."""
+    limit: float | None
+    """Size of the signal, 1: the session's, from which it is determined in half of the fits."""
+    limit_signal: float | None
+    """The same as largest |ΔXAS| [OD]."""
+    out_of_reach: bool
+    """No size that was tried determines it in half of the fits."""
+    alpha_limit: float | None
+    """Smallest excited fraction that this session would find; null for times."""
+
+
+class InjectionSummary(Strict):
+    """Signals of known size in the session's own pulses, fitted again: `trxas inject`."""
+
+    n: int
+    """Number of injected signals."""
+    seed: int
+    """Seed of the draws."""
+    carriers: dict[str, int]
+    """Number of scans by the pulses that carried their signal: in_run, pump_off_scan, on_top."""
+    quantities: list[InjectedQuantity]
+    """What was found again."""
+
+
 class RunSummary(Strict):
     """One run's bookkeeping."""
 
@@ -289,6 +336,8 @@ class Summary(Strict):
     """Intercept of alpha against fluence; 0 where it is proportional."""
     peaks: list[PeakSummary]
     """Peaks A and B where they were detected."""
+    injection: InjectionSummary | None = None
+    """What became of injected signals; null: none were asked for."""
     runs: list[RunSummary]
     """What became of every run."""
     warnings: list[NoteSummary]

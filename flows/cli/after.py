@@ -1,4 +1,4 @@
-"""After processing: `show`, `t0`, `validate`, `export`, `dashboard`."""
+"""After processing: `show`, `t0`, `inject`, `validate`, `export`, `dashboard`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
-from flows.cli.options import COMMON, Common, Json, ProductName
+from flows.cli.options import COMMON, Changes, Common, ConfigFile, Json, Out, ProductName, Work
 from pipeline.errors import ConfigError, ProductError
 
-__all__ = ["dashboard", "export", "print_summary", "show", "t0", "validate"]
+__all__ = ["dashboard", "export", "inject", "print_summary", "show", "t0", "validate"]
 
 
 def show(
@@ -76,6 +76,39 @@ def t0(
     if write is not None:
         write_t0(write, position)
         print(f"{write}: delay.t0 is {position!r}")
+
+
+def inject(
+    config: ConfigFile,
+    *,
+    n: Annotated[int, Parameter(name="--n", validator=validators.Number(gte=1))] = 100,
+    seed: int = 0,
+    out: Out = None,
+    work: Work = None,
+    changes: Changes = [],
+    common: Common = COMMON,
+) -> None:
+    """Put known signals into the pulses of a processed dataset and fit them: do errors hold, and how small a signal is found?
+
+    Publishes the product with the group /injection; raw data are not read.
+
+    Parameters
+    ----------
+    n
+        Number of injected signals.
+    seed
+        Seed of the draws.
+    """
+    common.start()
+    from flows import progress
+    from pipeline import workflow
+    from pipeline.job import load_job
+    from pipeline.storage.claim import claimed
+
+    job = load_job(config, out, changes, work=work)
+    with claimed(job.out, "inject"), progress.shown(common.progress):
+        version = workflow.inject(job, n=n, seed=seed, progress=progress.report)
+    print_summary(str(version))
 
 
 def validate(product: ProductName, *, common: Common = COMMON) -> None:

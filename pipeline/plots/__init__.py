@@ -11,6 +11,7 @@ import xarray as xr
 
 from pipeline.plots.component_figure import draw_components, has_components
 from pipeline.plots.fit_figures import draw_mixture, draw_peaks
+from pipeline.plots.injection_figure import draw_injection
 from pipeline.plots.kinetics_figure import draw_kinetics
 from pipeline.plots.quality_figures import draw_beams, draw_burst, draw_quality
 from pipeline.plots.reference_figure import draw_reference
@@ -50,6 +51,8 @@ def draw_product(tree: xr.DataTree, summary: Mapping[str, Any], folder: Path) ->
         drawings["time_zero"] = lambda to: draw_time_zero(scan, groups["time_zero"], to)
     if "target" in groups:
         drawings["target"] = lambda to: draw_target(groups["target"], power_of(tree.attrs), to)
+    if "injection" in groups:
+        drawings["injection"] = lambda to: draw_injection(groups["injection"], to)
     if has_components(components):
         drawings["components"] = lambda to: draw_components(components, to)
     with house_style():

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import chi2
 
+from pipeline.results.injection_report import injection_lines, injection_of
 from pipeline.results.reference_summary import reference_lines, references_of
 from pipeline.results.wording import ends, finite_or_none, percent, plus_minus
 from pipeline.science.kinetics.forms import form_name
@@ -57,6 +58,7 @@ def summarise(
         "slope_model_stderr": finite_or_none(mixture["slope_model_stderr"]),
         "intercept": _estimate(mixture, "intercept", "1"),
         "peaks": _peaks(tree["peaks"].to_dataset(), tree["spectra"].to_dataset()),
+        "injection": injection_of(tree),
         "runs": runs,
         "warnings": as_plain(by_severity([*notes, *_quality_notes(quality), *_fit_notes(tree)])),
     }
@@ -323,6 +325,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     for row in summary.get("peaks", []):
         position, height = (_shown(row[name], factor) for name, factor in (("position", 1.0), ("amplitude", 1e3)))
         lines.append(f"  {row['peak']} {row['fluence']:6g} mJ/cm² {row['delay']:7.2f} ps  {position} eV   {height} mOD")
+    lines += injection_lines(summary.get("injection"))
     lines.append("runs")
     audits = Counter(text for run in summary.get("runs", []) for text in run["audit"])
     lines += [f"  ! {n} runs: {text}" for text, n in audits.items() if n >= ALIKE]

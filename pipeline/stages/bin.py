@@ -30,7 +30,7 @@ from schemas.datasets.measured import BURST_DELAY_SCAN, BURST_SPECTRA, DELAY_SCA
 from schemas.datasets.quality import QUALITY
 from schemas.notes import Note
 
-__all__ = ["BIN", "bin_scans", "resample_scans"]
+__all__ = ["BIN", "bin_differences", "bin_scans", "resample_scans"]
 
 
 def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Dataset], list[Note]]:
@@ -88,13 +88,22 @@ def bin_scans(job: Job, runs: dict[int, xr.Dataset]) -> tuple[dict[str, xr.Datas
     return tree, notes
 
 
+def bin_differences(job: Job, runs: dict[int, xr.Dataset]) -> tuple[xr.Dataset, xr.Dataset]:
+    """Return the groups spectra and delay_scan alone, empty where nothing falls into a bin; see `bin_scans`."""
+    runs = _at_steps(runs, [s.run for s in job.energy_scans])
+    energy_runs, delay_runs, outside, noise, _ = _parts(job, runs)
+    common = {"delay_bins": _delay_bins(job), "train_noise": noise, "workers": job.workers}
+    cubes, _ = _binned(spectra, energy_runs, outside, energy_bins=_energy_bins(job), **common)
+    scans, _ = _binned(delay_scans, delay_runs, outside, **common)
+    return cubes, scans
+
+
 def resample_scans(job: Job, runs: dict[int, xr.Dataset], *, n_draws: int, seed: int) -> Replicates:
     """Return delta_xas of the spectra and delay scans as resampled trains give it; see `resampled_differences`."""
     runs = _at_steps(runs, [s.run for s in job.energy_scans])
-    energy_runs, delay_runs, outside, noise, _ = _parts(job, runs)
+    energy_runs, delay_runs = ([runs[s.run] for s in kind] for kind in (job.energy_scans, job.delay_scans))
     bins = {"energy_bins": _energy_bins(job), "delay_bins": _delay_bins(job)}
-    cubes, _ = _binned(spectra, energy_runs, outside, train_noise=noise, **bins)
-    scans, _ = _binned(delay_scans, delay_runs, outside, train_noise=noise, delay_bins=bins["delay_bins"])
+    cubes, scans = bin_differences(job, runs)
     return resampled_differences(energy_runs, delay_runs, cubes, scans, **bins, n_draws=n_draws, seed=seed)
 
 

@@ -30,7 +30,7 @@ from schemas.datasets.kinetic_fits import COMPONENTS, KINETICS, TIME_ZERO
 from schemas.datasets.target_fits import TARGET
 from schemas.notes import Note
 
-__all__ = ["FIT", "fit_all"]
+__all__ = ["FIT", "dos_models", "fit_all"]
 
 
 def fit_all(
@@ -85,7 +85,7 @@ def _make(context: Context, run: int | None, key: str) -> Made:
     replicates = None
     if job.config.kinetics.bootstrap == "trains":
         replicates = resample_scans(job, labelled_runs(job), n_draws=job.config.kinetics.n_bootstrap, seed=SEED)
-    results, notes = fit_all(spectra["spectra"], spectra["delay_scan"], job.config, _models(job), replicates)
+    results, notes = fit_all(spectra["spectra"], spectra["delay_scan"], job.config, dos_models(job), replicates)
     try:
         results[TIME_ZERO.name], of_zero = time_zero_of(job, spectra["delay_scan"], LABEL.result(job))
     except DataError:
@@ -94,7 +94,9 @@ def _make(context: Context, run: int | None, key: str) -> Made:
     return Made(results, [*of_zero, *notes])
 
 
-def _models(job: Job) -> Models:
+def dos_models(job: Job) -> Models:
+    """Return the DOS that the config names, by the name of their model; empty for built-in peaks."""
+
     def read(dos: DosColumn) -> xr.DataArray:
         return read_dos(job.base / dos.file, dos.column, energy_zero=job.config.mixture.energy_zero)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline.stages.bin import BIN
 from pipeline.stages.calibrate import CALIBRATE
 from pipeline.stages.code import code_hash
 from pipeline.stages.fit import FIT
+from pipeline.stages.inject import INJECT
 from pipeline.stages.inventory import inventories
 from pipeline.stages.label import roles_of
 from pipeline.stages.model_results import files_of
@@ -27,10 +29,10 @@ from pipeline.storage.places import Place
 from pipeline.storage.record import Published, Record
 from schemas.catalogue import note
 from schemas.datasets.fitted import MODEL_RESULTS
-from schemas.notes import Note
+from schemas.notes import Note, read_notes
 from schemas.products import SCHEMA_VERSION
 
-__all__ = ["PUBLISH", "published"]
+__all__ = ["PUBLISH", "published", "runs_left_out"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,10 @@ class _Publish(Stage):
     """The stage whose result is a version: the same arrays from the same inputs, config and code are not published twice."""
 
     def key(self, context: Context, run: int | None = None) -> str:
-        """Return the hash of all that decides about the product, the runs that failed included."""
-        return digest([super().key(context, run), dict(context.job.failed)])
+        """Return the hash of all that decides about the product: runs that failed, and injections that were asked for."""
+        key = digest([super().key(context, run), dict(context.job.failed)])
+        injected = INJECT.current_key(context)
+        return key if injected is None else digest([key, injected])
 
     def run(self, context: Context, run: int | None = None) -> bool:
         """Publish a version unless the latest one is current and as it was published."""
@@ -69,8 +73,17 @@ def published(job: Job) -> Place:
     return job.product_dir / (record.version if record is not None else "")
 
 
+def runs_left_out(job: Job) -> dict[int, str]:
+    """Return the runs that the latest version lacks because they could not be used, with the reason."""
+    latest = versions.latest(job.product_dir)
+    told = read_notes(versions.read_summary(latest)["warnings"]) if latest is not None else []  # type: ignore[arg-type]
+    runs = [one for one in told if one.code == "run.left_out" and one.run is not None]
+    return {one.run: one.text.removeprefix(note(one.code, run=one.run, reason="").text) for one in runs}  # type: ignore[misc]
+
+
 def _published(job: Job, context: Context) -> Place:
-    datasets = BIN.result(job) | FIT.result(job)
+    injected = INJECT.current_key(context) is not None
+    datasets = BIN.result(job) | FIT.result(job) | (INJECT.result(job) if injected else {})
     attachments = files_of(datasets.pop(MODEL_RESULTS.name))
     groups = {f"/{name}": dataset for name, dataset in datasets.items()}
     tree = xr.DataTree.from_dict({"/": xr.Dataset(), **groups})
@@ -88,15 +101,15 @@ def _published(job: Job, context: Context) -> Place:
         "beam_order": roles_of(job),
     }
     audits = {n: one.audit for n, one in found.items()}
-    summary = summarise(tree, job.config, audits=audits, notes=_notes(job))
+    summary = summarise(tree, job.config, audits=audits, notes=_notes(job, PUBLISH.lineage() + [INJECT] * injected))
     draw = partial(_draw, CALIBRATE.result(job, key=calibration))
     return versions.publish(job.product_dir, tree, summary, draw=draw, attachments=attachments, work=job.stage_dir)
 
 
-def _notes(job: Job) -> list[Note]:
+def _notes(job: Job, stages: Sequence[Stage]) -> list[Note]:
     """Return what the stages had to say, in the order of the data."""
     notes = [note("run.left_out", run=n, reason=reason) for n, reason in job.failed.items()]
-    for stage in PUBLISH.lineage():
+    for stage in stages:
         records = (stage.records(job, number).get(stage.name, Record) for number in stage.runs(job))
         notes += [said for record in records if record is not None for said in record.notes]
     return notes

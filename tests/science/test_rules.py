@@ -31,6 +31,7 @@ from pipeline.science.detector import (
     pedestal,
     unlit,
 )
+from pipeline.science.injection import recovery
 from pipeline.science.kinetics import (
     components,
     design,
@@ -52,7 +53,7 @@ from pipeline.science.spectra import compared as comparing
 from pipeline.science.spectra import difference, scans, uncertainty
 from pipeline.science.sums import accumulate, contrast
 from schemas.datasets.kinetic_fits import COMPONENTS
-from tests.science import mixture_truth, moving_line
+from tests.science import injection_truth, mixture_truth, moving_line
 from tests.science.conftest import DetectorTruth
 from tests.science.kinetic_truth import TAUS, simulate
 from tests.science.pulse_truth import make_pulses
@@ -314,6 +315,33 @@ CALLS = {
     "forward.scaled_amplitudes": lambda: ((MODEL, 8.0), {}),
     "forward.trace": lambda: ((MODEL, DELAY), {"fluence": 8.0}),
     "forward.without_resolution": lambda: ((MODEL,), {}),
+    "injection.injected_pulses.as_scan": lambda: ((interleaved(), run()), {}),
+    "injection.injected_pulses.halved": lambda: ((run(), rng()), {}),
+    "injection.injected_pulses.measured_signal": lambda: ((run(), injection_truth.scans()), {}),
+    "injection.injected_pulses.parts_by_train": lambda: ((interleaved(),), {}),
+    "injection.injected_pulses.pulses_of": lambda: ((interleaved(), 0), {}),
+    "injection.injected_pulses.with_signal": lambda: (
+        (interleaved(), xr.zeros_like(interleaved()["condition"], dtype=float)),
+        {},
+    ),
+    "injection.injected_signal.course_of": lambda: (
+        (injection_truth.scans().isel(scan=0), injection_truth.fitted(), 8.0),
+        {},
+    ),
+    "injection.injected_signal.signal_of": lambda: (
+        (8.0, injection_truth.fitted(), injection_truth.mixture(), xr.Dataset(), injection_truth.scans()),
+        {},
+    ),
+    "injection.recovery.injection_notes": lambda: (
+        (recovery.recovered(injection_truth.draws(n=20), {4: "in_run"}, injection_truth.SESSION),),
+        {},
+    ),
+    "injection.recovery.pull_of": lambda: ((np.ones(2), np.zeros(2), np.array([[0.5, 1.5]] * 2)), {}),
+    "injection.recovery.recovered": lambda: (
+        (injection_truth.draws(n=20), {4: "in_run"}, injection_truth.SESSION),
+        {},
+    ),
+    "injection.recovery.size_of": lambda: ((3,), {}),
     "kinetics.components.cube_components": lambda: ((cube(),), {}),
     "kinetics.components.gather_components": lambda: (
         ([8.0], {8.0: components.cube_components(cube())}, {8.0: fitted().fit}, {}),
