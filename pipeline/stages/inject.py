@@ -129,7 +129,7 @@ def inject_and_fit(draw: int, session: Session, seed: int = 0) -> xr.Dataset:
     signals = {f: _as_known(session.job, signal, rng) for f, signal in session.signals.items()}
     job = session.job
     spectra, scan = _binned(session, rng, size, signals)
-    kinetics, *_ = fit_all_kinetics(spectra, scan, job.config)
+    kinetics = fit_all_kinetics(spectra, scan, job.config)[0]["kinetics"]
     mixture, _ = fit_late_spectra(spectra, job.config, session.models, session.window)
     return _row(session, size, signals, kinetics, mixture)
 
