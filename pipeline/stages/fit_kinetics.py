@@ -31,7 +31,7 @@ from schemas.notes import Note
 if TYPE_CHECKING:
     import lmfit
 
-__all__ = ["SEED", "fit_all_kinetics", "parameters_of"]
+__all__ = ["SEED", "fit_all_kinetics", "form_of_fit", "parameters_of"]
 
 LATEST_START = 0.5
 """Delay after time zero [ps] by which a trace must begin: later ones hold neither the rise nor what follows at once."""
@@ -62,12 +62,7 @@ def fit_all_kinetics(
     forms: dict[float, xr.Dataset] = {}
     alone: dict[float, xr.Dataset] = {}
     times: dict[str, Any] = {name: _prior(options.setting(name)) for name in ("irf_sigma", "t_d")}
-    settings: FitOptions = {
-        "power": options.power,
-        "n_exponentials": options.n_exponentials,
-        "amplitude_prior": None if options.amplitude_prior == "none" else options.amplitude_prior,
-        "parameters": parameters_of(options),
-    }
+    settings = form_of_fit(options)
     for fluence in fluences:
         traces = collect_traces(spectra, delay_scan, fluence, include_spectra=options.global_)
         if traces is None:
@@ -108,6 +103,16 @@ def fit_all_kinetics(
     done = {f: fit for f, (_, fit) in fits.items()}
     kinetics = gather_fits({f: done.get(f) for f in fluences}, forms)
     return kinetics, gather_components(fluences, cubes, done, alone), fits, notes
+
+
+def form_of_fit(options: Kinetics) -> FitOptions:
+    """Return what the config says of the fit of a fluence."""
+    return {
+        "power": options.power,
+        "n_exponentials": options.n_exponentials,
+        "amplitude_prior": None if options.amplitude_prior == "none" else options.amplitude_prior,
+        "parameters": parameters_of(options),
+    }
 
 
 def parameters_of(options: Kinetics) -> lmfit.Parameters:

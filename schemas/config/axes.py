@@ -77,6 +77,8 @@ class Energy(Strict):
     """Bin edges [eV], a grid of centres [eV], or auto: the monochromator's steps, or equal bins for a sweep."""
     offset: float = 0.0
     """Added to the monochromator's reading [eV], where it is known to be off; an energy that the config gives stands."""
+    offset_stderr: Positive | None = None
+    """Standard error of the axis of energies [eV] after `offset`, for the error budget; none: it is not known."""
 
     @field_validator("bins")
     @classmethod

@@ -57,6 +57,8 @@ def peaks_result(spectra: xr.Dataset, peaks: xr.Dataset) -> ModelResult | None:
     """
     import lmfit
 
+    if "line_position" not in peaks:
+        return None
     dims = ("peak", "fluence", "delay")
     lines = {
         n: peaks[f"line_{n}"].transpose(*dims).values.reshape(2, -1)
