@@ -7,7 +7,18 @@ from typing import TypeVar
 
 from pipeline.storage.places import Place
 
-__all__ = ["FRAMES", "LABELS", "PRODUCT", "PULSES", "dataset_stores", "datasets", "products", "run_name", "run_stores"]
+__all__ = [
+    "FRAMES",
+    "LABELS",
+    "PRODUCT",
+    "PULSES",
+    "dataset_stores",
+    "datasets",
+    "products",
+    "run_name",
+    "run_stores",
+    "sweeps",
+]
 
 FRAMES, PULSES, LABELS, PRODUCT = "frames.zarr", "pulses.zarr", "labels.zarr", "product.zarr"
 P = TypeVar("P", bound=Place)
@@ -37,3 +48,8 @@ def products(out: P, dataset: str = "") -> P:
     """Return the folder of a dataset's versions; without a name that of all datasets."""
     folder = out / "products"
     return folder / dataset if dataset else folder  # type: ignore[return-value]
+
+
+def sweeps(out: Path, dataset: str) -> Path:
+    """Return the folder of a dataset's sweeps, numbered, each with its table and figure."""
+    return out / "sweeps" / dataset
