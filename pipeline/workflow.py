@@ -9,7 +9,7 @@ the tests and the Prefect flow all call `process`; the flow runs each stage as a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.compute.workers import Workers
@@ -29,7 +29,18 @@ from pipeline.storage.places import Place
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["RESTARTS", "STAGES", "Processed", "RunStage", "context_of", "inject", "process", "restart_from"]
+__all__ = [
+    "RESTARTS",
+    "STAGES",
+    "Processed",
+    "RunStage",
+    "context_of",
+    "in_place",
+    "inject",
+    "process",
+    "restart_from",
+    "run_stages",
+]
 
 STAGES = (INVENTORY, CALIBRATE, REDUCE, LABEL, BIN, FIT, PUBLISH)
 """All stages, in the order in which they run. REDUCE makes two results in one pass: the frames cube and the pulses."""
@@ -41,6 +52,11 @@ RunStage = Callable[[Stage, Context, int | None], Any]
 """How a stage is run, for a run's number or for the dataset: in place, or as a task of a flow."""
 
 log = logging.getLogger("trxas")
+
+
+def in_place(stage: Stage, context: Context, run: int | None) -> None:
+    """Run a stage here and now."""
+    stage.run(context, run)
 
 
 class Processed(NamedTuple):
@@ -59,7 +75,7 @@ def process(
     restart: str | None = None,
     waiting: Mapping[int, str] | None = None,
     client: Client | None = None,
-    run: RunStage = lambda stage, context, number: stage.run(context, number),
+    run: RunStage = in_place,
 ) -> Processed:
     """Process a dataset from raw runs to a published product.
 
@@ -92,15 +108,7 @@ def process(
     check_sources(job)
     context = context_of(job, progress, client)
     with context.workers:
-        for stage in STAGES:
-            for number in stage.runs(context.job):
-                try:
-                    run(stage, context, number)
-                except DataError as error:
-                    if number is None:
-                        raise
-                    context.job = context.job.without(number, str(error))
-                    log.error("run %d is left out: %s", number, error)
+        run_stages(context, STAGES, run)
     return Processed(published(context.job), context.job.failed)
 
 
@@ -120,6 +128,25 @@ def inject(job: Job, *, n: int, seed: int, progress: Progress | None = None) -> 
     INJECT.ask(context, n=n, seed=seed)
     PUBLISH.run(context)
     return published(job)
+
+
+def run_stages(context: Context, stages: Iterable[Stage], run: RunStage = in_place) -> None:
+    """Run stages in order, unless they are current; a run that cannot be used is left out of the context's job.
+
+    Raises
+    ------
+    TrxasError
+        If what is not about one run cannot be made.
+    """
+    for stage in stages:
+        for number in stage.runs(context.job):
+            try:
+                run(stage, context, number)
+            except DataError as error:
+                if number is None:
+                    raise
+                context.job = context.job.without(number, str(error))
+                log.error("run %d is left out: %s", number, error)
 
 
 def context_of(job: Job, progress: Progress | None = None, client: Client | None = None) -> Context:

@@ -10,6 +10,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, fiel
 
 from schemas.datasets import fitted, measured
 from schemas.datasets import kinetic_fits as kinetics
+from schemas.datasets.budget import BUDGET
 from schemas.datasets.injection import INJECTION
 from schemas.datasets.quality import QUALITY
 from schemas.datasets.target_fits import TARGET
@@ -43,6 +44,7 @@ GROUPS = {
         kinetics.COMPONENTS,
         TARGET,
         fitted.MIXTURE,
+        BUDGET,
         QUALITY,
         INJECTION,
         measured.BURST_SPECTRA,
@@ -54,6 +56,7 @@ OPTIONAL_GROUPS = (
     "components",
     TARGET.name,
     INJECTION.name,
+    BUDGET.name,
     *(s.name for s in (measured.REFERENCE, kinetics.TIME_ZERO, measured.BURST_SPECTRA, measured.BURST_DELAY_SCAN)),
 )
 """Groups that a product of an earlier version lacks, that have no data, or that are made on request only."""
@@ -252,6 +255,32 @@ class InjectionSummary(Strict):
     """What was found again."""
 
 
+class BudgetEntry(Strict):
+    """What one source adds to the error of a number."""
+
+    source: str
+    """statistics, reference, t0, irf, pedestal, response, energy, dos or window."""
+    error: float | None
+    """One standard deviation; null: not known."""
+    status: str
+    """published: part of an error that stands beside the number; beside: not; none: no part in it; not_known."""
+
+
+class BudgetSummary(Strict):
+    """The error budget of one number."""
+
+    quantity: str
+    """tau1, tau2, tau3, alpha, slope, position_A or position_B."""
+    unit: str
+    """Unit of the errors."""
+    fluence: float | None = None
+    """Pump fluence [mJ/cm²]; null: of all."""
+    delay: float | None = None
+    """Pump-probe delay [ps] of a peak, the latest at which it was seen."""
+    entries: list[BudgetEntry]
+    """Independent of each other; one for each source."""
+
+
 class RunSummary(Strict):
     """One run's bookkeeping."""
 
@@ -338,6 +367,8 @@ class Summary(Strict):
     """Peaks A and B where they were detected."""
     injection: InjectionSummary | None = None
     """What became of injected signals; null: none were asked for."""
+    budget: list[BudgetSummary] = Field(default=[])
+    """What each source adds to the error of each number; empty in older products."""
     runs: list[RunSummary]
     """What became of every run."""
     warnings: list[NoteSummary]

@@ -32,7 +32,7 @@ app = App(
 
 for _verb in (
     *(before.demo, before.simulate, before.inspect, before.init, before.plan, before.doctor),
-    *(during.process, during.reprocess, during.watch, during.deploy),
+    *(during.process, during.reprocess, during.sweep, during.watch, during.deploy),
     *(after.show, after.t0, after.inject, after.validate, after.export, after.dashboard),
 ):
     app.command(_verb)

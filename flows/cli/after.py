@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from cyclopts import Parameter, validators
 
@@ -20,6 +20,7 @@ def show(
     *,
     against: str | None = None,
     everything: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    budget: Annotated[bool, Parameter(negative="")] = False,
     as_json: Json = False,
     common: Common = COMMON,
 ) -> None:
@@ -33,6 +34,8 @@ def show(
         An earlier product: show what changed from it to PRODUCT. A bare name (v0001) is a version beside PRODUCT.
     everything
         Show every change between two versions, not only the largest.
+    budget
+        Show what each source adds to the error of each number.
     """
     common.start()
     if other is not None and against is not None:
@@ -49,7 +52,12 @@ def show(
     from pipeline.storage import versions
 
     version = versions.resolve_intact(product)
-    if as_json:
+    if budget:
+        from pipeline.results.budget_report import budget_text
+
+        rows = cast("list[dict[str, object]]", versions.read_summary(version).get("budget", []))
+        print(json.dumps(rows, indent=1, ensure_ascii=False) if as_json else budget_text(rows))
+    elif as_json:
         print(json.dumps(versions.read_summary(version), indent=1, ensure_ascii=False))
     else:
         print_summary(str(version))

@@ -1,4 +1,4 @@
-"""During processing: `process`, `reprocess`, `watch`, `deploy`."""
+"""During processing: `process`, `reprocess`, `sweep`, `watch`, `deploy`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from cyclopts import Parameter, validators
 
 from flows.cli.after import print_summary
 from flows.cli.options import COMMON, Changes, Common, ConfigFile, Out, Work
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from flows.process import Restart
 
-__all__ = ["deploy", "process", "reprocess", "watch"]
+__all__ = ["deploy", "process", "reprocess", "sweep", "watch"]
 
 
 def process(
@@ -47,6 +47,39 @@ def reprocess(
         frames, pulses, spectra or fits.
     """
     _run_flow(config, out, work, changes, stage, common)
+
+
+def sweep(
+    config: ConfigFile,
+    *,
+    changes: Annotated[
+        list[str],
+        Parameter(
+            name="--set",
+            consume_multiple=True,
+            negative="",
+            help="key=a,b,c: values of a key of the config, e.g. mixture.min_delay=0.8,2,4. Several keys: every combination.",
+        ),
+    ],
+    out: Out = None,
+    work: Work = None,
+    common: Common = COMMON,
+) -> None:
+    """Show τ and α against choices of the analysis: a table and a figure. The dataset must be processed, and stays as it is."""
+    common.start()
+    from flows import progress, settings
+    from pipeline.choices import run_choices
+    from pipeline.job import load_job
+    from pipeline.results.sweep import choices_of, sweep_text
+
+    choices = choices_of(changes)
+    job = load_job(config, out, work=work)
+    with progress.shown(common.progress):
+        swept = run_choices(config, job, choices, progress=progress.report, wait=settings.CLAIM_TIMEOUT)
+    print(sweep_text(swept.table))
+    print(f"table   {swept.folder / 'table.csv'}\nfigure  {swept.folder / 'sweep.png'}")
+    if len(swept.failed) == len(choices):
+        raise DataError(f"no choice gave a result; the first: {swept.failed[0]}")
 
 
 def watch(

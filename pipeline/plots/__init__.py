@@ -9,6 +9,7 @@ from typing import Any
 
 import xarray as xr
 
+from pipeline.plots.budget_figure import draw_budget
 from pipeline.plots.component_figure import draw_components, has_components
 from pipeline.plots.fit_figures import draw_mixture, draw_peaks
 from pipeline.plots.injection_figure import draw_injection
@@ -47,6 +48,8 @@ def draw_product(tree: xr.DataTree, summary: Mapping[str, Any], folder: Path) ->
     components = groups.get("components", xr.Dataset())
     if "reference" in groups:
         drawings["reference"] = lambda to: draw_reference(groups["reference"], to)
+    if summary.get("budget"):
+        drawings["budget"] = lambda to: draw_budget(summary["budget"], to)
     if "time_zero" in groups:
         drawings["time_zero"] = lambda to: draw_time_zero(scan, groups["time_zero"], to)
     if "target" in groups:

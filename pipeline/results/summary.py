@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import chi2
 
+from pipeline.results.budget_report import budget_of
 from pipeline.results.injection_report import injection_lines, injection_of
 from pipeline.results.reference_summary import reference_lines, references_of
 from pipeline.results.wording import ends, finite_or_none, percent, plus_minus
@@ -59,6 +60,7 @@ def summarise(
         "intercept": _estimate(mixture, "intercept", "1"),
         "peaks": _peaks(tree["peaks"].to_dataset(), tree["spectra"].to_dataset()),
         "injection": injection_of(tree),
+        "budget": budget_of(tree),
         "runs": runs,
         "warnings": as_plain(by_severity([*notes, *_quality_notes(quality), *_fit_notes(tree)])),
     }

@@ -6,6 +6,8 @@ fitted to what, what is tried where that fails, and what a person must be told.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import xarray as xr
 
 from pipeline.errors import DataError
@@ -15,7 +17,10 @@ from pipeline.science.peaks.windows import difference_window
 from pipeline.science.spectra.resampling import Replicates
 from pipeline.stages.base import Context, Made, Stage
 from pipeline.stages.bin import BIN, resample_scans
+from pipeline.stages.budget_inputs import known_inputs
+from pipeline.stages.calibrate import CALIBRATE
 from pipeline.stages.find_time_zero import time_zero_of
+from pipeline.stages.fit_budget import NOTHING_KNOWN, Inputs, error_budget
 from pipeline.stages.fit_kinetics import SEED, fit_all_kinetics
 from pipeline.stages.fit_mixture import Models, fit_late_spectra
 from pipeline.stages.label import LABEL, labelled_runs
@@ -25,6 +30,7 @@ from pipeline.storage.hashes import FileHashes
 from schemas.catalogue import note
 from schemas.config import Config
 from schemas.config.fit_options import DosColumn
+from schemas.datasets.budget import BUDGET
 from schemas.datasets.fitted import MIXTURE, MODEL_RESULTS, PEAKS
 from schemas.datasets.kinetic_fits import COMPONENTS, KINETICS, TIME_ZERO
 from schemas.datasets.target_fits import TARGET
@@ -39,8 +45,9 @@ def fit_all(
     config: Config,
     models: Models,
     replicates: Replicates | None = None,
+    inputs: Inputs = NOTHING_KNOWN,
 ) -> tuple[dict[str, xr.Dataset], list[Note]]:
-    """Return the groups peaks, kinetics, components, target, mixture and model_results, and what a person must know about them.
+    """Return the groups peaks, kinetics, components, target, mixture, budget and model_results, and what a person must know.
 
     Parameters
     ----------
@@ -52,6 +59,8 @@ def fit_all(
         Name -> (ground, excited) DOS over energy [eV], the one that is reported first; empty for built-in peaks.
     replicates
         Differences of resampled trains, where `kinetics.bootstrap` asks for them.
+    inputs
+        What is known of the errors of the inputs, for the error budget.
 
     Raises
     ------
@@ -77,21 +86,24 @@ def fit_all(
         "mixture": mixture,
         "model_results": files,
     }
+    groups[BUDGET.name] = error_budget(spectra, delay_scan, config, models, groups, fits, window, inputs)
     return groups, [*notes, *kinetic_notes, *of_mixture]
 
 
 def _make(context: Context, run: int | None, key: str) -> Made:
     job, spectra = context.job, BIN.result(context.job)
+    zero: dict[str, xr.Dataset] = {}
+    of_zero: list[Note] = []
+    # there need be no delay scan, nor a step in one
+    with suppress(DataError):
+        zero[TIME_ZERO.name], of_zero = time_zero_of(job, spectra["delay_scan"], LABEL.result(job))
+    calibration = CALIBRATE.result(job, key=CALIBRATE.recorded_key(context, None))["/"]
+    inputs = known_inputs(job, spectra, calibration, zero.get(TIME_ZERO.name))
     replicates = None
     if job.config.kinetics.bootstrap == "trains":
         replicates = resample_scans(job, labelled_runs(job), n_draws=job.config.kinetics.n_bootstrap, seed=SEED)
-    results, notes = fit_all(spectra["spectra"], spectra["delay_scan"], job.config, dos_models(job), replicates)
-    try:
-        results[TIME_ZERO.name], of_zero = time_zero_of(job, spectra["delay_scan"], LABEL.result(job))
-    except DataError:
-        # there need be no delay scan, nor a step in one
-        return Made(results, notes)
-    return Made(results, [*of_zero, *notes])
+    results, notes = fit_all(spectra["spectra"], spectra["delay_scan"], job.config, dos_models(job), replicates, inputs)
+    return Made(results | zero, [*of_zero, *notes])
 
 
 def dos_models(job: Job) -> Models:
@@ -114,9 +126,11 @@ FIT = Stage(
     name="fits",
     title="fits",
     make=_make,
-    makes={spec.name: spec for spec in (PEAKS, KINETICS, COMPONENTS, TARGET, MIXTURE, MODEL_RESULTS, TIME_ZERO)},
+    makes={
+        spec.name: spec for spec in (PEAKS, KINETICS, COMPONENTS, TARGET, MIXTURE, BUDGET, MODEL_RESULTS, TIME_ZERO)
+    },
     store="fits.zarr",
     needs=(BIN,),
-    options=("peaks", "kinetics", "mixture", "delay"),
+    options=("peaks", "kinetics", "mixture", "delay", "energy"),
     reads=_dos_files,
 )

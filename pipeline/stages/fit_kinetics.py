@@ -35,7 +35,7 @@ from schemas.notes import Note
 if TYPE_CHECKING:
     import lmfit
 
-__all__ = ["SEED", "fit_all_kinetics", "parameters_of"]
+__all__ = ["SEED", "fit_all_kinetics", "form_of_fit", "parameters_of"]
 
 LATEST_START = 0.5
 """Delay after time zero [ps] by which a trace must begin: later ones hold neither the rise nor what follows at once."""
@@ -67,12 +67,7 @@ def fit_all_kinetics(
     alone: dict[float, xr.Dataset] = {}
     targets: dict[float, xr.Dataset] = {}
     times: dict[str, Any] = {name: _prior(options.setting(name)) for name in ("irf_sigma", "t_d")}
-    settings: FitOptions = {
-        "power": options.power,
-        "n_exponentials": options.n_exponentials,
-        "amplitude_prior": None if options.amplitude_prior == "none" else options.amplitude_prior,
-        "parameters": parameters_of(options),
-    }
+    settings = form_of_fit(options)
     for fluence in fluences:
         traces = collect_traces(spectra, delay_scan, fluence, include_spectra=options.global_)
         if traces is None:
@@ -138,6 +133,16 @@ def _moving(fluence: float, target: xr.Dataset) -> Note:
         )
     ]
     return note("kinetics.line_moves", fluence=fluence, model=target.attrs["model"], times=", ".join(times))
+
+
+def form_of_fit(options: Kinetics) -> FitOptions:
+    """Return what the config says of the fit of a fluence."""
+    return {
+        "power": options.power,
+        "n_exponentials": options.n_exponentials,
+        "amplitude_prior": None if options.amplitude_prior == "none" else options.amplitude_prior,
+        "parameters": parameters_of(options),
+    }
 
 
 def parameters_of(options: Kinetics) -> lmfit.Parameters:

@@ -12,10 +12,11 @@ from pipeline.science.mixture.dos_models import fit_builtin_models, fit_models
 from pipeline.science.mixture.reference_error import per_film, reference_error, with_reference_error
 from schemas.catalogue import note
 from schemas.config import Config
+from schemas.config.fit_options import Mixture
 from schemas.datasets.fitted import MIXTURE
 from schemas.notes import Note
 
-__all__ = ["Models", "fit_late_spectra"]
+__all__ = ["Models", "fit_late_spectra", "fit_spectra"]
 
 Models = Mapping[str, tuple[xr.DataArray, xr.DataArray]]
 """Name -> (ground, excited) DOS over energy [eV]."""
@@ -50,22 +51,15 @@ def fit_late_spectra(
         If a DOS that was given does not cover the window.
     """
     options = config.mixture
-    at = options.window if options.window != "auto" else window
     late = spectra["delay"].values >= options.min_delay - TOLERANCE if spectra.sizes["energy"] else np.zeros(0, bool)
     if not late.any():
         return _empty_mixture(spectra), [note("mixture.no_late_spectrum", min_delay=options.min_delay)]
-    broadening = {"gaussian_fwhm": options.gaussian_fwhm, "lorentzian_fwhm": options.lorentzian_fwhm}
-
-    def fitted(measured: xr.Dataset, models: Models, *, alternatives: bool = True) -> xr.Dataset:
-        if models:
-            also = {"min_delay": options.min_delay, **broadening}
-            return fit_models(measured, models, alternatives=alternatives, window=at, **also)
-        return fit_builtin_models(measured, window=at, min_delay=options.min_delay)
-
-    scaled, first = per_film(spectra), dict([*models.items()][:1])
+    scaled = per_film(spectra)
     try:
-        mixture = fitted(scaled, models)
-        unknown = reference_error(scaled, mixture, lambda changed: fitted(changed, first, alternatives=False))
+        mixture = fit_spectra(scaled, options, models, window)
+        unknown = reference_error(
+            scaled, mixture, lambda moved: fit_spectra(moved, options, models, window, again=True)
+        )
     except CoverageError as error:
         raise CoverageError(f"mixture: {error}") from None
     except DataError as error:
@@ -73,6 +67,24 @@ def fit_late_spectra(
     notes = [*([] if models else [note("mixture.model_peaks")]), *_notes(mixture), *_unknown(mixture, unknown)]
     notes += _delays(mixture, options.min_delay)
     return with_reference_error(mixture, unknown), notes
+
+
+def fit_spectra(
+    scaled: xr.Dataset,
+    options: Mixture,
+    models: Models,
+    window: tuple[float, float],
+    *,
+    again: bool = False,
+    edge: str = "auto",
+) -> xr.Dataset:
+    """Return the mixture of spectra as `per_film` gives them, with the model error or, `again`, of the first model alone."""
+    at = options.window if options.window != "auto" else window
+    if not models:
+        return fit_builtin_models(scaled, window=at, min_delay=options.min_delay)
+    chosen = dict([*models.items()][:1]) if again else models
+    fixed = {name: getattr(options, name) for name in ("min_delay", "gaussian_fwhm", "lorentzian_fwhm")}
+    return fit_models(scaled, chosen, alternatives=not again, window=at, edge=edge, **fixed)
 
 
 def _delays(mixture: xr.Dataset, min_delay: float) -> list[Note]:

@@ -18,6 +18,7 @@ __all__ = [
     "products",
     "run_name",
     "run_stores",
+    "sweeps",
 ]
 
 FRAMES, PULSES, LABELS, PRODUCT = "frames.zarr", "pulses.zarr", "labels.zarr", "product.zarr"
@@ -49,3 +50,8 @@ def products(out: P, dataset: str = "") -> P:
     """Return the folder of a dataset's versions; without a name that of all datasets."""
     folder = out / PRODUCTS
     return folder / dataset if dataset else folder  # type: ignore[return-value]
+
+
+def sweeps(out: Path, dataset: str) -> Path:
+    """Return the folder of a dataset's sweeps, numbered, each with its table and figure."""
+    return out / "sweeps" / dataset

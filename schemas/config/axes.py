@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from schemas.ranges import MOST_BINS, BinStep, EnergyStep, Position, Shift, Time
 from schemas.ranges import Energy as PhotonEnergy
-from schemas.strict import Strict
+from schemas.strict import Positive, Strict
 
 __all__ = ["BinGrid", "BinWidth", "Burst", "Delay", "Energy"]
 
@@ -82,6 +82,8 @@ class Energy(Strict):
     """Bin edges [eV], a grid of centres [eV], or auto: the monochromator's steps, or equal bins for a sweep."""
     offset: Shift = 0.0
     """Added to the monochromator's reading [eV], where it is known to be off; an energy that the config gives stands."""
+    offset_stderr: Positive | None = None
+    """Standard error of the axis of energies [eV] after `offset`, for the error budget; none: it is not known."""
 
     @field_validator("bins")
     @classmethod

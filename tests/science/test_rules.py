@@ -151,6 +151,11 @@ def pump_off():
     return comparing.outside_reference([scan()], [run()], [run(2.0)])[0]
 
 
+def compared_run():
+    return comparing.compared(scans.spectra, [interleaved()], pump_off())
+
+
+FLAT = {"pumped": 4e4, "unpumped": 4e4}
 RATIO = contrast.ratio("pumped", "unpumped")
 
 
@@ -355,6 +360,11 @@ CALLS = {
     "kinetics.design.rounded_shots": lambda: ((np.array([0.2, 0.3, 0.5]), 17), {}),
     "kinetics.design.shots_for": lambda: ((*plan(), 0.1), {}),
     "kinetics.design.tau_information": lambda: (plan(), {}),
+    "kinetics.error_parts.moved_times": lambda: (
+        (fitted().traces, fitted().fit),
+        {"moved": 1.01 * fitted().traces, "irf_sigma": 0.05},
+    ),
+    "kinetics.error_parts.time_error_parts": lambda: ((fitted().traces, fitted().fit), {"irf_sigma": 0.05}),
     "kinetics.forms.compare_models": lambda: ((fitted().traces,), {"irf_sigma": 0.05}),
     "kinetics.intervals.bootstrap_parameters": lambda: (
         (fitted().problem, fitted().minima),
@@ -490,6 +500,7 @@ CALLS = {
         (measured(), {"dos": mixture_truth.dos()}),
         {"window": WINDOW, "min_delay": 4.0},
     ),
+    "mixture.dos_models.model_error_parts": lambda: ((dos_models.with_model_error(mixtures()), "alpha"), {}),
     "mixture.dos_models.rising_edge": lambda: ((measured(),), {"window": WINDOW}),
     "mixture.reference_error.per_film": lambda: ((measured(),), {}),
     "mixture.reference_error.reference_error": lambda: (
@@ -574,6 +585,11 @@ CALLS = {
     "labels.pump_evidence.swapped": lambda: (([interleaved()],), {}),
     "labels.pump_evidence.variation": lambda: (([interleaved()], condition.OFF), {}),
     "labels.selection.only_condition": lambda: ((interleaved(), condition.ON), {}),
+    "spectra.moved_inputs.moved_by_pedestal": lambda: ((compared_run(), {"pumped": 9.0, "unpumped": 9.0}, FLAT), {}),
+    "spectra.moved_inputs.moved_by_response": lambda: (
+        (compared_run(), camera().calibration, {"pumped": 0, "unpumped": 1}, FLAT),
+        {},
+    ),
     "spectra.compared.compared": lambda: ((scans.spectra, [interleaved()], pump_off()), {}),
     "spectra.compared.has_both_conditions": lambda: ((interleaved(),), {}),
     "spectra.compared.outside_reference": lambda: (([scan()], [run()], [interleaved()]), {}),

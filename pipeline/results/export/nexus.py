@@ -78,7 +78,8 @@ def _parts(name: str, dataset: xr.Dataset) -> Iterator[tuple[str, xr.Dataset]]:
     dim = next((d for d in map(str, dataset.dims) if d != "bound" and _is_text(dataset, d)), None)
     if dim is not None:
         along = dataset[[n for n, v in dataset.data_vars.items() if dim in v.dims]]
-        for k, label in enumerate(map(str, dataset[dim].values)):
+        # nothing of what is left may have the dim
+        for k, label in enumerate(map(str, dataset[dim].values) if along.data_vars else ()):
             word = re.sub(r"[^A-Za-z0-9]+", "_", label).strip("_")
             yield from _parts(f"{name}_{word}", along.isel({dim: k}).drop_vars(dim))
         yield from _parts(name, dataset.drop_vars(along.data_vars).drop_vars(dim))

@@ -19,7 +19,7 @@ from scipy.stats import chi2
 from pipeline.science.detector.unlit import DARK
 from schemas.datasets.measured import PULSES
 
-__all__ = ["subtract_pedestal", "subtract_pump_light"]
+__all__ = ["MATTERS", "subtract_pedestal", "subtract_pump_light"]
 
 MATTERS = 2e-4
 """Pedestal over the photons of a beam below which it is left alone: 0.2 mOD if it were not in the flat field too."""

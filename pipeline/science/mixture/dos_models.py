@@ -13,7 +13,7 @@ window; the excited peak is a Gaussian with position, width and area of its own,
 The model error comes from another form of the tail and from an excited peak that is the ground peak moved.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -30,7 +30,7 @@ from pipeline.science.peaks.line_shape import gaussian
 from schemas.datasets.fitted import MIXTURE
 from schemas.datasets.model_curves import EDGE
 
-__all__ = ["BUILTIN", "fit_builtin_models", "fit_models", "rising_edge", "with_model_error"]
+__all__ = ["BUILTIN", "fit_builtin_models", "fit_models", "model_error_parts", "rising_edge", "with_model_error"]
 
 Floats = NDArray[np.float64]
 BUILTIN = ("own excited peak", "exponential edge", "ground peak moved")
@@ -183,14 +183,45 @@ def with_model_error(results: Mapping[str, xr.Dataset]) -> xr.Dataset:
         out[f"{base}_by_model{name[len(base) :]}"] = (("model", *first[name].dims), values)
     for name in _COMPARED:
         values = np.stack([r[name].values for r in results.values()])
-        away = {n: np.square(v - values[0]) for n, v in zip(names[1:], values[1:], strict=True)}
-        others = [v for n, v in away.items() if n not in MAY_BE]
-        misses = [v for n, v in away.items() if n in MAY_BE]
-        square = [np.mean(others, axis=0)] if others else []
-        square += [np.max(misses, axis=0)] if misses else []
+        others, misses = _away(names, values)
+        square = [np.mean([*others.values()], axis=0)] if others else []
+        square += [np.max([*misses.values()], axis=0)] if misses else []
         spread = np.sqrt(np.sum(square, axis=0)) if square else np.nan * values[0]
         out[f"{name}_model_stderr"] = (first[name].dims, spread)
     return MIXTURE.describe(out)
+
+
+def model_error_parts(mixture: xr.Dataset, name: str) -> dict[str, xr.DataArray]:
+    """Return the model error of a number in two parts whose squares sum up to its square.
+
+    Parameters
+    ----------
+    mixture
+        From `with_model_error`.
+    name
+        alpha, slope or intercept.
+
+    Returns
+    -------
+    `dos`: other states, edges and shapes; `window`: other energies. NaN where no model of that kind was tried.
+    """
+    one = mixture[f"{name}_by_model"].transpose("model", ...)
+    others, misses = _away([str(n) for n in one["model"].values], one.values)
+    worst = np.max([*misses.values()], axis=0) if misses else 0.0
+    parts = {}
+    for part, wanted in (("dos", False), ("window", True)):
+        mine = [v / len(others) for n, v in others.items() if n.endswith("window") is wanted]
+        mine += [np.where(v == worst, v, 0.0) for n, v in misses.items() if n.endswith("window") is wanted]
+        square = np.sum(mine, axis=0) if mine else np.full(one.shape[1:], np.nan)
+        parts[part] = mixture[name].copy(data=np.sqrt(square))
+    return parts
+
+
+def _away(names: Sequence[str], values: Floats) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Return the squared distances from the first model (model, ...): of those that count alike, and of those that may be."""
+    away = {n: np.square(v - values[0]) for n, v in zip(names[1:], values[1:], strict=True)}
+    others = {n: v for n, v in away.items() if n not in MAY_BE}
+    return others, {n: v for n, v in away.items() if n in MAY_BE}
 
 
 def rising_edge(

@@ -54,6 +54,6 @@ def reference_error(spectra: xr.Dataset, mixture: xr.Dataset, fit: Callable[[xr.
 
 
 def with_reference_error(mixture: xr.Dataset, error: xr.Dataset) -> xr.Dataset:
-    """Return a mixture whose model errors hold those of the reference, see `reference_error`."""
+    """Return a mixture whose model errors hold those of the reference, which also stand by themselves, see `reference_error`."""
     total = {f"{n}_model_stderr": np.hypot(mixture[f"{n}_model_stderr"].fillna(0.0), error[n]) for n in NAMES}
-    return MIXTURE.describe(mixture.assign(total))
+    return MIXTURE.describe(mixture.assign(total | {f"{n}_reference_stderr": error[n] for n in NAMES}))

@@ -8,7 +8,14 @@ from pipeline.errors import CoverageError, DataError
 from pipeline.science import forward
 from pipeline.science.mixture.alpha import fit_mixture
 from pipeline.science.mixture.dos import broaden
-from pipeline.science.mixture.dos_models import BUILTIN, fit_builtin_models, fit_models, rising_edge
+from pipeline.science.mixture.dos_models import (
+    BUILTIN,
+    fit_builtin_models,
+    fit_models,
+    model_error_parts,
+    rising_edge,
+    with_model_error,
+)
 from tests.science.mixture_truth import (
     ENERGY,
     FLUENCE,
@@ -143,3 +150,25 @@ def test_the_tail_of_the_edge_is_found(form):
     assert (edge.values[~((WINDOW[0] <= ENERGY) & (WINDOW[1] + 1e-9 >= ENERGY))] == 0).all()
     flat = spectra.assign(od_unpumped=spectra["od_unpumped"] - rest)
     assert float(np.abs(rising_edge(flat, window=WINDOW, form=form)).max()) < 0.01
+
+
+def test_the_model_error_in_parts_of_dos_and_window_sums_up_to_it():
+    sizes = {"main": 0.0, "other": 0.3, "lower window": 0.4, "free excited peak": 0.1, "inner window": -0.2}
+    like = xr.DataArray([0.1, 0.2], dims="fluence", coords={"fluence": [8.0, 32.0]})
+    results = {
+        name: xr.Dataset({f"{n}{e}": like + size for n in ("alpha", "slope", "intercept") for e in ("", "_stderr")})
+        .assign(redchi=like, ground_redchi=1.0)
+        .assign(dict.fromkeys(("slope", "intercept"), size))
+        .assign({f"{n}_stderr": 0.1 for n in ("slope", "intercept")})
+        for name, size in sizes.items()
+    }
+    made = with_model_error(results)
+    for name in ("alpha", "slope"):
+        parts = model_error_parts(made, name)
+        # half of each square of those that count alike; of those that may be, the farthest alone
+        np.testing.assert_allclose(parts["dos"], np.sqrt(0.3**2 / 2))
+        np.testing.assert_allclose(parts["window"], np.sqrt(0.4**2 / 2 + 0.2**2))
+        both = np.hypot(parts["dos"], parts["window"])
+        np.testing.assert_allclose(both, made[f"{name}_model_stderr"])
+    alone = model_error_parts(with_model_error({"main": results["main"]}), "alpha")
+    assert all(np.isnan(part).all() for part in alone.values())
