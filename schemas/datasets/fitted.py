@@ -65,6 +65,11 @@ MIXTURE = DatasetSpec(
         ),
         "slope_model_stderr": _optional((), "cm^2/mJ", "model error of slope"),
         "intercept_model_stderr": _optional((), "1", "model error of intercept"),
+        "alpha_reference_stderr": _optional(
+            ("fluence",), "1", "error of alpha that the reference leaves after the fit of its baseline; in the model error"
+        ),
+        "slope_reference_stderr": _optional((), "cm^2/mJ", "the same of slope"),
+        "intercept_reference_stderr": _optional((), "1", "the same of intercept"),
         "alpha_by_model": _optional(("model", "fluence"), "1", "alpha of every model", stderr=True),
         "slope_by_model": _optional(("model",), "cm^2/mJ", "slope of every model", stderr=True),
         "intercept_by_model": _optional(("model",), "1", "intercept of every model", stderr=True),

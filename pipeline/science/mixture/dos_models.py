@@ -5,7 +5,7 @@ error: with α_0 from the first model and α_1 ... α_M from the others,
 
     model error = sqrt(sum_m (α_m - α_0)^2 / M),
 
-the root mean square distance from the value that is reported. Where the DOS miss the spectra, what may be true instead is tried as well (`MAY_BE`), and the
+the root mean square distance from the value that is reported. Where the DOS miss the spectra, what may be true instead is tried as well (`_alternatives`), and the
 farthest is added in quadrature. It is not a part of `alpha_stderr`. Noise moves all models alike and hardly enters it.
 
 Without DOS, model peaks stand for them. The pre-edge peak of the unpumped spectrum is a Gaussian on a straight line and the tail of the edge above the
@@ -13,9 +13,8 @@ window; the excited peak is a Gaussian with position, width and area of its own,
 The model error comes from another form of the tail and from an excited peak that is the ground peak moved.
 """
 
-from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any, Literal
+from collections.abc import Collection, Mapping
+from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from pipeline.errors import DataError
+from pipeline.science.mixture._alternatives import COMPARED, as_well, instead
 from pipeline.science.mixture._ground import merge_scans
 from pipeline.science.mixture.alpha import fit_mixture
 from pipeline.science.mixture.dos import builtin_dos
@@ -36,13 +36,10 @@ __all__ = ["BUILTIN", "fit_builtin_models", "fit_models", "rising_edge", "with_m
 Floats = NDArray[np.float64]
 BUILTIN = ("own excited peak", "exponential edge", "ground peak moved")
 """Names of the built-in models, the one that is reported first."""
-_COMPARED = ("alpha", "slope", "intercept")
 _MIN_GAIN = 16.0
 """Fall of chi2 that makes an edge real."""
-LOWER = 0.15
-"""Part of the window that is left out at its upper end, where the edge is."""
-MISSES = 1.5
-"""χ² per degree of freedom of the ground state from which on the DOS misses the spectrum."""
+BEYOND = 1.25
+"""How much farther than the farthest model the truth may be, none of which it need be."""
 
 
 def fit_models(
@@ -76,51 +73,16 @@ def fit_models(
     """
     results: dict[str, xr.Dataset] = {}
     others: dict[str, xr.Dataset] = {}
+    misses: dict[str, xr.Dataset] = {}
     for name, (ground, excited) in models.items():
         try:
             results[name] = fit_mixture(spectra, ground, excited, **options)  # type: ignore[arg-type]
             if alternatives and len(results) == 1:
-                others = _alternatives(spectra, ground, excited, results[name], options)
+                others = as_well(spectra, (ground, excited), results[name], options)
+                misses = instead(spectra, (ground, excited), results[name], options)
         except DataError as error:
             raise type(error)(f"model {name}: {error}" if len(models) > 1 else str(error)) from None
-    return with_model_error(results | others)
-
-
-def _alternatives(
-    spectra: xr.Dataset, ground: xr.DataArray, excited: xr.DataArray, first: xr.Dataset, options: Mapping[str, Any]
-) -> dict[str, xr.Dataset]:
-    """Return what describes the unpumped spectrum as well as the first result, by name."""
-    found = {}
-    for form in first.attrs["other_edges"]:
-        found[f"{form} edge"] = fit_mixture(spectra, ground, excited, **{**options, "edge": form})
-    low, high = options["window"]
-    if first.attrs["edge"] != "none":
-        lower = {**options, "window": (low, high - LOWER * (high - low))}
-        with suppress(DataError):
-            found["lower window"] = _with_shares(first, fit_mixture(spectra, ground, excited, **lower))
-    if max(float(first["ground_redchi"]), float(first["redchi"].max())) > MISSES:
-        for name, change in OTHERWISE.items():
-            found[name] = fit_mixture(spectra, ground, excited, **{**options, **change})
-        inner = {**options, "window": (low + LOWER * (high - low), high - LOWER * (high - low))}
-        with suppress(DataError):
-            found["inner window"] = _with_shares(first, fit_mixture(spectra, ground, excited, **inner))
-    return found
-
-
-OTHERWISE: dict[str, dict[str, Any]] = {
-    "measured ground": {"ground": "measured"},
-    "measured shape": {"ground": "moved"},
-    "free excited peak": {"excited_shape": "free"},
-}
-"""What may be true where the DOS miss the spectra …"""
-MAY_BE = (*OTHERWISE, "inner window")
-"""… of which any may be: the one that is farthest off is the error."""
-
-
-def _with_shares(first: xr.Dataset, other: xr.Dataset) -> xr.Dataset:
-    """Return a result with the numbers of another one that has fewer energies."""
-    names = [*(f"{n}{s}" for n in _COMPARED for s in ("", "_stderr")), "redchi", "ground_redchi"]
-    return first.assign({name: other[name] for name in names})
+    return with_model_error(results | others | misses, may_be=list(misses))
 
 
 def fit_builtin_models(
@@ -163,13 +125,16 @@ def fit_builtin_models(
     return with_model_error(results)
 
 
-def with_model_error(results: Mapping[str, xr.Dataset]) -> xr.Dataset:
+def with_model_error(results: Mapping[str, xr.Dataset], *, may_be: Collection[str] = ()) -> xr.Dataset:
     """Return the first result with those of all models beside it.
 
     Parameters
     ----------
     results
         Name of the model -> result of `fit_mixture` on the same spectra.
+    may_be
+        Names of those that may be true instead of the first, any of them: the one that is farthest off counts, with what its
+        own error exceeds that of the first, and a quarter more.
 
     Returns
     -------
@@ -181,15 +146,17 @@ def with_model_error(results: Mapping[str, xr.Dataset]) -> xr.Dataset:
     names = list(results)
     first = next(iter(results.values()))
     out = first.assign_coords(model=np.array(names))
-    for name in (*(f"{n}{s}" for n in _COMPARED for s in ("", "_stderr")), "redchi", "ground_redchi"):
+    for name in (*(f"{n}{s}" for n in COMPARED for s in ("", "_stderr")), "redchi", "ground_redchi"):
         values = np.stack([r[name].values for r in results.values()])
         base = name.removesuffix("_stderr")
         out[f"{base}_by_model{name[len(base) :]}"] = (("model", *first[name].dims), values)
-    for name in _COMPARED:
+    for name in COMPARED:
         values = np.stack([r[name].values for r in results.values()])
-        away = {n: np.square(v - values[0]) for n, v in zip(names[1:], values[1:], strict=True)}
-        others = [v for n, v in away.items() if n not in MAY_BE]
-        misses = [v for n, v in away.items() if n in MAY_BE]
+        own = np.stack([r[f"{name}_stderr"].values for r in results.values()])
+        away = dict(zip(names, np.square(values - values[0]), strict=True))
+        others = [away[n] for n in names[1:] if n not in may_be]
+        wider = dict(zip(names, np.maximum(np.square(own) - np.square(own[0]), 0.0), strict=True))
+        misses = [BEYOND**2 * away[n] + wider[n] for n in may_be]
         square = [np.mean(others, axis=0)] if others else []
         square += [np.max(misses, axis=0)] if misses else []
         spread = np.sqrt(np.sum(square, axis=0)) if square else np.nan * values[0]
