@@ -24,6 +24,8 @@ TOLERANCE = 0.01
 """A measured delay counts as min_delay when it is this near below it [ps]."""
 MODEL_LIMIT = 0.1
 """Model error of α, as a fraction of it, that a person must know of."""
+SIGNIFICANT = 3.0
+"""An intercept of so many total errors is not zero."""
 GROUND_LIMIT = 3.0
 """χ² per degree of freedom of the ground state above which the model is at fault."""
 
@@ -56,23 +58,30 @@ def fit_late_spectra(
         return _empty_mixture(spectra), [note("mixture.no_late_spectrum", min_delay=options.min_delay)]
     broadening = {"gaussian_fwhm": options.gaussian_fwhm, "lorentzian_fwhm": options.lorentzian_fwhm}
 
-    def fitted(measured: xr.Dataset, models: Models, *, alternatives: bool = True) -> xr.Dataset:
+    scaled = per_film(spectra)
+    try:
         if models:
             also = {"min_delay": options.min_delay, **broadening}
-            return fit_models(measured, models, alternatives=alternatives, window=at, **also)
-        return fit_builtin_models(measured, window=at, min_delay=options.min_delay)
-
-    scaled, first = per_film(spectra), dict([*models.items()][:1])
-    try:
-        mixture = fitted(scaled, models)
-        unknown = reference_error(scaled, mixture, lambda changed: fitted(changed, first, alternatives=False))
+            mixture = fit_models(scaled, models, window=at, ground=options.ground, **also)
+        else:
+            mixture = fit_builtin_models(scaled, window=at, min_delay=options.min_delay)
     except CoverageError as error:
         raise CoverageError(f"mixture: {error}") from None
     except DataError as error:
         return _empty_mixture(spectra), [note("mixture.not_fitted", reason=error)]
+    unknown = reference_error(scaled, mixture)
     notes = [*([] if models else [note("mixture.model_peaks")]), *_notes(mixture), *_unknown(mixture, unknown)]
-    notes += _delays(mixture, options.min_delay)
-    return with_reference_error(mixture, unknown), notes
+    mixture = with_reference_error(mixture, unknown)
+    return mixture, notes + _delays(mixture, options.min_delay) + _line(mixture)
+
+
+def _line(mixture: xr.Dataset) -> list[Note]:
+    """Say where the shares are no line through zero."""
+    intercept, error = (float(mixture[n]) for n in ("intercept", "intercept_stderr"))
+    total = float(np.hypot(error, np.nan_to_num(float(mixture["intercept_model_stderr"]))))
+    if not abs(intercept) > SIGNIFICANT * total:
+        return []
+    return [note("mixture.intercept", intercept=100 * intercept, error=100 * total)]
 
 
 def _delays(mixture: xr.Dataset, min_delay: float) -> list[Note]:

@@ -66,7 +66,9 @@ MIXTURE = DatasetSpec(
         "slope_model_stderr": _optional((), "cm^2/mJ", "model error of slope"),
         "intercept_model_stderr": _optional((), "1", "model error of intercept"),
         "alpha_reference_stderr": _optional(
-            ("fluence",), "1", "error of alpha that the reference leaves after the fit of its baseline; in the model error"
+            ("fluence",),
+            "1",
+            "error of alpha that the reference leaves after the fit of its baseline; in the model error",
         ),
         "slope_reference_stderr": _optional((), "cm^2/mJ", "the same of slope"),
         "intercept_reference_stderr": _optional((), "1", "the same of intercept"),

@@ -126,4 +126,15 @@ def _measured(
     variables = {n: (dims, values) for n, (values, _) in data.items()}
     variables |= {f"{n}_stderr": (dims, np.full(shape, sigma)) for n, (_, sigma) in data.items()}
     coords = {"fluence": fluence, "delay": [4.8, 10.0][:n_delays], "energy": energy}
-    return xr.Dataset(variables, coords=coords)
+    spectra = xr.Dataset(variables, coords=coords)
+    return _with_reference(rng, spectra, ground + above) if rng.uniform() < 0.3 else spectra
+
+
+def _with_reference(rng: np.random.Generator, spectra: xr.Dataset, density: np.ndarray) -> xr.Dataset:
+    """Add what a flat field does not know, and say how large it may be: films that differ by 2 %, a splitting of 1 mOD per eV."""
+    energy = spectra["energy"].values
+    each = np.stack([0.02 * (density - density[0]), 1e-3 * (energy - energy.mean())])
+    modes = xr.DataArray(each, dims=("mode", "energy")) * xr.ones_like(spectra["delta_xas"])
+    drawn = (modes * xr.DataArray(rng.standard_normal(2), dims="mode")).sum("mode")
+    change = {n: spectra[n] + drawn for n in ("delta_xas", "od_pumped")}
+    return spectra.assign(change | {"systematic_mode": modes.transpose("mode", "fluence", "delay", "energy")})

@@ -16,7 +16,7 @@ from pipeline.science.mixture._lines import Lines, free_lines
 from pipeline.science.mixture.alpha import fit_mixture
 from pipeline.science.mixture.dos import FWHM_PER_SIGMA, shape_of
 
-__all__ = ["MeasuredGround", "as_well", "instead", "measured_ground", "with_shares"]
+__all__ = ["COMPARED", "Fits", "MeasuredGround", "as_well", "fit_measured", "instead"]
 
 Floats = NDArray[np.float64]
 Options = Mapping[str, Any]
@@ -25,7 +25,7 @@ LOWER = 0.15
 """Part of the window that is left out at its upper end, where the edge is."""
 MISSES = 1.5
 """χ² per degree of freedom from which on the DOS miss a spectrum, whatever the noise."""
-WIDTH_GAIN = 3.0
+WIDTH_GAIN = 2.0
 """Fall of χ² of ΔXAS by another width of the excited state from which on the width is in doubt."""
 LINES_GAIN = 30.0
 """Fall of χ² of the unpumped spectrum by free lines, which have five parameters more, that shows that the DOS misses it."""
@@ -47,7 +47,7 @@ def as_well(
     if first.attrs["edge"] != "none":
         lower = {**options, "window": (low, high - LOWER * (high - low))}
         with suppress(DataError):
-            found["lower window"] = with_shares(first, fit_mixture(spectra, *dos, **lower))
+            found["lower window"] = _with_shares(first, fit_mixture(spectra, *dos, **lower))
     return found
 
 
@@ -73,7 +73,7 @@ def instead(
         low, high = options["window"]
         inner = {**options, "window": (low + LOWER * (high - low), high - LOWER * (high - low))}
         with suppress(DataError):
-            found["inner window"] = with_shares(first, fit_mixture(spectra, *dos, **inner))
+            found["inner window"] = _with_shares(first, fit_mixture(spectra, *dos, **inner))
     plain = {n: v for n, v in options.items() if n not in ("gaussian_fwhm", "lorentzian_fwhm")}
     for k, ground in enumerate(grounds):
         name = f"free lines, {ground.lines.form or 'no'} edge"
@@ -85,10 +85,50 @@ def instead(
     return found
 
 
-def with_shares(first: xr.Dataset, other: xr.Dataset) -> xr.Dataset:
+def _with_shares(first: xr.Dataset, other: xr.Dataset) -> xr.Dataset:
     """Return a result with the numbers of another one that has fewer energies."""
     names = [*(f"{n}{s}" for n in COMPARED for s in ("", "_stderr")), "redchi", "ground_redchi"]
     return first.assign({name: other[name] for name in names})
+
+
+class Fits(NamedTuple):
+    """A result, those that describe the spectra as well, and those that may be true instead, by name."""
+
+    first: xr.Dataset
+    others: dict[str, xr.Dataset]
+    instead: dict[str, xr.Dataset]
+
+
+def fit_measured(
+    spectra: xr.Dataset, dos: tuple[xr.DataArray, xr.DataArray], by_dos: xr.Dataset, options: Options
+) -> Fits:
+    """Return the mixture whose ground component is the measured one, with what describes the spectra as well.
+
+    Parameters
+    ----------
+    by_dos
+        What `fit_mixture` gave with the ground DOS.
+    """
+    grounds = measured_ground(spectra, dos, by_dos, options)
+    if not grounds:
+        same = {**options, "edge": by_dos.attrs["edge"]}
+        return Fits(fit_mixture(spectra, *dos, **{**same, "ground": "measured"}), {}, {})
+    plain = {n: v for n, v in options.items() if n not in ("gaussian_fwhm", "lorentzian_fwhm")}
+    edges = [g.lines.form or "none" for g in grounds]
+    fits = [
+        fit_mixture(spectra, g.dos, g.excited, **{**plain, "edge": edge})
+        for g, edge in zip(grounds, edges, strict=True)
+    ]
+    others = {f"{edge} edge": fit for edge, fit in zip(edges[1:], fits[1:], strict=True)}
+    best = {**plain, "edge": edges[0]}
+    found = {"measured shape": fit_mixture(spectra, grounds[0].dos, grounds[0].moved, **best)}
+    gain = 0.0 if float(fits[0]["redchi"].max()) > MISSES else WIDTH_GAIN
+    width = {**best, "excited_shape": "width", "min_gain": gain}
+    for name, upper in (("", grounds[0].excited), ("measured shape, ", grounds[0].moved)):
+        fit = fit_mixture(spectra, grounds[0].dos, upper, **width)
+        if fit.attrs["excited_shift"] == "width":
+            found[f"{name}{_FREE['width']}"] = fit
+    return Fits(fits[0], others, found)
 
 
 class MeasuredGround(NamedTuple):

@@ -14,13 +14,15 @@ from scipy.optimize import least_squares
 
 from pipeline.science.mixture._ground import NARROWEST, GroundFit, GroundShape, Merged, fit_ground
 
-__all__ = ["AS_GOOD", "FORMS", "LIMITS", "Form", "Tail", "tail_of", "tails", "whitened"]
+__all__ = ["AS_GOOD", "FORMS", "LIMITS", "MIN_GAIN", "Form", "Tail", "tail_of", "tails", "whitened"]
 
 Floats = NDArray[np.float64]
 Form = Literal["exponential", "gaussian", "lorentzian", "arctan"]
 FORMS: tuple[Form, ...] = ("exponential", "gaussian", "lorentzian", "arctan")
-MIN_GAIN = 25.0
-"""Fall of χ², in units of what is left per degree of freedom, that makes a tail real."""
+MIN_GAIN = 12.0
+"""Fall of χ², in units of what is left per degree of freedom, that makes a tail real …"""
+MAY_BE_GAIN = 5.0
+"""… and that makes one possible."""
 AS_GOOD = 9.0
 """Rise of χ², in the same units, up to which another form describes the spectrum as well."""
 
@@ -30,6 +32,8 @@ class Tail(NamedTuple):
 
     form: Form
     fit: GroundFit
+    gain: float = 0.0
+    """Fall of χ² by it, in units of what is left per degree of freedom."""
 
 
 def tails(
@@ -40,8 +44,9 @@ def tails(
     shifts: Floats,
     max_fwhm: float,
     forms: Sequence[Form] = FORMS,
+    min_gain: float = MAY_BE_GAIN,
 ) -> list[Tail]:
-    """Return the forms of tail that describe the unpumped spectrum, the best first; none where it needs no tail.
+    """Return the forms of tail that describe the unpumped spectrum, the best first; none where χ² falls by less than `min_gain`.
 
     Parameters
     ----------
@@ -51,15 +56,18 @@ def tails(
         The fit without a tail.
     forms
         Those that are tried.
+    min_gain
+        In units of what is left per degree of freedom.
     """
     found = [_withtail_of(shape, merged, plain, form, shifts, max_fwhm) for form in forms]
     good = sorted((t for t in found if t is not None), key=lambda t: t.fit.chi2)
     if not good:
         return []
     unit = max(good[0].fit.chi2 / max(good[0].fit.dof, 1), 1.0)
-    if plain.chi2 - good[0].fit.chi2 < MIN_GAIN * unit:
+    good = [t._replace(gain=(plain.chi2 - t.fit.chi2) / unit) for t in good]
+    if good[0].gain < min_gain:
         return []
-    return [t for t in good if t.fit.chi2 < good[0].fit.chi2 + AS_GOOD * unit]
+    return [t for t in good if t.gain > good[0].gain - AS_GOOD]
 
 
 def _withtail_of(

@@ -118,28 +118,33 @@ def best_shape(
     n_groups = int(group.max()) + 1
     used = group >= 0
     variance = float(parts.fit.theta[2])
-    narrowest = -0.95 * variance if area and variance > 0 else NARROWEST - variance
+    narrowest = -0.95 * variance if area and variance > 0 else NARROWEST - variance - 1e-6
     widest = max(9.0 * variance, 1.0)
+    free = slice(None) if area else slice(1, None)
+
+    def parts_of(x: Floats) -> tuple[Components, float]:
+        full = np.concatenate([np.zeros(3 - len(x)), x])
+        return parts._replace(area=float(np.exp(full[0])), widening=float(full[1])), float(full[2])
 
     def residual(x: Floats) -> Floats:
-        template = parts._replace(area=float(np.exp(x[0])), widening=float(x[1])).template(energy, float(x[2]))
+        made, shift = parts_of(x)
+        template = made.template(energy, shift)
         found = _shares(template, scans, group, n_groups)
         misfit = found.values[used] - np.nan_to_num(found.alpha)[group[used], None] * template
         return np.concatenate([(np.sqrt(scans.weights[used]) * misfit).ravel(), found.sizes])
 
-    low, high = np.log(_AREAS) if area else (-1e-12, 1e-12)
+    low, high = np.log(_AREAS)
     found = least_squares(
         residual,
-        [0.0, 0.0, start],
-        bounds=([low, narrowest, start - 2.0], [high, widest, start + 2.0]),
-        x_scale=[0.1, 0.05, 0.1],
+        [0.0, 0.0, start][free],
+        bounds=([low, narrowest, start - 2.0][free], [high, widest, start + 2.0][free]),
+        x_scale=[0.1, 0.05, 0.1][free],
         ftol=1e-12,
         xtol=1e-10,
         gtol=1e-12,
     )
     nothing = _without_shares(scans, used)
-    area, widening, shift = float(np.exp(found.x[0])), float(found.x[1]), float(found.x[2])
-    return parts._replace(area=area, widening=widening), shift, nothing - 2.0 * float(found.cost)
+    return *parts_of(found.x), nothing - 2.0 * float(found.cost)
 
 
 class _Shares(NamedTuple):

@@ -22,7 +22,7 @@ from scipy.signal import find_peaks, peak_widths
 from scipy.stats import chi2 as chi2_distribution
 
 from pipeline.errors import CoverageError
-from pipeline.science.mixture._edge import FORMS, Form, tails
+from pipeline.science.mixture._edge import MIN_GAIN, Form, tails
 from pipeline.science.mixture._excited import Components, ExcitedFit, best_shape, best_shift, fall_of_chi2, fit_excited
 from pipeline.science.mixture._ground import (
     GroundFit,
@@ -130,9 +130,13 @@ def fit_mixture(
         shapes.append(shape_of(dos, gaussian_fwhm, lorentzian_fwhm))
     merged = merge_scans(spectra, window)
     plain = fit_ground(shapes[0], merged, shifts=ranges[0], max_fwhm=_MAX_EXTRA_FWHM)
-    forms = FORMS if edge == "auto" else () if edge == "none" else (edge,)
-    found = tails(shapes[0], merged, plain, shifts=ranges[0], max_fwhm=_MAX_EXTRA_FWHM, forms=forms)
-    fit = found[0].fit if found else plain
+    ask = {"shifts": ranges[0], "max_fwhm": _MAX_EXTRA_FWHM}
+    if edge == "auto":
+        found = tails(shapes[0], merged, plain, **ask)
+    else:
+        found = [] if edge == "none" else tails(shapes[0], merged, plain, forms=(edge,), min_gain=0.0, **ask)
+    real = bool(found) and (edge != "auto" or found[0].gain >= MIN_GAIN)
+    fit = found[0].fit if real else plain
     _check_shift(fit, ranges[0], dos_ground, energy, reach)
     parts = Components(shapes[0], shapes[1], fit)
     if ground != "dos":
@@ -173,7 +177,7 @@ def fit_mixture(
     )
     for name in ("slope", "intercept"):
         out[name].attrs |= reason
-    told: list[str] = [tail.form for tail in found] or ["none"]
+    told = [*([] if real else ["none"]), *(tail.form for tail in found)]
     return MIXTURE.describe(out).assign_attrs(
         edge=told[0],
         ground_dof=fit.dof,

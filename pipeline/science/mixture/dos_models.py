@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from pipeline.errors import DataError
-from pipeline.science.mixture._alternatives import COMPARED, as_well, instead
+from pipeline.science.mixture._alternatives import COMPARED, Fits, as_well, fit_measured, instead
 from pipeline.science.mixture._ground import merge_scans
 from pipeline.science.mixture.alpha import fit_mixture
 from pipeline.science.mixture.dos import builtin_dos
@@ -46,7 +46,7 @@ def fit_models(
     spectra: xr.Dataset,
     models: Mapping[str, tuple[xr.DataArray, xr.DataArray]],
     *,
-    alternatives: bool = True,
+    ground: Literal["dos", "measured"] = "dos",
     **options: object,
 ) -> xr.Dataset:
     """Fit the mixture with every pair of DOS and return the first result with the model error.
@@ -61,8 +61,9 @@ def fit_models(
         As in `fit_mixture`.
     models
         Name -> (ground, excited) DOS; the first is the one reported.
-    alternatives
-        Whether models beside the DOS are tried.
+    ground
+        "measured": the ground component of the first model is the unpumped spectrum without its background, and the excited
+        DOS is scaled as the area of the ground DOS asks for.
     options
         Of `fit_mixture`.
 
@@ -72,17 +73,31 @@ def fit_models(
         A DOS cannot be used (`CoverageError`: does not cover the window); the message names the model if there are several.
     """
     results: dict[str, xr.Dataset] = {}
-    others: dict[str, xr.Dataset] = {}
-    misses: dict[str, xr.Dataset] = {}
-    for name, (ground, excited) in models.items():
+    fits = None
+    for name, dos in models.items():
         try:
-            results[name] = fit_mixture(spectra, ground, excited, **options)  # type: ignore[arg-type]
-            if alternatives and len(results) == 1:
-                others = as_well(spectra, (ground, excited), results[name], options)
-                misses = instead(spectra, (ground, excited), results[name], options)
+            results[name] = fit_mixture(spectra, *dos, **options)  # type: ignore[arg-type]
+            if fits is None:
+                fits = _around(spectra, dos, results[name], options, ground)
+                results[name] = fits.first
         except DataError as error:
             raise type(error)(f"model {name}: {error}" if len(models) > 1 else str(error)) from None
-    return with_model_error(results | others | misses, may_be=list(misses))
+    if fits is None:
+        raise DataError("no model to fit the mixture with: give a pair of DOS")
+    return with_model_error(results | fits.others | fits.instead, may_be=list(fits.instead))
+
+
+def _around(
+    spectra: xr.Dataset,
+    dos: tuple[xr.DataArray, xr.DataArray],
+    first: xr.Dataset,
+    options: Mapping[str, object],
+    ground: str,
+) -> Fits:
+    """Return the first result with what describes the spectra as well, or may be true instead."""
+    if ground == "measured":
+        return fit_measured(spectra, dos, first, options)
+    return Fits(first, as_well(spectra, dos, first, options), instead(spectra, dos, first, options))
 
 
 def fit_builtin_models(

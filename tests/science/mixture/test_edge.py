@@ -6,7 +6,7 @@ import xarray as xr
 from scipy.ndimage import gaussian_filter1d
 from scipy.stats import norm
 
-from pipeline.science.mixture.dos_models import MAY_BE, fit_models
+from pipeline.science.mixture.dos_models import fit_models
 
 ENERGY = np.arange(526.0, 531.6, 0.1)
 ALPHA = np.array([0.057, 0.13, 0.27])
@@ -89,7 +89,7 @@ def test_where_the_dos_miss_the_spectrum_the_error_says_so():
     for ground, states, broader in MISFITS:
         for tail in ("none", "arctan"):
             found, result = pulls(ground, tail, dos(states, broader), [1])
-            assert set(MAY_BE) & set(result["model"].values.tolist())
+            assert result.sizes["model"] > 3
             z.append(found[0])
     z = np.array(z)
     assert np.mean(np.abs(z) < 1) >= 0.65
