@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from typing import Literal
 
 import numpy as np
 
@@ -19,10 +20,10 @@ HEAD = (
 )
 
 
-def one(seed: int, state: str, dos: str, ground: str = "dos") -> np.ndarray:
+def one(seed: int, state: str, dos: str, ground: Literal["dos", "measured"] = "dos") -> np.ndarray:
     """Return per fluence: deviation from the truth over the total and over the statistical error, and the total error over α."""
     drawn = random_mixture(seed, state, dos)
-    fit = fit_models(drawn.spectra, {"main": drawn.dos}, window=drawn.window, min_delay=0.8)
+    fit = fit_models(drawn.spectra, {"main": drawn.dos}, window=drawn.window, min_delay=0.8, ground=ground)
     off, own = fit["alpha"].values - drawn.alpha, fit["alpha_stderr"].values
     own = np.hypot(own, fit["alpha_reference_stderr"].values)
     total = np.hypot(own, fit["alpha_model_stderr"].fillna(0.0).values)
@@ -42,10 +43,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="three sets a row instead of fourteen")
     parser.add_argument("--ground", default="dos", choices=["dos", "measured"], help="as `mixture.ground`")
+    parser.add_argument("--dos", nargs="+", default=DOS, choices=DOS, help="what the analysis has")
     options = parser.parse_args()
     show(HEAD)
     result = {}
-    for dos in DOS:
+    for dos in options.dos:
         rows = {}
         for state in STATES:
             seeds = range(FIRST_SEED, FIRST_SEED + (3 if options.quick else 14))

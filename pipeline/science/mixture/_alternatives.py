@@ -191,8 +191,10 @@ def measured_ground(
         size = float(lines(energy).sum() / inside.sum())
         state, upper = _state(lines, merged, grid), size * excited(grid - shift, variance)
         lacks = np.interp(grid - apart, grid, state - size * ground(grid - shift, variance))
-        made = (xr.DataArray(v, dims="energy", coords={"energy": grid}) for v in (state, upper, upper + lacks))
-        states.append(MeasuredGround(lines, *made, gain=of_first - lines.chi2))
+        own, scaled, moved = (
+            xr.DataArray(v, dims="energy", coords={"energy": grid}) for v in (state, upper, upper + lacks)
+        )
+        states.append(MeasuredGround(lines, own, scaled, moved, of_first - lines.chi2))
     return states
 
 

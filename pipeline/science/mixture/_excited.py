@@ -172,11 +172,11 @@ def _shares(template: Floats, scans: Scans, group: NDArray[np.int_], n_groups: i
     weighed = scans.weights[used] * scans.modes[:, used]
     mixed = np.stack([_sum_by_group((one * template).sum(axis=1), group[used], n_groups) for one in weighed])
     own, of_values = _of_modes(scans, used)
-    sizes = np.linalg.solve(own - (mixed / safe) @ mixed.T, of_values - (mixed / safe) @ right)
+    sizes = np.asarray(np.linalg.solve(own - (mixed / safe) @ mixed.T, of_values - (mixed / safe) @ right), np.float64)
     alpha = np.where(normal > 0, (right - sizes @ mixed) / safe, np.nan)
     values = scans.values - np.tensordot(sizes, scans.modes, 1)
-    gain = np.nan_to_num(alpha) @ right + sizes @ of_values - of_values @ np.linalg.solve(own, of_values)
-    return _Shares(alpha, normal, sizes, values, float(gain))
+    fall = np.nan_to_num(alpha) @ right + sizes @ of_values - of_values @ np.linalg.solve(own, of_values)
+    return _Shares(alpha, normal, sizes, values, float(fall))
 
 
 def _of_modes(scans: Scans, used: NDArray[np.bool_]) -> tuple[Floats, Floats]:

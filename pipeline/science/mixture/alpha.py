@@ -13,6 +13,7 @@ The errors of s, e_g, v and the noise of the unpumped intensity that both steps 
 `delta_xas_stderr` holds no reference noise, ΔXAS being the logarithm of a ratio of two beams.
 """
 
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -130,11 +131,11 @@ def fit_mixture(
         shapes.append(shape_of(dos, gaussian_fwhm, lorentzian_fwhm))
     merged = merge_scans(spectra, window)
     plain = fit_ground(shapes[0], merged, shifts=ranges[0], max_fwhm=_MAX_EXTRA_FWHM)
-    ask = {"shifts": ranges[0], "max_fwhm": _MAX_EXTRA_FWHM}
+    find = partial(tails, shapes[0], merged, plain, shifts=ranges[0], max_fwhm=_MAX_EXTRA_FWHM)
     if edge == "auto":
-        found = tails(shapes[0], merged, plain, **ask)
+        found = find()
     else:
-        found = [] if edge == "none" else tails(shapes[0], merged, plain, forms=(edge,), min_gain=0.0, **ask)
+        found = [] if edge == "none" else find(forms=(edge,), min_gain=0.0)
     real = bool(found) and (edge != "auto" or found[0].gain >= MIN_GAIN)
     fit = found[0].fit if real else plain
     _check_shift(fit, ranges[0], dos_ground, energy, reach)
