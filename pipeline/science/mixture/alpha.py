@@ -132,10 +132,7 @@ def fit_mixture(
     merged = merge_scans(spectra, window)
     plain = fit_ground(shapes[0], merged, shifts=ranges[0], max_fwhm=_MAX_EXTRA_FWHM)
     find = partial(tails, shapes[0], merged, plain, shifts=ranges[0], max_fwhm=_MAX_EXTRA_FWHM)
-    if edge == "auto":
-        found = find()
-    else:
-        found = [] if edge == "none" else find(forms=(edge,), min_gain=0.0)
+    found = [] if edge == "none" else find() if edge == "auto" else find(forms=(edge,), min_gain=0.0)
     real = bool(found) and (edge != "auto" or found[0].gain >= MIN_GAIN)
     fit = found[0].fit if real else plain
     _check_shift(fit, ranges[0], dos_ground, energy, reach)

@@ -84,7 +84,10 @@ def fit_models(
             raise type(error)(f"model {name}: {error}" if len(models) > 1 else str(error)) from None
     if fits is None:
         raise DataError("no model to fit the mixture with: give a pair of DOS")
-    return with_model_error(results | fits.others | fits.instead, may_be=list(fits.instead))
+    out = with_model_error(results | fits.others | fits.instead, may_be=list(fits.instead))
+    # nothing else was needed: no error where there is a share
+    zero = {f"{n}_model_stderr": out[f"{n}_model_stderr"].fillna(0.0).where(out[n].notnull()) for n in COMPARED}
+    return MIXTURE.describe(out.assign(zero))
 
 
 def _around(
