@@ -94,6 +94,11 @@ def test_a_dos_that_does_not_reach_names_its_model():
         fit_models(data(2), {"main": (GROUND, EXCITED), "other": (GROUND, short)}, **OPTIONS)
 
 
+def test_no_model_is_told():
+    with pytest.raises(DataError, match="no model to fit the mixture with"):
+        fit_models(data(2), {}, **OPTIONS)
+
+
 @pytest.fixture(scope="module")
 def builtin() -> list[xr.Dataset]:
     return [fit_builtin_models(data(k), window=WINDOW, min_delay=MIN_DELAY) for k in range(6)]
