@@ -56,6 +56,12 @@ ABOUT_MIXTURE = {
         "the fluences share no delay from {min_delay:g} ps on: alpha compares unequal delays, and the slope holds what happens between them",
         "The excited fraction still moves with delay. Measure one late delay at all fluences; `alpha_delay` has each by itself.",
     ),
+    "mixture.intercept": Entry(
+        "info",
+        "mixture: the line through alpha against fluence does not pass through zero (intercept {intercept:.2g} ± {error:.1g} %, total error)",
+        "No pump excites nothing, so either alpha is not linear in fluence (a threshold, saturation, see `linear_p`), the fluences are "
+        "off, or the reference is. Quote alpha at each fluence, not the slope.",
+    ),
     "mixture.not_fitted": Entry(
         "caution", "no mixture: {reason}", "There are no excited fractions in the product for the reason that is given."
     ),

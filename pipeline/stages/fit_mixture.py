@@ -25,6 +25,8 @@ TOLERANCE = 0.01
 """A measured delay counts as min_delay when it is this near below it [ps]."""
 MODEL_LIMIT = 0.1
 """Model error of α, as a fraction of it, that a person must know of."""
+SIGNIFICANT = 3.0
+"""An intercept of so many total errors is not zero."""
 GROUND_LIMIT = 3.0
 """χ² per degree of freedom of the ground state above which the model is at fault."""
 
@@ -57,16 +59,14 @@ def fit_late_spectra(
     scaled = per_film(spectra)
     try:
         mixture = fit_spectra(scaled, options, models, window)
-        unknown = reference_error(
-            scaled, mixture, lambda moved: fit_spectra(moved, options, models, window, again=True)
-        )
     except CoverageError as error:
         raise CoverageError(f"mixture: {error}") from None
     except DataError as error:
         return _empty_mixture(spectra), [note("mixture.not_fitted", reason=error)]
+    unknown = reference_error(scaled, mixture)
     notes = [*([] if models else [note("mixture.model_peaks")]), *_notes(mixture), *_unknown(mixture, unknown)]
-    notes += _delays(mixture, options.min_delay)
-    return with_reference_error(mixture, unknown), notes
+    mixture = with_reference_error(mixture, unknown)
+    return mixture, notes + _delays(mixture, options.min_delay) + _line(mixture)
 
 
 def fit_spectra(
@@ -84,7 +84,16 @@ def fit_spectra(
         return fit_builtin_models(scaled, window=at, min_delay=options.min_delay)
     chosen = dict([*models.items()][:1]) if again else models
     fixed = {name: getattr(options, name) for name in ("min_delay", "gaussian_fwhm", "lorentzian_fwhm")}
-    return fit_models(scaled, chosen, alternatives=not again, window=at, edge=edge, **fixed)
+    return fit_models(scaled, chosen, alternatives=not again, ground=options.ground, window=at, edge=edge, **fixed)
+
+
+def _line(mixture: xr.Dataset) -> list[Note]:
+    """Say where the shares are no line through zero."""
+    intercept, error = (float(mixture[n]) for n in ("intercept", "intercept_stderr"))
+    total = float(np.hypot(error, np.nan_to_num(float(mixture["intercept_model_stderr"]))))
+    if not abs(intercept) > SIGNIFICANT * total:
+        return []
+    return [note("mixture.intercept", intercept=100 * intercept, error=100 * total)]
 
 
 def _delays(mixture: xr.Dataset, min_delay: float) -> list[Note]:

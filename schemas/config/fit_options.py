@@ -254,6 +254,9 @@ class Mixture(Window):
     """The same for the excited state."""
     alternatives: list[MixtureModel] = Field(default=[])
     """Other DOS for the same states: fitted too, and their distance from the first is the model error of alpha."""
+    ground: Literal["dos", "measured"] = "dos"
+    """Ground component: the ground DOS, or measured: the unpumped spectrum without its background, where no DOS describes it.
+    The excited DOS then has the scale that the areas of spectrum and ground DOS ask for."""
     energy_zero: Shift = 0.0
     """Photon energy [eV] at which the energies of the DOS files are zero; 0 where they are photon energies. The fit
     moves a DOS by at most 3 eV."""
@@ -271,6 +274,8 @@ class Mixture(Window):
         names = ["main", *(m.name for m in self.alternatives)]
         if self.alternatives and self.dos_ground is None:
             raise ValueError("alternatives need dos_ground and dos_excited beside them")
+        if self.ground == "measured" and self.dos_ground is None:
+            raise ValueError("ground: measured needs dos_ground and dos_excited, for the scale of the excited state")
         if len(set(names)) < len(names):
             raise ValueError(f"alternatives need names of their own, other than main (got {', '.join(names[1:])})")
         return self

@@ -20,7 +20,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller runs, rougher figures")
     parser.add_argument(
-        "only", nargs="*", help=f"some of {', '.join(BENCHES)}, with or without bench_; effects takes an hour"
+        "only",
+        nargs="*",
+        help=f"some of {', '.join(BENCHES)}, with or without bench_; effects takes an hour, mixture_coverage ten minutes",
     )
     options = parser.parse_args()
     figures = {}

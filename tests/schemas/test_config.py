@@ -66,6 +66,7 @@ def test_the_contracts_example_is_valid_and_survives_a_round_trip():
         ({"beams": {"pumped": [5, 1, 0, 2], "unpumped": [0, 1, 0, 2]}}, "not \\[x0, x1, y0, y1\\]"),
         ({"compute": {"cluster": "moon"}}, "'moon' is not threads"),
         ({"mixture": {"dos_ground": "a.txt"}}, "give both dos_ground and dos_excited"),
+        ({"mixture": {"ground": "measured"}}, "ground: measured needs dos_ground and dos_excited"),
         ({"kinetics": {"irf_sigma": "guess"}}, "kinetics.irf_sigma"),
         ({"dataset": "../up"}, "dataset"),
     ],

@@ -504,7 +504,7 @@ CALLS = {
     "mixture.dos_models.rising_edge": lambda: ((measured(),), {"window": WINDOW}),
     "mixture.reference_error.per_film": lambda: ((measured(),), {}),
     "mixture.reference_error.reference_error": lambda: (
-        (measured(), mixtures()["one"], lambda s: mixtures()["one"]),
+        (measured(), mixtures()["one"]),
         {},
     ),
     "mixture.reference_error.with_reference_error": lambda: (

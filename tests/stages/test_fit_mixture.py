@@ -32,14 +32,15 @@ def said(spectra, models):
 
 def test_the_right_states_give_nothing_to_say(spectra, dos):
     mixture, notes = said(spectra, {"main": dos})
-    assert notes == {}
+    # 5 % at 8 and 27 % at 32 mJ/cm² are no line through zero
+    assert set(notes) == {"mixture.intercept"}
     assert np.isfinite(mixture["alpha"]).all()
 
 
 def test_without_dos_the_built_in_peaks_are_named(spectra):
     _, notes = said(spectra, {})
     assert notes["mixture.model_peaks"].severity == "caution"
-    assert set(notes) <= {"mixture.model_peaks", "mixture.models_differ"}
+    assert set(notes) <= {"mixture.model_peaks", "mixture.models_differ", "mixture.intercept"}
 
 
 def test_without_late_spectra_there_is_no_mixture_and_nothing_to_worry_about(spectra, dos):
@@ -83,8 +84,8 @@ def test_models_that_differ_are_told(spectra, dos):
 
 
 def test_what_the_reference_leaves_open_is_told(spectra, dos):
-    films = 0.02 * (spectra["od_unpumped"] - spectra["od_unpumped"].isel(energy=0))
-    unknown = spectra.assign(systematic_mode=films.fillna(0.0).expand_dims("mode"))
+    like_a_share = 0.05 * (dos[1] - dos[0]).interp(energy=spectra["energy"]) + 0.0 * spectra["delta_xas"]
+    unknown = spectra.assign(systematic_mode=like_a_share.fillna(0.0).expand_dims("mode"))
     mixture, notes = said(unknown, {"main": dos})
     note = notes["mixture.reference_unknown"]
     assert note.severity == "caution"
@@ -102,3 +103,12 @@ def test_fluences_without_a_delay_in_common_are_told(spectra, dos):
     assert mixture.attrs["delays"] == [4.8, 10.0]
     _, notes = said(both, {"main": dos})
     assert "mixture.delays_differ" not in notes
+
+
+def test_a_line_that_misses_zero_is_told(spectra, dos):
+    mixture, notes = said(spectra, {"main": dos})
+    assert float(mixture["intercept"]) == pytest.approx(-0.0233, abs=0.003)
+    assert "does not pass through zero (intercept -2." in notes["mixture.intercept"].text
+    more = 0.0233 * (dos[1] - dos[0]).interp(energy=spectra["energy"]) * (spectra["delay"] > 4)
+    raised = spectra.assign({n: spectra[n] + more for n in ("delta_xas", "od_pumped")})
+    assert "mixture.intercept" not in said(raised, {"main": dos})[1]

@@ -5,21 +5,24 @@ A DOS that holds the pre-edge only knows nothing of it, and no straight line fol
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from pipeline.science.mixture._ground import GroundFit, GroundShape, Merged, fit_ground
+from pipeline.science.mixture._ground import NARROWEST, GroundFit, GroundShape, Merged, fit_ground
 
-__all__ = ["FORMS", "Form", "Tail", "tails"]
+__all__ = ["AS_GOOD", "FORMS", "LIMITS", "MIN_GAIN", "Form", "Tail", "tail_of", "tails", "whitened"]
 
 Floats = NDArray[np.float64]
 Form = Literal["exponential", "gaussian", "lorentzian", "arctan"]
 FORMS: tuple[Form, ...] = ("exponential", "gaussian", "lorentzian", "arctan")
-MIN_GAIN = 25.0
-"""Fall of χ², in units of what is left per degree of freedom, that makes a tail real."""
+MIN_GAIN = 12.0
+"""Fall of χ², in units of what is left per degree of freedom, that makes a tail real …"""
+MAY_BE_GAIN = 5.0
+"""… and that makes one possible."""
 AS_GOOD = 9.0
 """Rise of χ², in the same units, up to which another form describes the spectrum as well."""
 
@@ -29,10 +32,21 @@ class Tail(NamedTuple):
 
     form: Form
     fit: GroundFit
+    gain: float = 0.0
+    """Fall of χ² by it, in units of what is left per degree of freedom."""
 
 
-def tails(shape: GroundShape, merged: Merged, plain: GroundFit, *, shifts: Floats, max_fwhm: float) -> list[Tail]:
-    """Return the forms of tail that describe the unpumped spectrum, the best first; none where it needs no tail.
+def tails(
+    shape: GroundShape,
+    merged: Merged,
+    plain: GroundFit,
+    *,
+    shifts: Floats,
+    max_fwhm: float,
+    forms: Sequence[Form] = FORMS,
+    min_gain: float = MAY_BE_GAIN,
+) -> list[Tail]:
+    """Return the forms of tail that describe the unpumped spectrum, the best first; none where χ² falls by less than `min_gain`.
 
     Parameters
     ----------
@@ -40,35 +54,42 @@ def tails(shape: GroundShape, merged: Merged, plain: GroundFit, *, shifts: Float
         As for `fit_ground`.
     plain
         The fit without a tail.
+    forms
+        Those that are tried.
+    min_gain
+        In units of what is left per degree of freedom.
     """
-    found = [_with_tail(shape, merged, plain, form, shifts, max_fwhm) for form in FORMS]
+    found = [_withtail_of(shape, merged, plain, form, shifts, max_fwhm) for form in forms]
     good = sorted((t for t in found if t is not None), key=lambda t: t.fit.chi2)
     if not good:
         return []
     unit = max(good[0].fit.chi2 / max(good[0].fit.dof, 1), 1.0)
-    if plain.chi2 - good[0].fit.chi2 < MIN_GAIN * unit:
+    good = [t._replace(gain=(plain.chi2 - t.fit.chi2) / unit) for t in good]
+    if good[0].gain < min_gain:
         return []
-    return [t for t in good if t.fit.chi2 < good[0].fit.chi2 + AS_GOOD * unit]
+    return [t for t in good if t.gain > good[0].gain - AS_GOOD]
 
 
-def _with_tail(
+def _withtail_of(
     shape: GroundShape, merged: Merged, plain: GroundFit, form: Form, shifts: Floats, max_fwhm: float
 ) -> Tail | None:
     energy, span = merged.energy, float(np.ptp(merged.energy))
-    root, target = _whitened(merged)
+    root, target = whitened(merged)
     line = energy - energy.mean()
 
     def solved(x: Floats) -> tuple[Floats, Floats]:
-        basis = root @ np.stack([shape(energy - x[0], x[1]), line, _tail(form, energy, x[2:])], axis=1)
+        basis = root @ np.stack([shape(energy - x[0], x[1]), line, tail_of(form, energy, x[2:])], axis=1)
         factors = np.linalg.lstsq(basis, target, rcond=None)[0]
         return basis @ factors - target, factors
 
-    low, high = (np.array(b) * span for b in _LIMITS[form])
+    low, high = (np.array(b) * span for b in LIMITS[form])
     variance = max_fwhm**2 / (8 * np.log(2.0))
-    bounds = ([shifts[0], 0.0, *low], [shifts[-1], variance, *high])
+    bounds = ([shifts[0], NARROWEST, *low], [shifts[-1], variance, *high])
     found = []
     for part in (0.15, 0.5):
-        begin = np.array([plain.theta[1], np.clip(plain.theta[2], 1e-4, 0.9 * variance), *(low + part * (high - low))])
+        begin = np.array(
+            [plain.theta[1], np.clip(plain.theta[2], 0.9 * NARROWEST, 0.9 * variance), *(low + part * (high - low))]
+        )
         begin[0] = np.clip(begin[0], shifts[0] + 1e-6, shifts[-1] - 1e-6)
         steps = [0.1, 0.02, *(0.3 * (high - low))]
         found.append(least_squares(lambda x: solved(x)[0], begin, bounds=bounds, x_scale=steps))
@@ -77,18 +98,18 @@ def _with_tail(
     if height <= 0 or scale <= 0:
         return None
     q = best.x[2:]
-    columns = [_tail(form, energy, q)]
+    columns = [tail_of(form, energy, q)]
     for k in range(len(q)):
         step = 1e-3 * (high[k] - low[k])
         if low[k] + step < q[k] < high[k] - step:
             moved = step * np.eye(len(q))[k]
-            columns.append(height * (_tail(form, energy, q + moved) - _tail(form, energy, q - moved)) / (2 * step))
+            columns.append(height * (tail_of(form, energy, q + moved) - tail_of(form, energy, q - moved)) / (2 * step))
     start = np.array([scale, best.x[0], best.x[1], slope, height])
     fit = fit_ground(shape, merged, shifts=shifts, max_fwhm=max_fwhm, columns=np.stack(columns, axis=1), start=start)
     return Tail(form, fit) if fit.theta[0] > 0 else None
 
 
-_LIMITS: dict[Form, tuple[tuple[float, ...], tuple[float, ...]]] = {
+LIMITS: dict[Form, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "exponential": ((0.03,), (1.0,)),
     "gaussian": ((0.02, 0.1), (1.0, 2.0)),
     "lorentzian": ((0.02, 0.05), (1.0, 1.5)),
@@ -97,7 +118,7 @@ _LIMITS: dict[Form, tuple[tuple[float, ...], tuple[float, ...]]] = {
 """Limits of the parameters over the width of the window: the length of the exponential; else centre above the end, and width."""
 
 
-def _tail(form: Form, energy: Floats, q: Floats) -> Floats:
+def tail_of(form: Form, energy: Floats, q: Floats) -> Floats:
     """Return a tail that is 1 at the last energy."""
     end = float(energy[-1])
     if form == "exponential":
@@ -110,7 +131,7 @@ def _tail(form: Form, energy: Floats, q: Floats) -> Floats:
     return np.asarray((0.5 + np.arctan(x) / np.pi) / (0.5 + np.arctan(top) / np.pi))
 
 
-def _whitened(merged: Merged) -> tuple[Floats, Floats]:
+def whitened(merged: Merged) -> tuple[Floats, Floats]:
     """Return a root of the precision and the target, so that χ² is the sum of squares of root · curve − target."""
     values, vectors = np.linalg.eigh(merged.precision)
     root = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares, minimize_scalar
 
-from pipeline.science.mixture._ground import GroundFit, GroundShape, Scans, inverse_of_used
+from pipeline.science.mixture._ground import NARROWEST, GroundFit, GroundShape, Scans, inverse_of_used
 
 __all__ = ["Components", "ExcitedFit", "best_shape", "best_shift", "fit_excited"]
 
@@ -65,9 +65,13 @@ class Components(NamedTuple):
     def excited_derivatives(self, energy: Floats, shift: float, mode: str) -> Floats:
         """Derivative of the template with respect to what is fitted of the excited component: (energy, [log area, widening,] shift)."""
         columns = []
+        if mode == "width":
+            columns.append(0.5 * self.excited_part(energy, shift, 2))
         if mode == "shape":
             columns += [self.excited_part(energy, shift), 0.5 * self.excited_part(energy, shift, 2)]
-        columns.append(-self.excited_part(energy, shift, 1) if mode in ("free", "shape") else np.zeros_like(energy))
+        columns.append(
+            -self.excited_part(energy, shift, 1) if mode in ("free", "width", "shape") else np.zeros_like(energy)
+        )
         return np.stack(columns, axis=1)
 
 
@@ -81,6 +85,13 @@ class ExcitedFit(NamedTuple):
     )
     independent: Floats  # variance of each share from the noise of its own scans alone
     chi2: Floats
+    unknown: Floats
+    """What the baseline adds to the covariance."""
+
+
+def fall_of_chi2(parts: Components, energy: Floats, scans: Scans, group: NDArray[np.int_], shift: float) -> float:
+    """Fall of chi2 of ΔXAS that the shares make at a shift."""
+    return _shares(parts.template(energy, shift), scans, group, int(group.max()) + 1).gain
 
 
 def best_shift(
@@ -90,9 +101,8 @@ def best_shift(
     n_groups = int(group.max()) + 1
 
     def cost(shift: float) -> float:
-        alpha, precision = _shares(parts.template(energy, shift), scans, group, n_groups)
-        alpha = np.nan_to_num(alpha)
-        return -float(np.sum(alpha**2 * precision)) if np.sum(alpha * precision) > 0 else 0.0
+        found = _shares(parts.template(energy, shift), scans, group, n_groups)
+        return -found.gain if np.sum(np.nan_to_num(found.alpha) * found.precision) > 0 else 0.0
 
     values = np.array([cost(shift) for shift in shifts])
     at = int(np.argmin(values))
@@ -102,41 +112,87 @@ def best_shift(
 
 
 def best_shape(
-    parts: Components, energy: Floats, scans: Scans, group: NDArray[np.int_], start: float
+    parts: Components, energy: Floats, scans: Scans, group: NDArray[np.int_], start: float, *, area: bool
 ) -> tuple[Components, float, float]:
-    """Area, widening and shift of the excited component with the smallest chi2 (shares in closed form): the components, the shift, and the fall of chi2."""
+    """Widening and shift of the excited component, and its area, with the smallest chi2 (shares in closed form): the components, the shift, and the fall of chi2."""
     n_groups = int(group.max()) + 1
     used = group >= 0
-    narrowest = -0.95 * float(parts.fit.theta[2])
-    widest = max(9.0 * float(parts.fit.theta[2]), 1.0)
+    variance = float(parts.fit.theta[2])
+    narrowest = -0.95 * variance if area and variance > 0 else NARROWEST - variance - 1e-6
+    widest = max(9.0 * variance, 1.0)
+    free = slice(None) if area else slice(1, None)
+
+    def parts_of(x: Floats) -> tuple[Components, float]:
+        full = np.concatenate([np.zeros(3 - len(x)), x])
+        return parts._replace(area=float(np.exp(full[0])), widening=float(full[1])), float(full[2])
 
     def residual(x: Floats) -> Floats:
-        template = parts._replace(area=float(np.exp(x[0])), widening=float(x[1])).template(energy, float(x[2]))
-        alpha, _ = _shares(template, scans, group, n_groups)
-        misfit = scans.values[used] - np.nan_to_num(alpha)[group[used], None] * template
-        return np.asarray((np.sqrt(scans.weights[used]) * misfit).ravel())
+        made, shift = parts_of(x)
+        template = made.template(energy, shift)
+        found = _shares(template, scans, group, n_groups)
+        misfit = found.values[used] - np.nan_to_num(found.alpha)[group[used], None] * template
+        return np.concatenate([(np.sqrt(scans.weights[used]) * misfit).ravel(), found.sizes])
 
     low, high = np.log(_AREAS)
     found = least_squares(
         residual,
-        [0.0, 0.0, start],
-        bounds=([low, narrowest, start - 2.0], [high, widest, start + 2.0]),
-        x_scale=[0.1, 0.05, 0.1],
+        [0.0, 0.0, start][free],
+        bounds=([low, narrowest, start - 2.0][free], [high, widest, start + 2.0][free]),
+        x_scale=[0.1, 0.05, 0.1][free],
         ftol=1e-12,
         xtol=1e-10,
         gtol=1e-12,
     )
-    nothing = float((scans.weights[used] * scans.values[used] ** 2).sum())
-    area, widening, shift = float(np.exp(found.x[0])), float(found.x[1]), float(found.x[2])
-    return parts._replace(area=area, widening=widening), shift, nothing - 2.0 * float(found.cost)
+    nothing = _without_shares(scans, used)
+    return *parts_of(found.x), nothing - 2.0 * float(found.cost)
 
 
-def _shares(template: Floats, scans: Scans, group: NDArray[np.int_], n_groups: int) -> tuple[Floats, Floats]:
-    """Share and its precision per group of scans; group -1 is left out."""
+class _Shares(NamedTuple):
+    alpha: Floats
+    precision: Floats
+    """Of each share from its own scans alone."""
+    sizes: Floats
+    """Of each mode of the baseline."""
+    values: Floats
+    """ΔXAS without the baseline."""
+    gain: float
+    """Fall of chi2 that the shares make."""
+
+
+def _shares(template: Floats, scans: Scans, group: NDArray[np.int_], n_groups: int) -> _Shares:
+    """Share per group of scans, -1: left out, and the baseline, whose modes have a size of 0 ± 1 beforehand."""
     used = group >= 0
     normal = _sum_by_group((scans.weights[used] * template**2).sum(axis=1), group[used], n_groups)
     right = _sum_by_group((scans.weights[used] * scans.values[used] * template).sum(axis=1), group[used], n_groups)
-    return np.where(normal > 0, right / np.where(normal > 0, normal, 1.0), np.nan), normal
+    safe = np.where(normal > 0, normal, 1.0)
+    if not len(scans.modes):
+        alpha = np.where(normal > 0, right / safe, np.nan)
+        gain = float(np.sum(np.nan_to_num(alpha) ** 2 * normal))
+        return _Shares(alpha, normal, np.zeros(0), scans.values, gain)
+    weighed = scans.weights[used] * scans.modes[:, used]
+    mixed = np.stack([_sum_by_group((one * template).sum(axis=1), group[used], n_groups) for one in weighed])
+    own, of_values = _of_modes(scans, used)
+    sizes = np.asarray(np.linalg.solve(own - (mixed / safe) @ mixed.T, of_values - (mixed / safe) @ right), np.float64)
+    alpha = np.where(normal > 0, (right - sizes @ mixed) / safe, np.nan)
+    values = scans.values - np.tensordot(sizes, scans.modes, 1)
+    fall = np.nan_to_num(alpha) @ right + sizes @ of_values - of_values @ np.linalg.solve(own, of_values)
+    return _Shares(alpha, normal, sizes, values, float(fall))
+
+
+def _of_modes(scans: Scans, used: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Normal matrix of the modes of the baseline, with what is known beforehand, and its right side."""
+    flat = scans.modes[:, used].reshape(len(scans.modes), -1)
+    weighed = scans.weights[used].ravel() * flat
+    return weighed @ flat.T + np.eye(len(flat)), weighed @ scans.values[used].ravel()
+
+
+def _without_shares(scans: Scans, used: NDArray[np.bool_]) -> float:
+    """chi2 of ΔXAS without any share."""
+    nothing = float((scans.weights[used] * scans.values[used] ** 2).sum())
+    if len(scans.modes):
+        own, right = _of_modes(scans, used)
+        nothing -= float(right @ np.linalg.solve(own, right))
+    return nothing
 
 
 def _sum_by_group(values: Floats, group: NDArray[np.int_], n_groups: int) -> Floats:
@@ -170,16 +226,21 @@ def fit_excited(
         Error of a constant that all values of ΔXAS share and that is not in the weights.
     """
     template = parts.template(energy, shift)
-    alpha, precision = _shares(template, scans, group, n_groups)
+    found = _shares(template, scans, group, n_groups)
+    alpha, precision = found.alpha, found.precision
     used = np.flatnonzero(group >= 0)
     weights = scans.weights[used]
     known = np.nan_to_num(alpha)[group[used]]
     own = parts.excited_derivatives(energy, shift, mode)
-    jacobian = np.zeros((len(used), len(energy), n_groups + own.shape[1]))
+    n, modes = n_groups + own.shape[1], scans.modes[:, used]
+    jacobian = np.zeros((len(used), len(energy), n + len(modes)))
     jacobian[np.arange(len(used)), :, group[used]] = template
-    jacobian[:, :, n_groups:] = known[:, None, None] * own
+    jacobian[:, :, n_groups:n] = known[:, None, None] * own
+    jacobian[:, :, n:] = np.moveaxis(modes, 0, -1)
     normal = np.einsum("kep,ke,keq->pq", jacobian, weights, jacobian, optimize=True)
+    normal[n:, n:] += np.eye(len(modes))
     inverse = inverse_of_used(normal)
+    unknown = inverse[:n, :n] - inverse_of_used(normal[:n, :n]) if len(modes) else np.zeros((n, n))
     ground = known[:, None, None] * parts.ground_derivatives(energy, shift, tied=mode == "ground")
     carry = -inverse @ np.einsum("kep,ke,keq->pq", jacobian, weights, ground, optimize=True)
     # noise of ΔXAS moves the shares directly, the noise of the unpumped spectra in the same bins moves them through the ground parameters
@@ -190,9 +251,10 @@ def fit_excited(
     )
     level = offset_stderr * (inverse @ np.einsum("kep,ke->p", jacobian, weights))
     covariance = inverse + carry @ parts.fit.covariance @ carry.T + shared + shared.T + np.outer(level, level)
+    covariance = covariance[:n, :n]
     if mode == "ground":
         covariance[-1, -1] = parts.fit.covariance[1, 1]
-    misfit = scans.values[used] - known[:, None] * template
+    misfit = found.values[used] - known[:, None] * template
     chi2 = _sum_by_group((weights * misfit**2).sum(axis=1), group[used], n_groups)
     independent = np.where(precision > 0, 1.0 / np.where(precision > 0, precision, 1.0), np.nan)
-    return ExcitedFit(alpha, shift, covariance, independent, chi2)
+    return ExcitedFit(alpha, shift, covariance, independent, chi2, unknown)

@@ -15,6 +15,7 @@ from scipy.interpolate import CubicSpline
 from pipeline.errors import DataError
 
 __all__ = [
+    "NARROWEST",
     "GroundFit",
     "GroundShape",
     "Merged",
@@ -22,6 +23,7 @@ __all__ = [
     "common_stderr",
     "compared_cells",
     "fit_ground",
+    "fitted_curve",
     "inverse_of_used",
     "is_late",
     "left_over",
@@ -33,6 +35,10 @@ __all__ = [
 Floats = NDArray[np.float64]
 _FWHM2_PER_VARIANCE = 8.0 * np.log(2.0)
 _MIN_BINS = 6
+NARROWEST = -((0.5 / 2.355) ** 2)
+"""Smallest variance of the extra broadening [eV^2]: a DOS that is broader than the sample may become narrower."""
+_MAX_GAIN = 30.0
+"""About how much a frequency of the DOS is amplified at most, where a DOS that is too broad is made narrower."""
 _DELAY_TOLERANCE = 0.01  # ps; a delay from the data (stage and arrival times) is not exactly the nominal one
 
 
@@ -60,12 +66,17 @@ class GroundShape:
         if variance not in self._splines:
             if len(self._splines) > 64:
                 self._splines.clear()
-            full = np.fft.irfft(
-                self._transform * np.exp(-0.5 * variance * self._frequency**2), 2 * len(self.grid) + 4 * self._pad
-            )
+            full = np.fft.irfft(self._transform * self._filter(variance), 2 * len(self.grid) + 4 * self._pad)
             values = full[self._pad : self._pad + len(self.grid)]
             self._splines[variance] = CubicSpline(self.grid, values, bc_type="natural")
         return self._splines[variance]
+
+    def _filter(self, variance: float) -> Floats:
+        """Return the transform of a Gaussian; below zero its inverse, which fades where it would amplify too much."""
+        if variance >= 0:
+            return np.asarray(np.exp(-0.5 * variance * self._frequency**2))
+        gain = np.exp(np.minimum(-0.5 * variance * self._frequency**2, 100.0))
+        return np.asarray(gain / (1.0 + ((gain - 1.0) / _MAX_GAIN) ** 4))
 
     def __call__(self, energy: Floats, variance: float, order: int = 0) -> Floats:
         """Value or derivative with respect to energy; beyond the grid the end value continues."""
@@ -79,6 +90,8 @@ class Scans(NamedTuple):
 
     values: Floats
     weights: Floats
+    modes: Floats
+    """Independent errors that scans share, one standard deviation each (mode, scan, energy)."""
 
 
 class Merged(NamedTuple):
@@ -152,7 +165,15 @@ def scans_of(spectra: xr.Dataset, name: str, inside: slice, *, common: float = 0
     # rounding must not make a value exact
     weights = np.where(usable, 1.0 / np.maximum(variance - common**2, 1e-3 * variance), 0.0)
     n = values.shape[-1]
-    return Scans(np.where(usable, values, 0.0).reshape(-1, n), weights.reshape(-1, n))
+    modes = np.zeros((0, *values.shape))
+    if name == "delta_xas" and "systematic_mode" in spectra:
+        modes = np.nan_to_num(spectra["systematic_mode"].transpose("mode", *dims).values[..., inside]) * usable
+        modes = modes[modes.any(axis=(1, 2, 3))]
+    return Scans(
+        np.where(usable, values, 0.0).reshape(-1, n),
+        weights.reshape(-1, n),
+        modes.reshape(len(modes), values[..., 0].size, n),
+    )
 
 
 def merge_scans(spectra: xr.Dataset, window: tuple[float, float]) -> Merged:
@@ -194,10 +215,25 @@ def fit_ground(
     more = np.zeros((len(merged.energy), 0)) if columns is None else columns
     theta = _ground_start(shape, merged, shifts, max_fwhm) if start is None else start
     theta = np.concatenate([theta, np.zeros(4 + more.shape[1] - len(theta))])
-    limits = np.array(
-        [[-np.inf, shifts[0], 0.0, -np.inf], [np.inf, shifts[-1], max_fwhm**2 / _FWHM2_PER_VARIANCE, np.inf]]
-    )
-    limits = np.concatenate([limits, np.array([[-np.inf], [np.inf]]) * np.ones(more.shape[1])], axis=1)
+    limits = np.array([-np.inf, np.inf])[:, None] * np.ones(len(theta))
+    limits[:, 1], limits[:, 2] = (shifts[0], shifts[-1]), (0.0, max_fwhm**2 / _FWHM2_PER_VARIANCE)
+    theta = _minimum(shape, merged, theta, more, limits)
+    if theta[2] == 0.0:
+        limits[0, 2] = NARROWEST
+        theta = _minimum(shape, merged, theta, more, limits)
+    chi2, _, curvature = _ground_equations(shape, merged, theta, more)
+    covariance = inverse_of_used(curvature)
+    jacobian = _ground_jacobian(shape, merged.energy, theta, more)
+    weights = merged.scans.weights
+    total = weights.sum(axis=1)
+    mean = (weights @ jacobian) / np.where(total > 0, total, 1.0)[:, None]
+    centred = jacobian[None, :, :] - mean[:, None, :]
+    gain = np.einsum("pq,keq,ke->pke", covariance, centred, weights)
+    return GroundFit(theta, covariance, gain, float(chi2), merged.n_points - merged.n_scans - len(theta), more)
+
+
+def _minimum(shape: GroundShape, merged: Merged, theta: Floats, more: Floats, limits: Floats) -> Floats:
+    """Return theta at the minimum of chi2 inside limits (low or high, theta)."""
     damping = 1e-3
     chi2, descent, curvature = _ground_equations(shape, merged, theta, more)
     for _ in range(100):
@@ -217,20 +253,17 @@ def fit_ground(
             damping *= 5.0
         if moved < 1e-5 or damping > 1e12:
             break
-    covariance = inverse_of_used(curvature)
-    jacobian = _ground_jacobian(shape, merged.energy, theta, more)
-    weights = merged.scans.weights
-    total = weights.sum(axis=1)
-    mean = (weights @ jacobian) / np.where(total > 0, total, 1.0)[:, None]
-    centred = jacobian[None, :, :] - mean[:, None, :]
-    gain = np.einsum("pq,keq,ke->pke", covariance, centred, weights)
-    return GroundFit(theta, covariance, gain, float(chi2), merged.n_points - merged.n_scans - len(theta), more)
+    return theta
 
 
-def left_over(shape: GroundShape, merged: Merged, fit: GroundFit) -> Floats:
-    """Return the mean unpumped spectrum less the fit (energy), whose own mean is nothing: no scan's level is known."""
+def fitted_curve(shape: GroundShape, merged: Merged, fit: GroundFit) -> Floats:
+    """Return what was fitted to the unpumped spectra (energy), without their levels."""
+    return _curve(_ground_jacobian(shape, merged.energy, fit.theta, fit.columns), fit.theta)
+
+
+def left_over(merged: Merged, curve: Floats) -> Floats:
+    """Return the mean unpumped spectrum less a curve (energy), whose own mean is nothing: no scan's level is known."""
     weights, values = merged.scans.weights, merged.scans.values
-    curve = _curve(_ground_jacobian(shape, merged.energy, fit.theta, fit.columns), fit.theta)
     total = weights.sum(axis=1)
     level = (weights * (values - curve)).sum(axis=1) / np.where(total > 0, total, 1.0)
     seen = weights.sum(axis=0)

@@ -13,6 +13,7 @@ The errors of s, e_g, v and the noise of the unpumped intensity that both steps 
 `delta_xas_stderr` holds no reference noise, ΔXAS being the logarithm of a ratio of two beams.
 """
 
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -22,8 +23,8 @@ from scipy.signal import find_peaks, peak_widths
 from scipy.stats import chi2 as chi2_distribution
 
 from pipeline.errors import CoverageError
-from pipeline.science.mixture._edge import Form, tails
-from pipeline.science.mixture._excited import Components, ExcitedFit, best_shape, best_shift, fit_excited
+from pipeline.science.mixture._edge import MIN_GAIN, Form, tails
+from pipeline.science.mixture._excited import Components, ExcitedFit, best_shape, best_shift, fall_of_chi2, fit_excited
 from pipeline.science.mixture._ground import (
     GroundFit,
     GroundShape,
@@ -31,13 +32,14 @@ from pipeline.science.mixture._ground import (
     common_stderr,
     compared_cells,
     fit_ground,
+    fitted_curve,
     is_late,
     left_over,
     merge_scans,
     scans_of,
     window_of,
 )
-from pipeline.science.mixture.dos import FWHM_PER_SIGMA, broaden, broadening_reach
+from pipeline.science.mixture.dos import FWHM_PER_SIGMA, broadening_reach, shape_of
 from schemas.datasets.fitted import MIXTURE
 
 __all__ = ["fit_mixture"]
@@ -60,7 +62,8 @@ def fit_mixture(
     gaussian_fwhm: float = 0.0,
     lorentzian_fwhm: float = 0.0,
     excited_shift: Literal["free", "ground"] | float = "free",
-    excited_shape: Literal["dos", "free"] = "dos",
+    excited_shape: Literal["dos", "width", "free"] = "dos",
+    min_gain: float = 0.0,
     edge: Literal["auto", "none"] | Form = "auto",
     ground: Literal["dos", "measured", "moved"] = "dos",
 ) -> xr.Dataset:
@@ -83,7 +86,10 @@ def fit_mixture(
         falls by less than 16, or no shift gives a positive share) a free one is the ground's; attrs `excited_shift` says so.
     excited_shape
         "dos": area and width of the excited component relative to the ground's are those of the DOS. "free": both are
-        fitted where chi2 falls by 400; then α is the part of the ground component that is gone.
+        fitted where chi2 falls by 400; then α is the part of the ground component that is gone. "width": the width alone,
+        where chi2 falls by `min_gain` more than without. Attrs `excited_shift` says "shape" or "width" where it was done.
+    min_gain
+        See `excited_shape`.
     edge
         Form of the tail that an edge above the window has inside it, for DOS that hold the pre-edge only. "auto": the one
         that describes the unpumped spectrum best, none where chi2 does not ask for one; attrs `edge` and `other_edges` say
@@ -122,18 +128,17 @@ def fit_mixture(
     shapes, ranges = [], []
     for name, dos in (("ground", dos_ground), ("excited", dos_excited)):
         ranges.append(_allowed_shifts(dos, name, energy, reach))
-        smooth = broaden(dos, gaussian_fwhm, lorentzian_fwhm, step=_grid_step(dos), edges="hold")
-        shapes.append(GroundShape(smooth["energy"].values, smooth.values))
+        shapes.append(shape_of(dos, gaussian_fwhm, lorentzian_fwhm))
     merged = merge_scans(spectra, window)
     plain = fit_ground(shapes[0], merged, shifts=ranges[0], max_fwhm=_MAX_EXTRA_FWHM)
-    found = [] if edge == "none" else tails(shapes[0], merged, plain, shifts=ranges[0], max_fwhm=_MAX_EXTRA_FWHM)
-    if edge not in ("auto", "none"):
-        found = [tail for tail in found if tail.form == edge]
-    fit = found[0].fit if found else plain
+    find = partial(tails, shapes[0], merged, plain, shifts=ranges[0], max_fwhm=_MAX_EXTRA_FWHM)
+    found = [] if edge == "none" else find() if edge == "auto" else find(forms=(edge,), min_gain=0.0)
+    real = bool(found) and (edge != "auto" or found[0].gain >= MIN_GAIN)
+    fit = found[0].fit if real else plain
     _check_shift(fit, ranges[0], dos_ground, energy, reach)
     parts = Components(shapes[0], shapes[1], fit)
     if ground != "dos":
-        rest = left_over(shapes[0], merged, fit)
+        rest = left_over(merged, fitted_curve(shapes[0], merged, fit))
         parts = parts._replace(measured=parts.ground_part(energy) + rest)
         if ground == "moved":
             parts = parts._replace(
@@ -148,10 +153,11 @@ def fit_mixture(
     shift, mode = float(fit.theta[1]), "ground"
     if measured.any():
         shift, mode = _excited_shift(parts, energy, (scans, group), excited_shift, ranges[1])
-        if excited_shape == "free" and mode == "free":
-            freed, at, gain = best_shape(parts, energy, scans, group, shift)
-            if gain >= _MIN_GAIN_SHAPE:
-                parts, shift, mode = freed, at, "shape"
+        if excited_shape != "dos" and mode == "free":
+            freed, at, gain = best_shape(parts, energy, scans, group, shift, area=excited_shape == "free")
+            more = gain - fall_of_chi2(parts, energy, scans, group, shift)
+            if gain >= _MIN_GAIN_SHAPE and more >= min_gain:
+                parts, shift, mode = freed, at, "shape" if excited_shape == "free" else "width"
     fits = [
         fit_excited(parts, energy, scans, cross, *groups, shift=shift, mode=mode, offset_stderr=common)
         for groups in ((group, cells[0]), (np.where(measured.ravel(), np.arange(group.size), -1), group.size))
@@ -159,7 +165,7 @@ def fit_mixture(
     coords = {name: spectra[name] for name in ("fluence", "delay")} | {"energy": spectra["energy"][inside]}
     shares = _shares(fits[0], fits[1], compared, measured, scans)
     alpha = np.asarray(shares["alpha"][1])[:, None]
-    line, reason = _line(spectra["fluence"].values.astype(np.float64), shares, fits[0].independent)
+    line, reason = _line(spectra["fluence"].values.astype(np.float64), shares, fits[0])
     out = xr.Dataset(
         shares
         | line
@@ -169,10 +175,11 @@ def fit_mixture(
     )
     for name in ("slope", "intercept"):
         out[name].attrs |= reason
-    forms: list[str] = [tail.form for tail in found] or ["none"]
+    told = [*([] if real else ["none"]), *(tail.form for tail in found)]
     return MIXTURE.describe(out).assign_attrs(
-        edge=forms[0],
-        other_edges=forms[1:],
+        edge=told[0],
+        ground_dof=fit.dof,
+        other_edges=told[1:],
         excited_shift=mode,
         min_delay=float(min_delay),
         delays=spectra["delay"].values[compared.any(axis=0)].tolist(),
@@ -187,12 +194,6 @@ def _centre(parts: Components) -> float:
 
 
 # --- what the DOS must cover ------------------------------------------------------------------------------------------
-
-
-def _grid_step(dos: xr.DataArray) -> float:
-    """Fine enough for splines of anything the DOS resolves; bounded, for a DOS tabulated over hundreds of eV."""
-    energy = dos["energy"].values
-    return float(np.clip(np.min(np.diff(energy)), max((energy[-1] - energy[0]) / 8000.0, 0.002), 0.02))
 
 
 def _allowed_shifts(dos: xr.DataArray, name: str, energy: Floats, reach: float) -> Floats:
@@ -263,7 +264,9 @@ def _shares(
 ) -> _Variables:
     used, shape = np.asarray(measured.any(axis=1)), measured.shape
     n = len(used)
-    covariance = np.where(used[:, None] & used[None, :], fit.covariance[:n, :n], np.nan)
+    both = used[:, None] & used[None, :]
+    unknown = np.where(both, fit.unknown[:n, :n], np.nan)
+    covariance = np.where(both, fit.covariance[:n, :n], np.nan) - unknown
     error, alpha = np.sqrt(np.diag(covariance)), np.where(used, fit.alpha, np.nan)
     freedom = np.where(compared, (scans.weights > 0).sum(axis=1).reshape(shape), 0).sum(axis=1) - 1
     redchi = np.where(used & (freedom > 0), fit.chi2 / np.where(freedom > 0, freedom, 1), np.nan)
@@ -278,6 +281,7 @@ def _shares(
         "alpha_stderr": (per_fluence, error),
         "alpha_stderr_independent": (per_fluence, np.sqrt(fit.independent)),
         "alpha_covariance": (("fluence", "fluence_other"), covariance),
+        "alpha_reference_stderr": (per_fluence, np.sqrt(np.diag(unknown))),
         "alpha_delay": (cells, np.where(measured, single.alpha.reshape(shape), np.nan)),
         "alpha_delay_stderr": (cells, np.where(measured, error_delay, np.nan)),
         "redchi": (per_fluence, redchi),
@@ -285,9 +289,10 @@ def _shares(
     }
 
 
-def _line(fluence: Floats, shares: _Variables, independent: Floats) -> tuple[_Variables, dict[str, str]]:
+def _line(fluence: Floats, shares: _Variables, fit: ExcitedFit) -> tuple[_Variables, dict[str, str]]:
     """α = intercept + slope x fluence, weighted by the independent variances; attributes say why there is none."""
     alpha, full = np.asarray(shares["alpha"][1]), np.asarray(shares["alpha_covariance"][1])
+    independent, unknown = fit.independent, np.zeros(2)
     used = np.isfinite(alpha) & np.isfinite(independent) & (independent > 0)
     values, covariance, chi2, p_value = np.full(2, np.nan), np.full((2, 2), np.nan), np.nan, np.nan
     n, reason = len(np.unique(fluence[used])), {}
@@ -299,23 +304,25 @@ def _line(fluence: Floats, shares: _Variables, independent: Floats) -> tuple[_Va
         gain = np.linalg.solve(design.T @ (weights[:, None] * design), design.T * weights)
         values = gain @ alpha[used]
         covariance = gain @ full[np.ix_(used, used)] @ gain.T
+        unknown = np.diag(gain @ fit.unknown[: len(alpha), : len(alpha)][np.ix_(used, used)] @ gain.T)
         chi2 = float(np.sum(weights * (alpha[used] - design @ values) ** 2))
         freedom = int(used.sum()) - 2
         p_value = float(chi2_distribution.sf(chi2, freedom)) if freedom > 0 else np.nan
     line: _Variables = {"line_covariance": (("line", "line_other"), covariance)}
     for k, name in enumerate(("intercept", "slope")):
         line |= {name: ((), values[k]), f"{name}_stderr": ((), np.sqrt(covariance[k, k]))}
+        line[f"{name}_reference_stderr"] = ((), np.sqrt(unknown[k]))
     return line | {"linear_chi2": ((), chi2), "linear_p": ((), p_value)}, reason
 
 
 def _components(parts: Components, fit: ExcitedFit, energy: Floats, n_fluence: int) -> _Variables:
     theta, covariance = parts.fit.theta, parts.fit.covariance
     stderr = np.sqrt(np.diag(covariance))
-    sigma, error = np.sqrt(theta[2]), float(stderr[2])
+    sigma, error = float(np.sign(theta[2]) * np.sqrt(abs(theta[2]))), float(stderr[2])
     # errors of log area and widening of the excited component, where they are fitted
-    spread = np.sqrt(np.diag(fit.covariance)[-3:-1]) if n_fluence + 1 < len(fit.covariance) else np.zeros(2)
+    spread = np.concatenate([np.zeros(2), np.sqrt(np.diag(fit.covariance)[n_fluence:-1])])[-2:]
     # at v = 0 the width has no linear error; then the width that one sigma of v makes
-    sigma_error = error / (2.0 * sigma) if theta[2] > error else np.sqrt(error)
+    sigma_error = error / (2.0 * abs(sigma)) if abs(theta[2]) > error else np.sqrt(error)
     numbers = {
         "scale": (theta[0], stderr[0]),
         "ground_shift": (theta[1], stderr[1]),

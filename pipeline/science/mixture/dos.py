@@ -18,7 +18,7 @@ from pipeline.science.peaks.extrema import find_extrema, mean_separation
 from pipeline.science.peaks.line_shape import gaussian
 from schemas.datasets.model_curves import DOS, DOS_ENERGY
 
-__all__ = ["FWHM_PER_SIGMA", "broaden", "broadening_reach", "builtin_dos"]
+__all__ = ["FWHM_PER_SIGMA", "broaden", "broadening_reach", "builtin_dos", "shape_of"]
 
 Floats = NDArray[np.float64]
 _MAX_POINTS = 20_000
@@ -92,6 +92,15 @@ def broaden(
     attrs |= {"gaussian_fwhm_eV": float(gaussian_fwhm), "lorentzian_fwhm_eV": float(lorentzian_fwhm)}
     coord = ("energy", grid, DOS_ENERGY.attrs)
     return xr.DataArray(smooth, dims="energy", coords={"energy": coord}, attrs=attrs, name=dos.name)
+
+
+def shape_of(dos: xr.DataArray, gaussian_fwhm: float, lorentzian_fwhm: float) -> GroundShape:
+    """Return the broadened DOS, which can be moved and broadened further; beyond its ends their values continue."""
+    energy = dos["energy"].values
+    # fine enough for splines of anything the DOS resolves; bounded, for a DOS tabulated over hundreds of eV
+    step = float(np.clip(np.min(np.diff(energy)), max((energy[-1] - energy[0]) / 8000.0, 0.002), 0.02))
+    smooth = broaden(dos, gaussian_fwhm, lorentzian_fwhm, step=step, edges="hold")
+    return GroundShape(smooth["energy"].values, smooth.values)
 
 
 def builtin_dos(

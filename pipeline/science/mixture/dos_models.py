@@ -5,7 +5,7 @@ error: with α_0 from the first model and α_1 ... α_M from the others,
 
     model error = sqrt(sum_m (α_m - α_0)^2 / M),
 
-the root mean square distance from the value that is reported. Where the DOS miss the spectra, what may be true instead is tried as well (`MAY_BE`), and the
+the root mean square distance from the value that is reported. Where the DOS miss the spectra, what may be true instead is tried as well (`_alternatives`), and the
 farthest is added in quadrature. It is not a part of `alpha_stderr`. Noise moves all models alike and hardly enters it.
 
 Without DOS, model peaks stand for them. The pre-edge peak of the unpumped spectrum is a Gaussian on a straight line and the tail of the edge above the
@@ -13,9 +13,8 @@ window; the excited peak is a Gaussian with position, width and area of its own,
 The model error comes from another form of the tail and from an excited peak that is the ground peak moved.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from typing import Any, Literal
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from pipeline.errors import DataError
+from pipeline.science.mixture._alternatives import COMPARED, Fits, as_well, fit_measured, instead
 from pipeline.science.mixture._ground import merge_scans
 from pipeline.science.mixture.alpha import fit_mixture
 from pipeline.science.mixture.dos import builtin_dos
@@ -35,19 +35,17 @@ __all__ = ["BUILTIN", "fit_builtin_models", "fit_models", "model_error_parts", "
 Floats = NDArray[np.float64]
 BUILTIN = ("own excited peak", "exponential edge", "ground peak moved")
 """Names of the built-in models, the one that is reported first."""
-_COMPARED = ("alpha", "slope", "intercept")
 _MIN_GAIN = 16.0
 """Fall of chi2 that makes an edge real."""
-LOWER = 0.15
-"""Part of the window that is left out at its upper end, where the edge is."""
-MISSES = 1.5
-"""χ² per degree of freedom of the ground state from which on the DOS misses the spectrum."""
+BEYOND = 1.25
+"""How much farther than the farthest model the truth may be, none of which it need be."""
 
 
 def fit_models(
     spectra: xr.Dataset,
     models: Mapping[str, tuple[xr.DataArray, xr.DataArray]],
     *,
+    ground: Literal["dos", "measured"] = "dos",
     alternatives: bool = True,
     **options: object,
 ) -> xr.Dataset:
@@ -63,6 +61,9 @@ def fit_models(
         As in `fit_mixture`.
     models
         Name -> (ground, excited) DOS; the first is the one reported.
+    ground
+        "measured": the ground component of the first model is the unpumped spectrum without its background, and the excited
+        DOS is scaled as the area of the ground DOS asks for.
     alternatives
         Whether models beside the DOS are tried.
     options
@@ -74,52 +75,38 @@ def fit_models(
         A DOS cannot be used (`CoverageError`: does not cover the window); the message names the model if there are several.
     """
     results: dict[str, xr.Dataset] = {}
-    others: dict[str, xr.Dataset] = {}
-    for name, (ground, excited) in models.items():
+    fits = None
+    for name, dos in models.items():
         try:
-            results[name] = fit_mixture(spectra, ground, excited, **options)  # type: ignore[arg-type]
-            if alternatives and len(results) == 1:
-                others = _alternatives(spectra, ground, excited, results[name], options)
+            results[name] = fit_mixture(spectra, *dos, **options)  # type: ignore[arg-type]
+            if fits is None:
+                fits = _around(spectra, dos, results[name], options, ground, alternatives=alternatives)
+                results[name] = fits.first
         except DataError as error:
             raise type(error)(f"model {name}: {error}" if len(models) > 1 else str(error)) from None
-    return with_model_error(results | others)
+    if fits is None:
+        raise DataError("no model to fit the mixture with: give a pair of DOS")
+    out = with_model_error(results | fits.others | fits.instead, may_be=list(fits.instead))
+    # nothing else was needed: no error where there is a share
+    zero = {f"{n}_model_stderr": out[f"{n}_model_stderr"].fillna(0.0).where(out[n].notnull()) for n in COMPARED}
+    return MIXTURE.describe(out.assign(zero))
 
 
-def _alternatives(
-    spectra: xr.Dataset, ground: xr.DataArray, excited: xr.DataArray, first: xr.Dataset, options: Mapping[str, Any]
-) -> dict[str, xr.Dataset]:
-    """Return what describes the unpumped spectrum as well as the first result, by name."""
-    found = {}
-    for form in first.attrs["other_edges"]:
-        found[f"{form} edge"] = fit_mixture(spectra, ground, excited, **{**options, "edge": form})
-    low, high = options["window"]
-    if first.attrs["edge"] != "none":
-        lower = {**options, "window": (low, high - LOWER * (high - low))}
-        with suppress(DataError):
-            found["lower window"] = _with_shares(first, fit_mixture(spectra, ground, excited, **lower))
-    if max(float(first["ground_redchi"]), float(first["redchi"].max())) > MISSES:
-        for name, change in OTHERWISE.items():
-            found[name] = fit_mixture(spectra, ground, excited, **{**options, **change})
-        inner = {**options, "window": (low + LOWER * (high - low), high - LOWER * (high - low))}
-        with suppress(DataError):
-            found["inner window"] = _with_shares(first, fit_mixture(spectra, ground, excited, **inner))
-    return found
-
-
-OTHERWISE: dict[str, dict[str, Any]] = {
-    "measured ground": {"ground": "measured"},
-    "measured shape": {"ground": "moved"},
-    "free excited peak": {"excited_shape": "free"},
-}
-"""What may be true where the DOS miss the spectra …"""
-MAY_BE = (*OTHERWISE, "inner window")
-"""… of which any may be: the one that is farthest off is the error."""
-
-
-def _with_shares(first: xr.Dataset, other: xr.Dataset) -> xr.Dataset:
-    """Return a result with the numbers of another one that has fewer energies."""
-    names = [*(f"{n}{s}" for n in _COMPARED for s in ("", "_stderr")), "redchi", "ground_redchi"]
-    return first.assign({name: other[name] for name in names})
+def _around(
+    spectra: xr.Dataset,
+    dos: tuple[xr.DataArray, xr.DataArray],
+    first: xr.Dataset,
+    options: Mapping[str, object],
+    ground: str,
+    *,
+    alternatives: bool,
+) -> Fits:
+    """Return the first result with what describes the spectra as well, or may be true instead."""
+    if ground == "measured":
+        return fit_measured(spectra, dos, first, options)
+    if not alternatives:
+        return Fits(first, {}, {})
+    return Fits(first, as_well(spectra, dos, first, options), instead(spectra, dos, first, options))
 
 
 def fit_builtin_models(
@@ -159,13 +146,16 @@ def fit_builtin_models(
     return with_model_error(results)
 
 
-def with_model_error(results: Mapping[str, xr.Dataset]) -> xr.Dataset:
+def with_model_error(results: Mapping[str, xr.Dataset], *, may_be: Collection[str] = ()) -> xr.Dataset:
     """Return the first result with those of all models beside it.
 
     Parameters
     ----------
     results
         Name of the model -> result of `fit_mixture` on the same spectra.
+    may_be
+        Names of those that may be true instead of the first, any of them: the one that is farthest off counts, with what its
+        own error exceeds that of the first, and a quarter more.
 
     Returns
     -------
@@ -177,18 +167,19 @@ def with_model_error(results: Mapping[str, xr.Dataset]) -> xr.Dataset:
     names = list(results)
     first = next(iter(results.values()))
     out = first.assign_coords(model=np.array(names))
-    for name in (*(f"{n}{s}" for n in _COMPARED for s in ("", "_stderr")), "redchi", "ground_redchi"):
+    for name in (*(f"{n}{s}" for n in COMPARED for s in ("", "_stderr")), "redchi", "ground_redchi"):
         values = np.stack([r[name].values for r in results.values()])
         base = name.removesuffix("_stderr")
         out[f"{base}_by_model{name[len(base) :]}"] = (("model", *first[name].dims), values)
-    for name in _COMPARED:
+    for name in COMPARED:
         values = np.stack([r[name].values for r in results.values()])
-        others, misses = _away(names, values)
+        own = np.stack([r[f"{name}_stderr"].values for r in results.values()])
+        others, misses = _away(names, values, own, may_be)
         square = [np.mean([*others.values()], axis=0)] if others else []
         square += [np.max([*misses.values()], axis=0)] if misses else []
         spread = np.sqrt(np.sum(square, axis=0)) if square else np.nan * values[0]
         out[f"{name}_model_stderr"] = (first[name].dims, spread)
-    return MIXTURE.describe(out)
+    return MIXTURE.describe(out.assign_attrs(may_be=[*may_be]))
 
 
 def model_error_parts(mixture: xr.Dataset, name: str) -> dict[str, xr.DataArray]:
@@ -205,23 +196,27 @@ def model_error_parts(mixture: xr.Dataset, name: str) -> dict[str, xr.DataArray]
     -------
     `dos`: other states, edges and shapes; `window`: other energies. NaN where no model of that kind was tried.
     """
-    one = mixture[f"{name}_by_model"].transpose("model", ...)
-    others, misses = _away([str(n) for n in one["model"].values], one.values)
+    values, own = (mixture[n].transpose("model", ...).values for n in (f"{name}_by_model", f"{name}_by_model_stderr"))
+    names = [str(n) for n in mixture["model"].values]
+    others, misses = _away(names, values, own, np.atleast_1d(mixture.attrs["may_be"]).tolist())
     worst = np.max([*misses.values()], axis=0) if misses else 0.0
     parts = {}
     for part, wanted in (("dos", False), ("window", True)):
         mine = [v / len(others) for n, v in others.items() if n.endswith("window") is wanted]
         mine += [np.where(v == worst, v, 0.0) for n, v in misses.items() if n.endswith("window") is wanted]
-        square = np.sum(mine, axis=0) if mine else np.full(one.shape[1:], np.nan)
+        square = np.sum(mine, axis=0) if mine else np.full(values.shape[1:], np.nan)
         parts[part] = mixture[name].copy(data=np.sqrt(square))
     return parts
 
 
-def _away(names: Sequence[str], values: Floats) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """Return the squared distances from the first model (model, ...): of those that count alike, and of those that may be."""
-    away = {n: np.square(v - values[0]) for n, v in zip(names[1:], values[1:], strict=True)}
-    others = {n: v for n, v in away.items() if n not in MAY_BE}
-    return others, {n: v for n, v in away.items() if n in MAY_BE}
+def _away(
+    names: Sequence[str], values: Floats, own: Floats, may_be: Collection[str]
+) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Return squared distances from the first model (model, ...): of those that count alike, and of those that may be true."""
+    away = dict(zip(names, np.square(values - values[0]), strict=True))
+    wider = dict(zip(names, np.maximum(np.square(own) - np.square(own[0]), 0.0), strict=True))
+    others = {n: away[n] for n in names[1:] if n not in may_be}
+    return others, {n: BEYOND**2 * away[n] + wider[n] for n in may_be}
 
 
 def rising_edge(

@@ -1,8 +1,6 @@
-"""What the reference of ΔXAS cannot know, in the shares of the mixture: each independent error is put in and fitted again."""
+"""What the reference of ΔXAS cannot know, in the shares of the mixture: what the fit of its modes leaves open, and the films."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
@@ -30,22 +28,17 @@ def per_film(spectra: xr.Dataset) -> xr.Dataset:
     return spectra.assign(scaled | {"od_pumped": spectra["od_unpumped"] + scaled["delta_xas"]})
 
 
-def reference_error(spectra: xr.Dataset, mixture: xr.Dataset, fit: Callable[[xr.Dataset], xr.Dataset]) -> xr.Dataset:
+def reference_error(spectra: xr.Dataset, mixture: xr.Dataset) -> xr.Dataset:
     """Return the error of alpha (fluence), slope and intercept that is the reference's.
 
     Parameters
     ----------
     spectra
-        delta_xas, systematic_mode (mode, fluence, delay, energy) and film_ratio_stderr (fluence, delay) where there are any.
+        film_ratio and film_ratio_stderr (fluence, delay) where there are any.
     mixture
-        What the fit gave for them.
-    fit
-        Makes a mixture from spectra.
+        What the fit gave for them: alpha, slope, intercept, each with `_reference_stderr`.
     """
-    square = {name: xr.zeros_like(mixture[name]) for name in NAMES}
-    for mode in spectra["systematic_mode"].transpose("mode", ...) if "systematic_mode" in spectra else []:
-        changed = fit(spectra.assign(delta_xas=spectra["delta_xas"] + mode))
-        square = {name: value + (changed[name] - mixture[name]) ** 2 for name, value in square.items()}
+    square = {name: mixture[f"{name}_reference_stderr"].fillna(0.0) ** 2 for name in NAMES}
     if "film_ratio_stderr" in spectra:
         # films differ alike at all fluences
         error = float(np.nanmean((spectra["film_ratio_stderr"] / spectra["film_ratio"]).values))

@@ -9,6 +9,7 @@ from pipeline.science import forward
 from pipeline.science.mixture.alpha import fit_mixture
 from pipeline.science.mixture.dos import broaden
 from pipeline.science.mixture.dos_models import (
+    BEYOND,
     BUILTIN,
     fit_builtin_models,
     fit_models,
@@ -89,8 +90,8 @@ def test_the_spread_of_several_dos_is_the_model_error():
     assert float(result["slope_model_stderr"]) > 5 * float(result["slope_stderr"])
     assert result["alpha_model_stderr"].dims == ("fluence",)
     single = fit_models(spectra, {"main": models["main"]}, **OPTIONS)
-    assert single["alpha_model_stderr"].isnull().all()
-    assert np.isnan(single["slope_model_stderr"])
+    assert (single["alpha_model_stderr"] == 0).all()
+    assert single["slope_model_stderr"] == 0
 
 
 def test_a_dos_that_does_not_reach_names_its_model():
@@ -99,6 +100,11 @@ def test_a_dos_that_does_not_reach_names_its_model():
         CoverageError, match=r"^model other: the excited DOS covers 52\d.* \.\.\. 529 eV, the mixture needs 5"
     ):
         fit_models(data(2), {"main": (GROUND, EXCITED), "other": (GROUND, short)}, **OPTIONS)
+
+
+def test_no_model_is_told():
+    with pytest.raises(DataError, match="no model to fit the mixture with"):
+        fit_models(data(2), {}, **OPTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -156,18 +162,18 @@ def test_the_model_error_in_parts_of_dos_and_window_sums_up_to_it():
     sizes = {"main": 0.0, "other": 0.3, "lower window": 0.4, "free excited peak": 0.1, "inner window": -0.2}
     like = xr.DataArray([0.1, 0.2], dims="fluence", coords={"fluence": [8.0, 32.0]})
     results = {
-        name: xr.Dataset({f"{n}{e}": like + size for n in ("alpha", "slope", "intercept") for e in ("", "_stderr")})
+        name: xr.Dataset({"alpha": like + size, "alpha_stderr": xr.zeros_like(like) + 0.1})
         .assign(redchi=like, ground_redchi=1.0)
         .assign(dict.fromkeys(("slope", "intercept"), size))
         .assign({f"{n}_stderr": 0.1 for n in ("slope", "intercept")})
         for name, size in sizes.items()
     }
-    made = with_model_error(results)
+    made = with_model_error(results, may_be=["free excited peak", "inner window"])
     for name in ("alpha", "slope"):
         parts = model_error_parts(made, name)
-        # half of each square of those that count alike; of those that may be, the farthest alone
+        # half of each square of those that count alike; of those that may be, the farthest alone, and a quarter more
         np.testing.assert_allclose(parts["dos"], np.sqrt(0.3**2 / 2))
-        np.testing.assert_allclose(parts["window"], np.sqrt(0.4**2 / 2 + 0.2**2))
+        np.testing.assert_allclose(parts["window"], np.sqrt(0.4**2 / 2 + (BEYOND * 0.2) ** 2))
         both = np.hypot(parts["dos"], parts["window"])
         np.testing.assert_allclose(both, made[f"{name}_model_stderr"])
     alone = model_error_parts(with_model_error({"main": results["main"]}), "alpha")
