@@ -121,11 +121,7 @@ def test_builtin_peaks_follow_the_spectra():
     ground, excited = builtin_dos(data, window=(928.0, 934.0))
     peak = [float(d.energy[int(d.values.argmax())]) for d in (ground, excited)]
     assert peak[0] == pytest.approx(931.0, abs=0.05)
-    # extrema of two lines that overlap are farther apart than the lines, whose distance the fit finds
-    apart = np.ptp(
-        data["energy"].values[[f(data["delta_xas"].mean(["fluence", "delay"]).values) for f in (np.argmax, np.argmin)]]
-    )
-    assert peak[0] - peak[1] == pytest.approx(apart, abs=0.1)
+    assert peak[1] == pytest.approx(930.0, abs=0.1)
     assert area(ground) == pytest.approx(area(excited), rel=1e-6) == pytest.approx(1.0, rel=1e-6)
     xr.testing.assert_identical(data, before)
     _, given = builtin_dos(data, window=(928.0, 934.0), separation=-1.5)
