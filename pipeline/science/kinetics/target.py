@@ -58,6 +58,8 @@ _SEEN = 0.01
 """Part of the largest population from which there is a line to have a place."""
 _CHANCE = 1e-3
 """Probability below which the fit with free amplitudes is not taken for one of the target model's kind."""
+_CHANGES = 1e-6
+"""Probability of χ² below which one spectrum does not do; a search over times and shifts finds some in any noise."""
 _ACCEPTABLE = 0.05
 """Probability of χ² below which the errors of the data are not taken at their word."""
 
@@ -133,7 +135,7 @@ def line_moves(target: xr.Dataset | None, shared: xr.Dataset) -> bool:
         return False
     chi2, dof, aicc_of = (dict(zip(MODELS, target[n].values.tolist(), strict=True)) for n in ("chi2", "dof", "aicc"))
     free, still, best = MODELS[0], MODELS[1], target.attrs["model"]
-    changes = chi2_distribution.sf(chi2[still] - chi2[best], max(dof[still] - dof[best], 1)) < _CHANCE
+    changes = chi2_distribution.sf(chi2[still] - chi2[best], max(dof[still] - dof[best], 1)) < _CHANGES
     # free amplitudes contain what all energies share, so χ² must be lower by what chance makes of their parameters
     fewer = dof[best] - dof[free]
     missed = fewer > 0 and chi2_distribution.cdf(chi2[best] - chi2[free], fewer) < _CHANCE
