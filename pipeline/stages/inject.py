@@ -60,6 +60,8 @@ class Session(NamedTuple):
     """Scans whose pulses are halved: their pulses without pump, or those with pump with the measured signal taken off."""
     by_train: dict[int, bool]
     """Whether a scan is halved train by train."""
+    films: dict[int, float]
+    """Thickness of the pumped film over that of the other, by energy scan; its ΔXAS is larger by as much."""
     signals: dict[float, Signal]
     """By fluence."""
     noise: tuple[float, float]
@@ -99,12 +101,14 @@ def session_of(
             measured = measured_signal(runs[number], spectra if number in energy_scans else scan)
             halves[number] = with_signal(halves[number], -measured)
     by_train = {n: parts_by_train(runs[n]) for n in halves}
+    # where the measured signal is taken off, so are the films
+    films = {n: _film_of(runs[n], spectra) if carriers[n] != ON_TOP else 1.0 for n in energy_scans}
     fluences = groups["kinetics"]["fluence"].values.tolist()
-    fits, power = (groups["kinetics"], groups["mixture"], spectra, scan), job.config.kinetics.power
+    fits, power = (groups["kinetics"], groups["mixture"], scan), job.config.kinetics.power
     signals = {f: signal_of(f, *fits, power=power) for f in fluences}
     window = groups["mixture"].attrs.get("window", (0.0, 1.0))
     at = (float(window[0]), float(window[1]))
-    session = Session(job, runs, carriers, halves, by_train, signals, (1.0, 1.0), models, at)
+    session = Session(job, runs, carriers, halves, by_train, films, signals, (1.0, 1.0), models, at)
     again = _binned(session, np.random.default_rng([seed, 0]), 0.0, signals)
     noise = [_typical(new) / _typical(old) for new, old in zip(again, (spectra, scan), strict=True)]
     played = PUMP_OFF_SCAN in carriers.values()
@@ -158,7 +162,9 @@ def _binned(
         if number in delay_scans:
             change = signal.at_delays(float(np.nanmedian(run["energy"].values)), delay, size * session.noise[1])
         else:
-            change = np.nan_to_num(signal.at_energies(run["energy"].values, delay, size * session.noise[0]))
+            change = np.nan_to_num(
+                signal.at_energies(run["energy"].values, delay, size * session.noise[0] * session.films[number])
+            )
         runs[number] = with_signal(run, xr.DataArray(change, dims=("train", "pulse")))
     if PUMP_OFF_SCAN not in session.carriers.values():
         return bin_differences(job, runs)
@@ -185,7 +191,9 @@ def _played(
     run = as_scan(pulses_of(half, ON), runs[number])
     fluence = float(run["fluence"])
     delay = run["delay"].transpose("train", "pulse").values
-    change = np.nan_to_num(signals[fluence].at_energies(run["energy"].values, delay, size))
+    # films wear: they are as they were for the scan that was measured next to it
+    film = session.films[min(all_scans, key=lambda n: abs(_time_of(runs[n]) - _time_of(session.runs[still])))]
+    change = np.nan_to_num(signals[fluence].at_energies(run["energy"].values, delay, size * film))
     own = np.nextafter(fluence, np.inf)
     runs[number] = with_signal(run, xr.DataArray(change, dims=("train", "pulse"))).assign_coords(fluence=own)
     if len(scans) > 1:
@@ -199,6 +207,17 @@ def _played(
 
 def _without(job: Job, numbers: list[int]) -> Job:
     return replace(job, failed={**job.failed, **dict.fromkeys(numbers, "its pulses carry signals")})
+
+
+def _film_of(run: xr.Dataset, spectra: xr.Dataset) -> float:
+    if "film_ratio" not in spectra or float(run["fluence"]) not in spectra["fluence"].values:
+        return 1.0
+    film = spectra["film_ratio"].sel(fluence=float(run["fluence"])).sel(delay=_delay_of(run), method="nearest")
+    return float(film) if np.isfinite(film) else 1.0
+
+
+def _time_of(run: xr.Dataset) -> float:
+    return float(run["train_id"].mean())
 
 
 def _delay_of(run: xr.Dataset) -> float:

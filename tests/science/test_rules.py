@@ -334,7 +334,7 @@ CALLS = {
         {},
     ),
     "injection.injected_signal.signal_of": lambda: (
-        (8.0, injection_truth.fitted(), injection_truth.mixture(), xr.Dataset(), injection_truth.scans()),
+        (8.0, injection_truth.fitted(), injection_truth.mixture(), injection_truth.scans()),
         {},
     ),
     "injection.recovery.injection_notes": lambda: (

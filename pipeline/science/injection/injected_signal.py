@@ -54,7 +54,7 @@ class Signal(NamedTuple):
     """Excited fraction, mean over the delays that count; NaN where no mixture was fitted."""
     energy: Floats
     difference: Floats
-    """D: ΔXAS [OD] over energy [eV] of the pumped film, were it excited wholly; held beyond its ends."""
+    """D: ΔXAS [OD] over energy [eV] of a sample that is excited wholly; held beyond its ends."""
     course: Course
     """K, up to its scale."""
     scale: float
@@ -87,7 +87,6 @@ def signal_of(
     fluence: float,
     kinetics: xr.Dataset,
     mixture: xr.Dataset,
-    spectra: xr.Dataset,
     delay_scan: xr.Dataset,
     *,
     power: int = 2,
@@ -98,7 +97,7 @@ def signal_of(
     ----------
     fluence
         Fluence [mJ/cm²].
-    kinetics, mixture, spectra, delay_scan
+    kinetics, mixture, delay_scan
         Groups of a product.
     power
         Of the kinetic form.
@@ -120,8 +119,7 @@ def signal_of(
     if not scale > 0:
         course, scale = _usual(power, 1.0), float(np.mean(_usual(power, 1.0).at(late)))
     energy, difference = _difference(mixture)
-    film = float(spectra["film_ratio"].mean()) if "film_ratio" in spectra else 1.0
-    return Signal(alpha, energy, film * difference, course, scale, scans)
+    return Signal(alpha, energy, difference, course, scale, scans)
 
 
 _EARLY = np.linspace(-0.2, 5.0, 105)
