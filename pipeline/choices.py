@@ -56,7 +56,7 @@ class Swept:
     folder: Path
     """Table and figure."""
     table: xr.Dataset
-    """As in `schemas.datasets.sweep`."""
+    """As in `schemas.datasets.swept_numbers`."""
     failed: Mapping[int, str]
     """Numbers of the choices that gave nothing, with the reason."""
 

@@ -14,7 +14,7 @@ import yaml
 
 from pipeline.errors import ConfigError
 from pipeline.results.wording import TAU_SYMBOLS, percent, plus_minus
-from schemas.datasets.sweep import SWEEP
+from schemas.datasets.swept_numbers import SWEEP
 
 __all__ = ["Choice", "Outcome", "assignments_of", "choices_of", "sweep_table", "sweep_text", "write_table"]
 
@@ -51,7 +51,7 @@ def choices_of(assignments: Sequence[str]) -> list[Choice]:
         except yaml.YAMLError:
             raise ConfigError(f"--set {item}: {text!r} is no list of YAML values") from None
         if not values[key]:
-            raise ConfigError(f"--set {item}: no value")
+            raise ConfigError(f"--set {item}: give at least one value behind the equals sign")
     if not values:
         raise ConfigError("--set: name what is to be swept, e.g. mixture.min_delay=0.8,2,4")
     return [dict(zip(values, one, strict=True)) for one in product(*values.values())]

@@ -9,7 +9,7 @@ from pipeline.choices import parallel_pays
 from pipeline.errors import ConfigError
 from pipeline.plots.sweep_figure import _places, draw_sweep
 from pipeline.results.sweep import assignments_of, choices_of, sweep_table, sweep_text, write_table
-from schemas.datasets.sweep import SWEEP
+from schemas.datasets.swept_numbers import SWEEP
 from schemas.reading import override
 from tests.synthetic import config, fitted
 
@@ -39,7 +39,7 @@ def test_commas_inside_brackets_braces_and_quotes_belong_to_a_value():
         (["kinetics.power=1", "kinetics.power=2"], "named twice"),
         (["dataset=a,b"], "no choice of the analysis"),
         (["kinetics.power=[1"], "no list of YAML values"),
-        (["kinetics.power="], "no value"),
+        (["kinetics.power="], "give at least one value behind the equals sign"),
     ],
 )
 def test_what_is_no_list_of_values_is_refused(assignments, said):
