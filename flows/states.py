@@ -45,9 +45,9 @@ def completed(version: str, left_out: Mapping[int, str], remark: str = "") -> An
     return Completed(message="; ".join(filter(None, [Path(version).name, *lost, remark])), data=version)
 
 
-def failed(error: TrxasError) -> Any:
+def failed(error: Exception) -> Any:
     """Return the failed state of a flow, with a one-line message."""
-    return Failed(message=str(error), data=error)
+    return Failed(message=error_line(error), data=error)
 
 
 def kind_of(error: BaseException | None) -> Failure:

@@ -24,7 +24,7 @@ from pipeline.storage.places import Place
 from pipeline.watch import look as watcher
 from pipeline.workflow import STAGES
 
-__all__ = ["TASKS", "as_task", "task_look", "task_remember", "task_remember_failure", "task_show"]
+__all__ = ["TASKS", "as_task", "task_look", "task_remember", "task_show"]
 
 settings.tell_prefect()
 
@@ -84,4 +84,3 @@ def task_show(version: Place, former: Place | None) -> None:
 
 task_look = task(name="look", tags=["watch"], **_OPTIONS)(watcher.look_and_log)
 task_remember = task(name="remember", tags=["watch"], **_OPTIONS)(watcher.remember)
-task_remember_failure = task(name="remember-failure", tags=["watch"], **_OPTIONS)(watcher.remember_failure)

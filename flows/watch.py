@@ -12,13 +12,13 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
 from flows import server, tasks
 from flows.process import Change, process
 from flows.states import error_line, failed, kind_of, named_flow_run
 from pipeline.errors import BusyError, TrxasError
-from pipeline.job import load_job
+from pipeline.job import Job, load_job
 from pipeline.storage.claim import claimed
 from pipeline.watch.decide import Look
 from pipeline.watch.look import peek, remember_failure, rests
@@ -46,24 +46,36 @@ def watch(
         with named_flow_run("watch", job.config.dataset), claimed(job.out, "watch"):
             if (reason := rests(job, time.time())) is not None:
                 return Completed(name="Unchanged", message=reason)
-            seen: Look | None = None
-            try:
-                seen = tasks.task_look(job, time.time())
-                if not seen.news:
-                    return Completed(name="Unchanged", message=seen.text)
-                changes = [*changes, *seen.changes]
-                done = process(config, out, changes, waiting=seen.waiting, work=work, return_state=True)
-                version: str = done.result()
-            except Exception as error:
-                tasks.task_remember_failure(job, seen, error_line(error), kind_of(error))
-                return Failed(message=error_line(error), data=error)
-            tasks.task_remember(job, seen, version)
-            # the flow ends as its subflow does
-            return State(type=done.type, message=done.message, data=version)
+            seen = _remembered(job, tasks.task_look)
+            if not seen.news:
+                return Completed(name="Unchanged", message=seen.text)
+            done = process(config, out, [*changes, *seen.changes], waiting=seen.waiting, work=work, return_state=True)
+            return _ended(job, seen, done)
     except BusyError as error:
         return Completed(name="Skipped", message=str(error))
-    except TrxasError as error:
+    except Exception as error:
         return failed(error)
+
+
+def _remembered(job: Job, look: Callable[[Job, float], Look]) -> Look:
+    """Look; an unexpected error is remembered, so that there is no look at once again."""
+    try:
+        return look(job, time.time())
+    except TrxasError:
+        raise
+    except Exception as error:
+        remember_failure(job, None, error_line(error), kind_of(error))
+        raise
+
+
+def _ended(job: Job, seen: Look, done: State[Any]) -> Any:
+    """Remember how the processing ended; the flow ends as its subflow does."""
+    result = done.result(raise_on_failure=False)
+    if done.is_completed():
+        tasks.task_remember(job, seen, str(result))
+        return State(type=done.type, message=done.message, data=result)
+    remember_failure(job, seen, error_line(result), kind_of(result))
+    return State(type=done.type, message=error_line(result), data=result)
 
 
 def keep_watching(
@@ -136,10 +148,4 @@ def _peek(config: str, out: str | None, changes: list[str], work: str | None) ->
     """Look without a flow; returns why there is no look where the last ones failed."""
     job = load_job(Path(config), out, changes, work=work)
     with claimed(job.out, "watch"):
-        if (reason := rests(job, time.time())) is not None:
-            return reason
-        try:
-            return peek(job, time.time())
-        except Exception as error:
-            remember_failure(job, None, error_line(error), kind_of(error))
-            raise
+        return rests(job, time.time()) or _remembered(job, peek)

@@ -163,7 +163,7 @@ def after_failure(last: LastProcessing, key: str, error: str, failure: Failure, 
     """Return what is remembered of a processing that failed, or of a look that did: it has no key."""
     failures = last.failures + 1 if last.failure == failure else 1
     wait = min(FIRST_WAIT * GROWTH ** (failures - 1), LONGEST_WAIT)
-    given_up = failure == "expected" or (failure == "unexpected" and failures >= PATIENCE and key)
+    given_up = key != "" and (failure == "expected" or (failure == "unexpected" and failures >= PATIENCE))
     again = None if given_up else now + wait
     return LastProcessing(key, last.runs, last.version, error, failure, failures, again)
 

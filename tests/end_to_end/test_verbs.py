@@ -189,6 +189,9 @@ def test_an_older_product_opens_and_says_its_version(run, product, tmp_path):
     group.attrs["schema_version"] = 99
     zarr.consolidate_metadata(old / "product.zarr")
     assert "update trxas" in run("validate", old)[2]
+    assert run("export", old, "--format", "csv", "--out", tmp_path / "export")[0] == 1
+    (old / "summary.json").write_text(json.dumps(summary | {"schema_version": 99}))
+    restamp(old, older=True)
     assert run("export", old, "--format", "csv", "--out", tmp_path / "export")[0] == 0
 
 
