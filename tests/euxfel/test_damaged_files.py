@@ -14,6 +14,7 @@ from pipeline.euxfel.chunkread import FrameReader
 from pipeline.euxfel.exdf_file import ExdfFile
 from pipeline.euxfel.file_identity import FileIdentity
 from pipeline.euxfel.frame_source import FrameSource
+from pipeline.euxfel.raw_folder import files_of
 from pipeline.euxfel.reader import open_run
 from pipeline.euxfel.run_files import open_files
 from pipeline.stages.inventory import _record
@@ -146,6 +147,8 @@ def test_what_is_no_file_is_told_and_never_opened(folder, make, told):
     assert len(files.files) == 2
     (problem,) = files.problems
     assert problem.startswith(told)
+    # a watcher looks at the same folder
+    assert len(files_of(folder)) == 2 + (folder / "x.h5").is_file()
 
 
 @pytest.mark.parametrize("which", ["frames", "columns", "trains", "count", "slow", "wide", "chunk"])
