@@ -153,7 +153,10 @@ class ExdfFile:
         DataError
             If they cannot be read, or are too many for what the file holds.
         """
-        wanted, back = np.unique(rows, return_inverse=True)
+        wanted = rows
+        back: slice | np.ndarray = slice(None)
+        if (np.diff(rows) <= 0).any():
+            wanted, back = np.unique(rows, return_inverse=True)
         row_bytes = max(_size(dataset.shape[1:]) * dataset.dtype.itemsize, 1)
         if row_bytes * len(wanted) > max(4 * _held(dataset), _TINY):
             raise DataError(
@@ -165,7 +168,8 @@ class ExdfFile:
             for part in np.split(wanted, np.flatnonzero(np.diff(wanted) > _GAP) + 1):
                 for start in range(0, len(part), step):
                     here = part[start : start + step]
-                    found.append(dataset[int(here[0]) : int(here[-1]) + 1][here - here[0]])
+                    block = dataset[int(here[0]) : int(here[-1]) + 1]
+                    found.append(block if len(block) == len(here) else block[here - here[0]])
                     if convert is not None:
                         found[-1] = convert(found[-1])
         return np.concatenate(found[1:] or found)[back]

@@ -194,7 +194,7 @@ class _Part:
     def _there(self, source: str, key: str) -> h5py.Dataset:
         found = self.file.numbers(self.file.name_of(source, key))
         if found is None:
-            raise DataError(f"{self.file.name}: {source} has no {key}")
+            raise DataError(f"{self.file.name}: {source}: there is no {key} for its frames")
         return found
 
     def train(self, number: int, i: int) -> tuple[_Train, str]:
@@ -276,10 +276,13 @@ def _collect(parts: list[_Part], counts: Counter[str], notes: list[str]) -> dict
 
 
 def _report_cells(cell: np.ndarray, notes: list[str]) -> None:
-    """Say so where every frame of every train is said to be from one memory cell."""
-    known = cell[cell != NO_CELL]
-    if cell.shape[1] > 1 and len(np.unique(known)) == 1:
-        notes.append(f"cellId is {known[0]} in all frames: their dark level may be that of other memory cells")
+    """Say so where frames cannot all be from the memory cells that are said."""
+    known = cell != NO_CELL
+    if cell.shape[1] > 1 and len(np.unique(cell[known])) == 1:
+        notes.append(f"cellId is {cell[known][0]} in all frames: their dark level may be that of other memory cells")
+    usual = np.array([np.bincount(cell[known[:, k], k]).argmax() for k in range(cell.shape[1])])
+    if moved := int((known & (cell != usual)).sum()):
+        notes.append(f"{moved} frames are from another memory cell than most of their pulse id")
 
 
 def _report_gaps(

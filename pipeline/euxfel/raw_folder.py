@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -30,9 +31,11 @@ def files_of(folder: Path) -> Files:
             continue
         try:
             stat = path.stat()
-        except FileNotFoundError:
-            # renamed by a copying program at this moment; the next look sees the new name
-            continue
+        except OSError as error:
+            # renamed by a copying program at this moment, which the next look sees, or a link to itself
+            if error.errno in (errno.ENOENT, errno.ELOOP):
+                continue
+            raise
         if path.is_file():
             found[path.name] = (stat.st_size, stat.st_mtime_ns)
     return dict(sorted(found.items()))

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -13,6 +14,7 @@ from pipeline.euxfel.chunkread import FrameReader
 from pipeline.euxfel.exdf_file import ExdfFile
 from pipeline.euxfel.file_identity import FileIdentity
 from pipeline.euxfel.frame_source import FrameSource
+from pipeline.euxfel.raw_folder import files_of
 from pipeline.euxfel.reader import open_run
 from pipeline.euxfel.run_files import open_files
 from pipeline.stages.inventory import _record
@@ -85,7 +87,10 @@ def without(name):
             r"image has 5 entries for 20 trains; the sequence is left out",
         ),
         (replaced(f"{COUNTS}/first", np.zeros(20)), r"first is no column of whole numbers but float64 \(20,\)"),
-        (without(f"{IMAGE}/cellId"), r"S00001\.h5: SCS_DET.* has no image\.cellId; the sequence is left out"),
+        (
+            without(f"{IMAGE}/cellId"),
+            r"S00001\.h5: SCS_DET.*: there is no image\.cellId for its frames; the sequence is left out",
+        ),
         (
             replaced(f"{IMAGE}/pulseId", np.zeros((4, 2), int)),
             r"pulseId is no column of whole numbers but int64 \(4, 2\)",
@@ -142,6 +147,8 @@ def test_what_is_no_file_is_told_and_never_opened(folder, make, told):
     assert len(files.files) == 2
     (problem,) = files.problems
     assert problem.startswith(told)
+    # a watcher looks at the same folder
+    assert len(files_of(folder)) == 2 + (folder / "x.h5").is_file()
 
 
 @pytest.mark.parametrize("which", ["frames", "columns", "trains", "count", "slow", "wide", "chunk"])
@@ -190,6 +197,20 @@ def test_what_a_file_declares_costs_no_memory(folder, which):
     with FrameSource(2, run.index) as source:
         assert sum(len(frames) for frames, *_ in source.blocks(slice(0, 2), rows=slice(0, 4))) == 32
     assert np.isfinite(run.labels["energy"]).all() == (which not in ("wide", "chunk"))
+    declared = [
+        line for line in run.audit if "actualEnergy/value declares (20, " in line and " in chunks of (1" in line
+    ]
+    assert len(declared) == (which in ("wide", "chunk"))
+
+
+def test_a_column_of_trains_that_is_mostly_declared(folder):
+    def change(file):
+        del file["INDEX/trainId"]
+        file.create_dataset("INDEX/trainId", (10**9,), "u8", chunks=(4096,))[:1] = 5
+
+    damaged(next(folder.glob("*DSSC15*.h5")), change)
+    (problem,) = open_files(folder).problems
+    assert "INDEX/trainId declares 1000000000 entries, most of which were never written" in problem
 
 
 def test_frames_that_were_never_written_are_counted(folder):
@@ -208,6 +229,19 @@ def test_frames_at_one_place_in_the_file_are_damage(tmp_path, monkeypatch):
     monkeypatch.setattr(FrameReader, "_chunks", lambda self: (np.arange(3), np.array([9, 50, 50]), np.full(3, 32)))
     with pytest.raises(DataError, match="data: the places of its frames in the file are damaged"):
         FrameReader(tmp_path / "a.h5", "data")
+
+
+def test_chunks_that_hdf5_cannot_list(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("data", data=np.ones((3, 1, 4, 4), np.uint16), chunks=(1, 1, 4, 4))
+
+    def broken(note):
+        raise RuntimeError("wrong B-tree signature")
+
+    with FrameReader(tmp_path / "a.h5", "data") as reader:
+        reader._dataset = SimpleNamespace(id=SimpleNamespace(chunk_iter=broken))
+        with pytest.raises(DataError, match=r"data: its chunks cannot be found \(wrong B-tree signature\)"):
+            reader._chunks()
 
 
 def overwrite(path, other):
@@ -305,3 +339,32 @@ def test_versions_of_the_format(tmp_path, flags, version, valid):
     assert (found.control_sources, found.instrument_sources, found.sequence) == ({"A/B/C"}, {"D/E/F:out"}, 3)
     assert found.validity_flag.tolist() == valid
     assert found.index("A/B/C")[1].tolist() == [1, 1, 0, 1]
+
+
+def test_cells_and_pulse_ids_that_cannot_be(two):
+    def backwards(name):
+        def change(file):
+            ids = file[f"{IMAGE}/{name}"]
+            ids[...] = ids[()].reshape(20, 16)[:, ::-1].reshape(-1, 1)
+
+        return change
+
+    damaged(two / "RAW-R0002-DSSC15-S00001.h5", backwards("cellId"))
+    assert "160 frames are from another memory cell than most of their pulse id" in open_run(two, PROFILE).audit
+    damaged(two / "RAW-R0002-DSSC15-S00000.h5", backwards("pulseId"))
+    assert any("S00000.h5: pulse ids fall" in line for line in open_run(two, PROFILE).audit)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [("pulseId", 2**40, "pulse ids from"), ("cellId", 65535, "memory cells from 0 to 65535")],
+)
+def test_ids_that_are_none_cost_their_trains(folder, column, value, told):
+    def change(file):
+        file[f"{IMAGE}/{column}"][5] = value
+
+    damaged(next(folder.glob("*DSSC15*.h5")), change)
+    run = open_run(folder, PROFILE)
+    assert len(run.index.train_id) == 19
+    assert run.counts["misindexed"] == 1
+    assert any(told in line for line in run.audit)

@@ -45,8 +45,8 @@ class Case:
     """Stage, run and what happens before it."""
 
     def __post_init__(self) -> None:
-        self.random = np.random.default_rng([17, self.seed])
-        self.kind = list(KINDS)[self.seed % len(KINDS)]
+        self.random = np.random.default_rng([17, abs(self.seed)])
+        self.kind = list(KINDS)[self.seed % len(KINDS)] if self.seed >= 0 else "silent"
         self.run = int(self.random.choice([1, 2, 3, 3, 4, 4, 5, 5]))
 
     @property
@@ -56,7 +56,7 @@ class Case:
 
     def damage(self) -> str:
         """Damage the run; returns what was done."""
-        return f"run {self.run}: {self.kind}: {KINDS[self.kind](self)}"
+        return f"run {self.run}: {self.kind}: {DAMAGE[self.kind](self)}"
 
     def pick(self, *choices):
         """Return one of some things."""
@@ -452,3 +452,14 @@ KINDS: dict[str, Callable[[Case], str]] = {
         *(compressed, flags, meanwhile),
     )
 }
+
+
+def silent(case: Case) -> str:
+    """Change numbers so that nothing can tell: what the harness itself must find."""
+    case.run = 3
+    with h5py.File(case.file("*DA01*"), "r+") as file:
+        file[f"CONTROL/{SLOW[0]}/value"][...] += 0.1
+    return "energies moved"
+
+
+DAMAGE = KINDS | {"silent": silent}

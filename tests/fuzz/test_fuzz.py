@@ -1,57 +1,57 @@
-"""A fixed set of damaged sessions; `make fuzz N=…` makes others, `make test-long` a few hundred."""
+"""A fixed set of damaged sessions; `make fuzz N=…` makes others, `make test-long` a few hundred.
 
-import h5py
+The harness forks, which a process with threads, such as that of the tests, should not: it has one of its own.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.fuzz.damage import KINDS, Case
-from tests.fuzz.harness import Session, judge
 
-QUICK = ("missing", "other_object", "declared", "meanwhile")
-FEW = range(210, 420)
+QUICK = [list(KINDS).index(kind) for kind in ("declared", "meanwhile")]
+SILENT = -1
+MANY = range(1000, 1210)
+PER_TEST = 15
+
+
+def judged(folder, seeds):
+    """Return what came of cases, in their order."""
+    command = [sys.executable, "-m", "tests.fuzz", "--json", "--folder", str(folder), "--seeds", *map(str, seeds)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(found) == len(seeds), done.stderr
+    return found
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory):
-    return Session(tmp_path_factory.mktemp("fuzz"))
+def cases(tmp_path_factory):
+    return judged(tmp_path_factory.mktemp("fuzz"), [*QUICK, QUICK[-1], SILENT])
 
 
-def seeds_of(kind, n):
-    return [list(KINDS).index(kind) + len(KINDS) * k for k in range(n)]
+@pytest.mark.parametrize("place", range(len(QUICK)))
+def test_a_damaged_file_costs_no_other_its_result(cases, place):
+    assert cases[place]["faults"] == [], cases[place]["what"]
 
 
-@pytest.mark.parametrize("seed", [s for kind in QUICK for s in seeds_of(kind, 1)])
-def test_a_damaged_file_costs_no_other_its_result(session, tmp_path, seed):
-    found = judge(session, seed, tmp_path / "case")
-    assert not found.faults, f"{found.what}: {found.faults}"
+def test_the_same_files_give_the_same_fault(cases):
+    first, second = cases[len(QUICK) - 1], cases[len(QUICK)]
+    assert (first["what"], first["outcome"]) == (second["what"], second["outcome"])
 
 
-def test_the_same_files_give_the_same_fault(session, tmp_path):
-    (seed,) = seeds_of("compressed", 1)
-    first, second = (judge(session, seed, tmp_path / "case") for _ in range(2))
-    assert first.what == second.what
-    assert first.outcome == second.outcome
-
-
-def test_what_nobody_tells_is_found(session, tmp_path, monkeypatch):
-    """The harness itself: a change of numbers that no file shows must be called a fault."""
-
-    def silent(case):
-        case.run = 3
-
-        with h5py.File(case.file("*DA01*"), "r+") as file:
-            file["CONTROL/SA3_XTD10_MONO/MDL/PHOTON_ENERGY/actualEnergy/value"][...] += 0.1
-        return "energies moved"
-
-    monkeypatch.setitem(KINDS, next(iter(KINDS)), silent)
-    found = judge(session, 0, tmp_path / "case")
-    assert found.faults == ["numbers of the run differ, and nothing tells"]
+def test_the_harness_finds_numbers_that_differ_without_a_word(cases):
+    assert cases[-1]["faults"] == ["numbers of the run differ, and nothing tells"]
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", FEW)
-def test_many_damaged_files(session, tmp_path, seed):
-    found = judge(session, seed, tmp_path / "case", whole=seed % 10 == 0)
-    assert not found.faults, f"{found.what}: {found.faults}"
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("first", MANY[::PER_TEST])
+def test_many_damaged_files(tmp_path, first):
+    seeds = range(first, first + PER_TEST)
+    assert [(one["what"], one["faults"]) for one in judged(tmp_path, seeds) if one["faults"]] == []
 
 
 def test_every_kind_of_damage_is_drawn_and_the_same_again(tmp_path):

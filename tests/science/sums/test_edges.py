@@ -30,6 +30,13 @@ def test_given_energy_bins_are_taken_as_given():
     np.testing.assert_allclose(edges_of_energy([run], [527.0, 528.0, 529.0]), [527.0, 528.0, 529.0])
 
 
+def test_delay_bins_that_would_fill_the_memory_are_refused():
+    with pytest.raises(
+        DataError, match=r"delay\.bin: a width of 0\.001 ps makes more than 100000 bins from 0 to 1e\+06 ps"
+    ):
+        nominal_edges([run_at([0.0, 1e6])], 0.001)
+
+
 def test_energy_bins_are_the_steps_of_all_scans():
     steps = np.repeat([528.0, 528.5, 529.0], 4)
     runs = [exact_pulses(steps, PHOTONS), exact_pulses(steps + 0.5, PHOTONS)]
