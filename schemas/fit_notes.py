@@ -57,7 +57,7 @@ ABOUT_MIXTURE = {
         "The excited fraction still moves with delay. Measure one late delay at all fluences; `alpha_delay` has each by itself.",
     ),
     "mixture.intercept": Entry(
-        "info",
+        "caution",
         "mixture: the line through alpha against fluence does not pass through zero (intercept {intercept:.2g} ± {error:.1g} %, total error)",
         "No pump excites nothing, so either alpha is not linear in fluence (a threshold, saturation, see `linear_p`), the fluences are "
         "off, or the reference is. Quote alpha at each fluence, not the slope.",
