@@ -16,8 +16,7 @@ import xarray as xr
 from pipeline.errors import TrxasError
 from pipeline.science.kinetics.error_parts import moved_times, time_error_parts
 from pipeline.science.kinetics.traces import collect_traces
-from pipeline.science.mixture._alternatives import LOWER
-from pipeline.science.mixture.dos_models import model_error_parts
+from pipeline.science.mixture.dos_models import LOWER, model_error_parts
 from pipeline.science.mixture.reference_error import per_film
 from pipeline.science.peaks.extrema import find_extrema
 from pipeline.stages.fit_kinetics import form_of_fit

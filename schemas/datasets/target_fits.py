@@ -17,7 +17,7 @@ _COORDS = {
     "model": Variable(("model",), "1", "what was fitted to the cube", "str"),
     "parameter": Variable(_PARAMETER, "1", "parameter of the target model", "str"),
     "bound": Variable(("bound",), "1", "lower or upper end of the interval", "str"),
-    "species": Variable(("species",), "1", "excited state: |2> at first, |1> in the end", "str"),
+    "species": Variable(("species",), "1", "excited state: 2 at first, 1 in the end", "str"),
     "delay": DELAY,
 }
 _ENERGY = Variable(("trace",), "eV", "photon energy of the trace")
@@ -60,7 +60,7 @@ TARGET_FIT = DatasetSpec(
 
 TARGET = DatasetSpec(
     "target",
-    "The target model, one fit per fluence: populations and spectra of |2> and |1>, or a line that moves.",
+    "The target model, one fit per fluence: populations and spectra of states 2 and 1, or a line that moves.",
     {"fluence": FLUENCE, **_COORDS, "energy": _ENERGY.renamed({"trace": "energy"})},
     {
         "reported": Variable(

@@ -7,7 +7,7 @@ from pipeline.plots.budget_figure import draw_budget
 from pipeline.plots.style import house_style
 from pipeline.results.budget_report import budget_of, budget_text, shown_in, total_of
 from schemas.datasets.budget import SOURCES
-from schemas.products import BudgetSummary
+from schemas.summary_parts import BudgetSummary
 from tests.synthetic import fitted
 
 

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from schemas.catalogue import CATALOGUE, note
 from schemas.notes import OLDER, SEVERITIES, Note, as_plain, by_severity, note_lines, read_notes
-from schemas.products import NoteSummary, Summary
+from schemas.products import Summary
 from schemas.reference_pages import notes_page
+from schemas.summary_parts import NoteSummary
 
 ROOT = Path(__file__).parents[2]
 UNPROVOKED: set[str] = set()

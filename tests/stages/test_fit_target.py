@@ -10,7 +10,7 @@ from pipeline.results.lookup import intervals
 from pipeline.results.summary import _kinetics, summary_text
 from pipeline.stages.fit_kinetics import fit_all_kinetics
 from schemas.datasets.target_fits import MODELS, TARGET
-from schemas.products import KineticsSummary
+from schemas.summary_parts import KineticsSummary
 from tests.science.moving_line import TAUS, Sample, cube, peak_a_alone
 from tests.stages.test_fit_kinetics import config
 

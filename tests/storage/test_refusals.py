@@ -31,15 +31,17 @@ def test_an_intermediate_store_that_is_damaged_is_removed(tmp_path, damage):
     store.write_tree(path, xr.DataTree.from_dict({"/r0003": values, "/r0004": values}))
     xr.testing.assert_identical(store.load_tree(path)["r0003"].to_dataset(), store.plain(values))
     chunk = path / "r0004" / "a" / "c" / "0"
+    why = ".*"
     if damage == "missing":
         # nothing but fill values, and there all the same
         chunk.unlink()
+        why = "1 chunks are missing"
     elif damage == "flipped":
         chunk.write_bytes(bytes([chunk.read_bytes()[0] ^ 4]) + chunk.read_bytes()[1:])
     else:
         (path / "zarr.json").write_text("{")
     with pytest.raises(
-        DamagedError, match=r"labels\.zarr: was damaged \(.*\) and is removed; the same command makes it anew"
+        DamagedError, match=rf"labels\.zarr: was damaged \({why}\) and is removed; the same command makes it anew"
     ):
         store.load_tree(path)
     assert not path.exists()

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from pipeline.errors import DataError
-from pipeline.science.mixture._alternatives import COMPARED, Fits, as_well, fit_measured, instead
+from pipeline.science.mixture._alternatives import COMPARED, LOWER, Fits, as_well, fit_measured, instead
 from pipeline.science.mixture._ground import merge_scans
 from pipeline.science.mixture.alpha import fit_mixture
 from pipeline.science.mixture.dos import builtin_dos
@@ -30,7 +30,15 @@ from pipeline.science.peaks.line_shape import gaussian
 from schemas.datasets.fitted import MIXTURE
 from schemas.datasets.model_curves import EDGE
 
-__all__ = ["BUILTIN", "fit_builtin_models", "fit_models", "model_error_parts", "rising_edge", "with_model_error"]
+__all__ = [
+    "BUILTIN",
+    "LOWER",
+    "fit_builtin_models",
+    "fit_models",
+    "model_error_parts",
+    "rising_edge",
+    "with_model_error",
+]
 
 Floats = NDArray[np.float64]
 BUILTIN = ("own excited peak", "exponential edge", "ground peak moved")
