@@ -58,14 +58,14 @@ INJECTION = DatasetSpec(
         "n_known": _told("of these, fits that call the quantity determined", "int"),
         "coverage95_known": _told("coverage95 among fits that call the quantity determined"),
         "pull_mean": _told("mean of (fitted − injected) / error, where determined"),
-        "pull_std": _told("root mean square of the same about its mean"),
+        "pull_std": _told("standard deviation of the same"),
         "bias": _told("median of fitted / injected − 1, where determined"),
         "known": Variable(_LEVEL, "1", "share of fits that call the quantity determined (alpha: above zero at 97.5 %)"),
         "found_in_nothing": _told("the same where nothing was injected"),
         "limit": _told(
             "size of the signal, 1: the session's, from which the quantity is determined in half of the fits"
         ),
-        "limit_signal": _told("the same as largest |ΔXAS| (times: of a delay scan; alpha: of the spectrum)"),
+        "limit_signal": _told("the same as largest size of ΔXAS (times: of a delay scan; alpha: of the spectrum)"),
         "alpha_limit": Variable(
             ("fluence",),
             "1",
