@@ -1,5 +1,6 @@
 """What a product says depends on inputs, config and code, and not on what was done before in its folder."""
 
+import random
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -155,24 +156,42 @@ def begun(sessions):
         history.teardown()
 
 
-def run(sessions, seed, steps):
-    settings = hypothesis.settings(
-        # the first is always the plainest one
-        max_examples=2,
-        stateful_step_count=steps,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(hypothesis.HealthCheck),
-        phases=[hypothesis.Phase.generate],
-    )
-    run_state_machine_as_test(hypothesis.seed(seed)(machine_of(sessions)), settings=settings)
+def told(sessions, seed, steps):
+    """Go through a random history; hypothesis would begin with the plainest one, and each step takes seconds."""
+    rng = random.Random(seed)
+    with begun(sessions) as history:
+        for _ in range(steps):
+            kind, out, edit = rng.choice(["edit", "edit", "run", "again", "die"]), rng.choice(OUTS), rng.choice(EDITS)
+            if kind == "edit":
+                history.edit(edit, out)
+            elif kind == "run":
+                history.change_run(rng.choice(RUNS), rng.choice(["one", "other", "gone"]), out)
+            elif kind == "again":
+                history.reprocess(out, rng.choice(sorted(RESTARTS)))
+            else:
+                history.die(edit, out, rng.randrange(700), rng.random() < 0.5)
 
 
 def test_a_short_history(sessions, quick):
-    run(sessions, 0, 4)
+    told(sessions, 0, 4)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(1, 25))
 def test_long_histories(sessions, quick, seed):
-    run(sessions, seed, 20)
+    told(sessions, seed, 12)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_histories_that_hypothesis_thinks_of(sessions, quick):
+    settings = hypothesis.settings(
+        max_examples=20,
+        stateful_step_count=12,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        phases=[hypothesis.Phase.generate],
+    )
+    run_state_machine_as_test(machine_of(sessions), settings=settings)
