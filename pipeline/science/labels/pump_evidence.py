@@ -25,6 +25,8 @@ FLOOR = 3e-4
 SIGNIFICANT = 8.0
 """How many standard deviations χ² must be above its degrees of freedom."""
 PERIODS = range(2, 9)
+FEWEST = 10
+"""Trains beyond one of each class and step, from which their scatter is known."""
 MAX_CELLS = 60
 """Bins of energy or delay of a run: a rough look."""
 
@@ -54,12 +56,11 @@ def find_period(
         Which pulses are looked at; None: all.
     """
     best: tuple[float, Period | None] = (SIGNIFICANT, None)
-    jitter = max((_jitter(run) for run in still), default=None)
     for length in PERIODS:
         along_pulses = [_of_pulses(run, length, condition) for run in runs]
         usual = [_of_pulses(run, length, None) for run in still]
         best = _better(best, "pulses", length, along_pulses, usual)
-        best = _better(best, "trains", length, [_of_trains(run, length, condition, jitter) for run in runs], [])
+        best = _better(best, "trains", length, [_of_trains(run, length, condition) for run in runs], [])
     return best[1]
 
 
@@ -101,10 +102,11 @@ def _of_pulses(run: xr.Dataset, length: int, condition: int | None) -> Table:
     return apart, variance.mean(axis=2) / 2
 
 
-def _of_trains(run: xr.Dataset, length: int, condition: int | None, jitter: float | None) -> Table:
+def _of_trains(run: xr.Dataset, length: int, condition: int | None) -> Table:
     """Compare trains at the same step of a scan; a sweep has none that can be compared.
 
-    How far trains scatter by themselves must be known, from a run without pump (`jitter`) or from trains of one class.
+    How far trains scatter by themselves must be known from trains of one class: with pump, near time zero, they scatter more than
+    any run without it tells, by their arrival.
     """
     step = _steps(run)
     nothing = np.full((0, length), np.nan)
@@ -119,10 +121,9 @@ def _of_trains(run: xr.Dataset, length: int, condition: int | None, jitter: floa
     mean = np.bincount(group, value[known], minlength=size) / np.where(count > 0, count, np.nan)
     within = float(np.sum((value[known] - mean[group]) ** 2))
     freedom = int(known.sum() - (count > 0).sum())
-    if not known.any() or (jitter is None and freedom < 10):
+    if not known.any() or freedom < FEWEST:
         return nothing, nothing
-    single = float(np.median(shot[known])) + (jitter or 0.0)
-    single = max(single, within / freedom) if freedom >= 10 else single
+    single = max(float(np.median(shot[known])), within / freedom)
     table = mean.reshape(-1, length)
     seen = np.isfinite(table).sum(axis=1)
     table = table - np.where(seen > 1, np.nansum(table, axis=1) / np.maximum(seen, 1), np.nan)[:, None]
@@ -136,13 +137,6 @@ def _by_train(run: xr.Dataset, condition: int | None) -> tuple[np.ndarray, np.nd
     sums = accumulate(run, np.where(cell >= 0, np.arange(n)[:, None], -1), n)
     value, _, shot = log_contrast(sums, ratio("pumped", "unpumped"))
     return -value.values, shot.values
-
-
-def _jitter(still: xr.Dataset) -> float:
-    """Return the variance by which trains without pump scatter beyond photon noise."""
-    value, shot = _by_train(still, None)
-    known = np.isfinite(value)
-    return max(float(np.var(value[known]) - np.median(shot[known])), 0.0) if known.sum() > 5 else 0.0
 
 
 def _steps(run: xr.Dataset) -> np.ndarray | None:
