@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+from extra_data.file_access import FileAccess
 
 from pipeline.errors import DataError
 from pipeline.euxfel.chunkread import FrameReader
@@ -368,3 +369,19 @@ def test_ids_that_are_none_cost_their_trains(folder, column, value, told):
     assert len(run.index.train_id) == 19
     assert run.counts["misindexed"] == 1
     assert any(told in line for line in run.audit)
+
+
+def test_a_sound_file_says_what_extra_data_says(tiny):
+    """Trains, sources, keys and index of every file of a session."""
+    for path in sorted((tiny.out / "raw").glob("r*/*.h5")):
+        ours, theirs = ExdfFile(path), FileAccess(str(path))
+        np.testing.assert_array_equal(ours.train_ids, theirs.train_ids)
+        np.testing.assert_array_equal(ours.valid_train_ids, theirs.valid_train_ids)
+        assert ours.control_sources == theirs.control_sources
+        assert ours.instrument_sources == theirs.instrument_sources
+        for source in ours.sources:
+            assert set(ours.keys(source)) == set(theirs.get_keys(source))
+            for group in {ours.index_group(source, key) for key in ours.keys(source)}:
+                np.testing.assert_array_equal(ours.index(source, group), theirs.get_index(source, group))
+        ours.close()
+        theirs.close()
