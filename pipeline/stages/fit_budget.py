@@ -106,8 +106,9 @@ _Entries = dict[str, tuple[str, xr.DataArray | float]]
 def _put(out: xr.Dataset, name: str, entries: _Entries, **where: float) -> None:
     for source, (status, error) in entries.items():
         at = {"source": source, **where}
-        there = out[name].loc[at]
-        values = xr.zeros_like(there) + error
+        there, error = out[name].loc[at], xr.DataArray(error)
+        # not every fluence has a share, nor every form all times
+        values = xr.zeros_like(there) + error.reindex({d: there[d] for d in error.dims})
         said = xr.where(values == 0, "none", xr.full_like(values, status, dtype="U9"))
         out[name].loc[at] = values.transpose(*there.dims)
         out[f"{name}_status"].loc[at] = said.where(values.notnull(), "not_known").transpose(*there.dims)

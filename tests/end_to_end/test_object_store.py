@@ -83,6 +83,7 @@ def test_a_product_goes_to_a_bucket_and_plain_xarray_reads_it(s3, tiny, processe
     assert process(load_job(tiny.out / "config.yaml", out)).version == expected
 
 
+@pytest.mark.long
 def test_every_reading_verb_takes_a_url(s3, ready, processed, tmp_path, monkeypatch, capsys):
     url = f"{s3}/verbs"
     publish.publish(Remote(url) / "products" / "tiny", *ready, draw=draw_nothing, work=tmp_path)
@@ -110,6 +111,7 @@ def test_a_bucket_that_is_not_there_is_told_before_anything_is_computed(s3, tiny
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_publishers_at_once_do_not_mix_and_readers_never_see_half(s3, ready, tmp_path):
     tree, summary = ready
     folder = Remote(f"{s3}/race/products/tiny")

@@ -65,6 +65,7 @@ def test_the_product_is_what_the_contract_says(processed):
         "components",
         "time_zero",
         "reference",
+        "budget",
     }
     assert tree["spectra/delta_xas"].dims == ("fluence", "delay", "energy")
     assert tree["delay_scan/delta_xas"].dims == ("scan", "delay")
@@ -176,6 +177,7 @@ def open_hash(version):
     return xr.open_datatree(version / "product.zarr", engine="zarr").attrs["product_hash"]
 
 
+@pytest.mark.long
 def test_pulses_from_the_cube_are_those_from_raw(processed, tiny, tmp_path):
     from pipeline.workflow import restart_from
 

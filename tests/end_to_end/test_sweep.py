@@ -76,6 +76,7 @@ def test_stages_before_the_choice_are_taken_from_the_stores(dataset, monkeypatch
     assert made == ["fits.zarr"]
 
 
+@pytest.mark.long
 def test_other_detector_settings_reduce_the_stored_frames_again_beside_the_dataset(dataset):
     config, out = dataset
     before = files_of(out)
@@ -89,6 +90,7 @@ def test_other_detector_settings_reduce_the_stored_frames_again_beside_the_datas
     np.testing.assert_allclose(alpha, there, rtol=0.05)
 
 
+@pytest.mark.long
 def test_processes_give_the_same_as_one_after_the_other(dataset, monkeypatch):
     config, out = dataset
     job, each = load_job(config, out), choices_of(["mixture.min_delay=4.0,90"])

@@ -318,6 +318,7 @@ class Clock:
         raise KeyboardInterrupt
 
 
+@pytest.mark.long
 def test_an_unexpected_error_is_tried_again_later_and_later_then_set_aside(api, incoming, tmp_path, monkeypatch):
     config, out = incoming / "config.yaml", tmp_path / "out"
     clock = Clock(monkeypatch, watching, watcher)

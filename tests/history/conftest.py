@@ -31,7 +31,7 @@ def sessions(tmp_path_factory):
     return {name: folder / name for name in ("one", "other")}
 
 
-def _fitted(spectra, delay_scan, config, models, replicates=None):
+def _fitted(spectra, delay_scan, config, models, replicates=None, inputs=None):
     """Stand for all fits: one number for all that they depend on."""
     options = config.model_dump(mode="json", by_alias=True)
     data = xr.DataTree.from_dict({"/s": spectra, "/d": delay_scan})

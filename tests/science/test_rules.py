@@ -494,6 +494,7 @@ CALLS = {
     "mixture.alpha.fit_mixture": lambda: ((measured(), *mixture_truth.dos()), {"window": WINDOW, "min_delay": 4.0}),
     "mixture.dos.broaden": lambda: ((mixture_truth.dos()[0], 0.3, 0.1), {}),
     "mixture.dos.broadening_reach": lambda: ((0.3, 0.1), {}),
+    "mixture.dos.shape_of": lambda: ((mixture_truth.dos()[0], 0.3, 0.1), {}),
     "mixture.dos.builtin_dos": lambda: ((measured(),), {"window": WINDOW, "min_delay": 4.0}),
     "mixture.dos_models.fit_builtin_models": lambda: ((measured(),), {"window": WINDOW, "min_delay": 4.0}),
     "mixture.dos_models.fit_models": lambda: (
@@ -615,6 +616,8 @@ CALLS = {
     "sums.binning.sweep_edges": lambda: ((np.array([2.0, 1.0, np.nan]),), {"width": 0.3}),
     "sums.edges.edges_of_delay": lambda: (([run(), run(2.0)], None), {}),
     "sums.edges.edges_of_energy": lambda: (([run(), run(2.0)], None), {}),
+    "sums.edges.energy_of_scan": lambda: ((scan(),), {}),
+    "sums.edges.is_same_energy": lambda: ((528.2, np.array([528.2, 529.0])), {}),
     "sums.edges.group_scans": lambda: (([scan(), scan()],), {}),
     "sums.edges.nominal_edges": lambda: (([scan()], None), {}),
 }

@@ -33,7 +33,7 @@ def measured(pump, *flats, pump_off=(), **effects):
     pulses = session_pulses(short_session(pump=pump, **effects), 2)
     runs = {n: pulses[n] for n in job.reduced_runs}
     spectra, scan = bin_differences(job, runs)
-    kinetics, *_ = fit_all_kinetics(spectra, scan, job.config)
+    kinetics = fit_all_kinetics(spectra, scan, job.config)[0]["kinetics"]
     mixture, _ = fit_late_spectra(spectra, job.config, MODELS, WINDOW)
     groups = {"spectra": spectra, "delay_scan": scan, "kinetics": kinetics, "mixture": mixture}
     return Measured(job, groups, session_of(job, runs, groups, MODELS))
@@ -85,7 +85,7 @@ def test_pump_off_scans_show_what_the_reference_does_not_hold(wear, drift, holds
     rows, found = pulls(one.session, 5)
     # one fluence a draw
     assert np.isfinite(rows["alpha"]).sum("fluence").values.tolist() == [1] * 5
-    assert bool(np.sqrt(np.mean(found**2)) < 2.2) is holds
+    assert bool(np.sqrt(np.mean(found**2)) < 1.4) is holds
 
 
 def test_a_dataset_that_is_not_processed_is_refused(tmp_path):

@@ -116,7 +116,9 @@ def test_errors_of_everything_are_true():
 @pytest.mark.parametrize(
     ("noise", "understated"),
     [
-        pytest.param((1e-3, 1e-3, 4e-3), 2.0, id="the reference beam limits the ground component"),
+        pytest.param(
+            (1e-3, 1e-3, 4e-3), 2.0, id="the reference beam limits the ground component", marks=pytest.mark.long
+        ),
         pytest.param((3e-4, 4e-3, 3e-4), 0.9, id="the unpumped beam is in both steps", marks=pytest.mark.long),
     ],
 )

@@ -60,6 +60,7 @@ def test_shares_slope_and_delays_are_calibrated_at_the_noise_of_the_demo(alpha, 
     assert np.mean([float(r["linear_p"]) for r in results]) == pytest.approx(0.5, abs=0.17)
 
 
+@pytest.mark.long
 def test_the_flat_field_constant_is_one_error_not_many():
     """A window on one side of the lines, where a common offset does not cancel: only the common error explains the scatter."""
     options = {"flat_field_pulses": 20}

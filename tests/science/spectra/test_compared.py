@@ -195,6 +195,7 @@ def test_the_film_is_seen_with_a_pump_off_scan_and_is_an_error_without():
     assert good < 0.35 * bad
 
 
+@pytest.mark.long
 def test_a_drift_along_a_delay_scan_is_in_the_error_or_cancels():
     """A plateau after an hour at 3 mOD per √hour: without pulses between it is unknown by as much, with them it is not."""
     steps = np.repeat(np.linspace(-1.0, 60.0, 12), 8)
