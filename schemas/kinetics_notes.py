@@ -92,6 +92,12 @@ ABOUT_KINETICS = {
         "{parameter} is not determined by the target model: {low:.2g} to {high} ps at 95 %",
         "Verdict on a time of the target model: quote the interval.",
     ),
+    "kinetics.tau_of_target_rival": Entry(
+        "caution",
+        "{parameter} is not known: {value:.2g} ps by the target model, {rival:.2g} ps by {who}, and χ² allows both",
+        "Verdict on the times of the target model, none of which is called known where one differs. What moves in the spectrum is then "
+        "neither two species nor a line that follows tau3; quote the times of the delay scan, at one energy.",
+    ),
     "kinetics.tau_of_moving_line": Entry(
         "caution",
         "{parameter} is not known from amplitudes that are free at every energy: the spectrum changes while the times run; "

@@ -12,7 +12,7 @@ from pipeline.science.kinetics.components import cube_components, gather_compone
 from pipeline.science.kinetics.forms import compare_models, form_name
 from pipeline.science.kinetics.parameters import kinetic_parameters
 from pipeline.science.kinetics.problem import FitOptions
-from pipeline.science.kinetics.report import withheld
+from pipeline.science.kinetics.report import contradicted, withheld
 from pipeline.science.kinetics.shared import solve_kinetics, with_bootstrap
 from pipeline.science.kinetics.target import fit_target, gather_targets, line_moves
 from pipeline.science.kinetics.traces import (
@@ -77,19 +77,24 @@ def fit_all_kinetics(
             solved = solve_kinetics(traces, **settings)
             target = fit_target(traces, solved.result, **settings) if options.global_ else None
             moves = line_moves(target, solved.result)
-            if target is not None:
-                targets[fluence] = target
-            if target is not None and moves:
-                notes.append(_moving(fluence, target))
+            if moves:
                 solved = solved._replace(result=withheld(solved.result))
+            elif target is not None and describes_data(solved.result):
+                target = contradicted(target, "free amplitudes", solved.result["value"], solved.result["ci95"])
             scans = collect_traces(spectra, delay_scan, fluence, include_spectra=False)
             fewer = scans is not None and scans.sizes["trace"] < traces.sizes["trace"]
             if scans is not None and fewer and (moves or not describes_data(solved.result)):
                 by_scans = solve_kinetics(scans, **settings)
                 if describes_data(by_scans.result):
+                    if target is not None:
+                        one = by_scans.result
+                        target = contradicted(target, "the delay scans alone", one["value"], one["ci95"])
                     redchi = float(solved.result["redchi"])
                     notes.append(note("kinetics.spectra_left_out", fluence=fluence, redchi=redchi))
                     traces, solved = scans, by_scans
+            if target is not None:
+                targets[fluence] = target
+                notes += [_moving(fluence, target)] if moves else []
             fit = solved.result
             if options.bootstrap == "parametric":
                 fit = with_bootstrap(solved, n_draws=options.n_bootstrap, seed=SEED)

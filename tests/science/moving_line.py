@@ -1,5 +1,6 @@
 """Cubes of a line that moves while the times run, or of two species, by brute force: fine grid, numerical convolution."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -7,7 +8,9 @@ import xarray as xr
 from scipy.special import voigt_profile
 
 PUBLISHED = np.array([-0.1, 0, 0.1, 0.2, 0.3, 0.5, 0.8, 1, 1.8, 2, 4.8, 5, 10, 59.8])
-FINE = np.concatenate([[-1.0, -0.3], np.arange(-0.06, 0.5, 0.02), np.arange(0.5, 1.6, 0.08), np.geomspace(1.8, 60, 14)])
+FINE = np.concatenate(
+    [[-1.0, -0.3], np.arange(-0.06, 0.49, 0.02), np.arange(0.5, 1.6, 0.08), np.geomspace(1.8, 60, 14)]
+)
 ENERGIES = np.arange(526.6, 531.05, 0.2)
 PEAK_A = 528.2
 TAUS = (0.15, 0.24, 1.5)
@@ -96,6 +99,49 @@ def cube(
         coords={"delay": delays, "energy": ("trace", energies)},
     )
     return traces.sortby("energy")
+
+
+LAWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "settles in 0.8 ps": lambda t: 1 - np.clip(t / 0.8, 0, 1) ** 2 * (3 - 2 * np.clip(t / 0.8, 0, 1)),
+    "faster than the times": lambda t: np.exp(-t / 0.3),
+    "slower than the times": lambda t: np.exp(-t / 8.0),
+    "stays and grows narrow": lambda t: 0 * t,
+}
+"""How a line may move that no model has."""
+
+
+def of_another_law(law: str, *, snr: float, seed: int) -> tuple[xr.Dataset, xr.Dataset, np.ndarray]:
+    """Spectra and a delay scan at 8 mJ/cm² that follow the printed formula, while the line moves by a law of its own; and the times."""
+    rng = np.random.default_rng([seed, 7])
+    taus = np.array([rng.uniform(0.08, 0.25), rng.uniform(0.2, 0.5), rng.uniform(1.0, 3.0)])
+    move, g = rng.uniform(-0.35, -0.15), np.arange(-6, 6.001, 0.02)
+    weight = np.exp(-0.5 * g**2) / np.exp(-0.5 * g**2).sum()
+
+    def seen(delay: np.ndarray, shape: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        t = delay[:, None] + 0.04 * g
+        a = np.maximum(t, 0)
+        decays = 1 + 2.5 * np.exp(-a / taus[1]) - 0.5 * np.exp(-a / taus[2])
+        return np.where(t > 0, ((1 - np.exp(-a / taus[0])) * decays) ** 2 * shape(a), 0) @ weight
+
+    def line_at(energy: float) -> Callable[[np.ndarray], np.ndarray]:
+        ground = 1.1 * np.exp(-4 * np.log(2) * ((energy - 529.1) / 1.1) ** 2)
+
+        def shape(t: np.ndarray) -> np.ndarray:
+            width = 0.9 * (1 + 0.4 * np.exp(-t / 0.5) * (law == "stays and grows narrow"))
+            place = PEAK_A + move * LAWS[law](t)
+            return np.exp(-4 * np.log(2) * ((energy - place) / width) ** 2) - ground
+
+        return shape
+
+    spectra = np.array([seen(PUBLISHED, line_at(energy)) for energy in ENERGIES]).T
+    scan, noise = seen(FINE, np.ones_like), 0.01 / snr
+    values = [0.01 * v / np.abs(spectra).max() + noise * rng.standard_normal(v.shape) for v in (spectra, scan[None])]
+    coords = [{"delay": PUBLISHED, "energy": ENERGIES}, {"delay": FINE, "energy": ("scan", [PEAK_A])}]
+    made = [
+        xr.Dataset({"delta_xas": (dims, v), "delta_xas_stderr": (dims, np.full(v.shape, noise))}, at)
+        for dims, v, at in zip((("delay", "energy"), ("scan", "delay")), values, coords, strict=True)
+    ]
+    return made[0].expand_dims(fluence=[8.0]), made[1].assign_coords(fluence=("scan", [8.0])), taus
 
 
 def peak_a_alone(traces: xr.Dataset) -> xr.Dataset:

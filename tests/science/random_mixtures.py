@@ -31,7 +31,7 @@ def random_mixture(seed: int, state: str, dos: str) -> Mixture:
     peak, fwhm, step = rng.uniform(528.5, 529.2), rng.uniform(0.8, 1.4), rng.choice([0.1, 0.2])
     window = (peak - rng.uniform(2.2, 3.0), peak + rng.uniform(1.9, 2.8))
     tail = _tail(rng, TAILS[rng.integers(len(TAILS))], window[1])
-    moved, area, wider = rng.uniform(0.5, 1.1), rng.uniform(0.75, 1.1), rng.uniform(0.95, 1.1)
+    moved, area, wider = rng.uniform(0.4, 1.1), rng.uniform(0.75, 1.1), rng.uniform(0.95, 1.2)
     height, shape = rng.uniform(0.2, 0.5), _state(rng, state, fwhm)
     ground, excited = _drawn(shape, peak, 1.0, height), _drawn(shape, peak - moved, wider, height * area)
     fluence = np.sort(rng.choice([4.0, 8.0, 12.0, 16.0, 24.0, 32.0], rng.integers(2, 5), replace=False))

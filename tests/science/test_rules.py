@@ -402,6 +402,10 @@ CALLS = {
     "kinetics.problem.build_problem": lambda: ((GRID, np.exp(-GRID)[None] * (GRID > 0), np.full((1, 20), 0.01)), {}),
     "kinetics.problem.linear": lambda: ((np.zeros((2, 5)),), {}),
     "kinetics.report.bootstrap_summary": lambda: ((np.random.default_rng(1).standard_normal((20, 5)),), {}),
+    "kinetics.report.contradicted": lambda: (
+        (targeted()[2], "another fit", 3 * targeted()[2]["value"], 3 * targeted()[2]["ci95"]),
+        {},
+    ),
     "kinetics.report.decay_spectra": lambda: ((fitted().problem, fitted().minima[0], fitted().spread), {}),
     "kinetics.report.numbers_from_fit": lambda: (
         (fitted().problem, fitted().minima[0], fitted().spread),

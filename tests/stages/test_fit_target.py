@@ -11,7 +11,7 @@ from pipeline.results.summary import _kinetics, summary_text
 from pipeline.stages.fit_kinetics import fit_all_kinetics
 from schemas.datasets.target_fits import MODELS, TARGET
 from schemas.summary_parts import KineticsSummary
-from tests.science.moving_line import TAUS, Sample, cube, peak_a_alone
+from tests.science.moving_line import LAWS, TAUS, Sample, cube, of_another_law, peak_a_alone
 from tests.stages.test_fit_kinetics import config
 
 
@@ -54,6 +54,21 @@ def test_where_the_line_moves_the_target_model_gives_the_times_of_all_energies(m
     assert lines[head + 3].startswith("    tau1      0.1")
     assert lines[head + 6].startswith("    the line moves from -0.")
     assert lines[head + 7].endswith("% of what is excited returns with tau2")
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_a_line_that_moves_by_another_law_gives_no_time_that_is_wrong(law):
+    """χ² may allow a model that is wrong: then its times are not those of the other model, or of the delay scan."""
+    said = []
+    for seed, snr in ((1, 60), (2, 60), (3, 150)):
+        spectra, scan, taus = of_another_law(law, snr=snr, seed=seed)
+        groups = fit_all_kinetics(spectra, scan, config())[0]
+        for group in ("target", "kinetics"):
+            found = groups[group].sel(fluence=8.0, parameter=["tau1", "tau2", "tau3"])
+            off = np.abs(np.log(found["value"].values / taus)) > np.log(1.5)
+            assert not (found["identifiable"].values & off).any()
+        said += groups["target"]["verdict_code"].values.ravel().tolist()
+    assert "kinetics.tau_of_target_rival" in said
 
 
 def test_without_a_delay_scan_free_amplitudes_are_not_called_known(moving):

@@ -26,6 +26,7 @@ from schemas.datasets.kinetic_fits import KINETIC_FIT
 from schemas.notes import Note
 
 __all__ = [
+    "contradicted",
     "ELSEWHERE",
     "TIMES",
     "bootstrap_summary",
@@ -180,6 +181,44 @@ def verdicts(problem: Problem, best: Solution, result: xr.Dataset, rivals: Seque
     `rivals`: other minima that χ² allows, lowest first.
     """
     return [_verdict(problem, best, result, rivals, p) for p in range(2, len(problem.names))]
+
+
+def contradicted(target: xr.Dataset, who: str, value: xr.DataArray, ci95: xr.DataArray | None = None) -> xr.Dataset:
+    """Return a fit none of whose times is called known, if another description that χ² allows has other ones.
+
+    A time is another one if it lies outside the 95 % interval, and this one outside its, and both differ by more than a quarter.
+
+    Parameters
+    ----------
+    target
+        From `fit_target`.
+    who
+        The other description, in words.
+    value, ci95
+        Its times (parameter,) [ps] and, where there are any, their intervals (parameter, bound).
+    """
+    taus = [str(n) for n in target["parameter"].values if str(n).startswith("tau")]
+    own, theirs, ends = (one.sel(parameter=taus).values for one in (target["value"], value, target["ci95"]))
+    apart = (np.abs(np.log(theirs / own)) > ELSEWHERE) & ((theirs < ends[:, 0]) | (theirs > ends[:, 1]))
+    if ci95 is not None:
+        low, high = ci95.sel(parameter=taus).values.T
+        apart &= (own < low) | (own > high)
+    known = target["identifiable"]
+    if not apart.any() or not known.sel(parameter=taus).any():
+        return target
+    free = target["stderr"] > 0
+    said = {
+        name: note("kinetics.tau_of_target_rival", parameter=name, value=mine, who=who, rival=other)
+        for name, mine, other in zip(taus, own.tolist(), theirs.tolist(), strict=True)
+        if bool((free & known).sel(parameter=name))
+    }
+    names = target["parameter"].values.tolist()
+    kept = known & ~xr.DataArray([n in said for n in names], dims="parameter")
+    out = target.assign(identifiable=("parameter", kept.values))
+    for variable, words in (("verdict", "text"), ("verdict_code", "code")):
+        before = zip(names, target[variable].values.tolist(), strict=True)
+        out[variable] = ("parameter", [getattr(said[n], words) if n in said else v for n, v in before])
+    return out
 
 
 def withheld(result: xr.Dataset) -> xr.Dataset:

@@ -33,7 +33,7 @@ from pipeline.science.kinetics.intervals import (
 )
 from pipeline.science.kinetics.parameters import parameter_names
 from pipeline.science.kinetics.problem import FitOptions, build_problem, linear
-from pipeline.science.kinetics.report import well_determined
+from pipeline.science.kinetics.report import contradicted, well_determined
 from pipeline.science.kinetics.search import Solution, baselines_of, distinct
 from pipeline.science.kinetics.traces import gathered
 from schemas.catalogue import note
@@ -108,8 +108,12 @@ def fit_target(traces: xr.Dataset, shared: xr.Dataset, **options: Unpack[FitOpti
     compared = _compared(shared, found)
     # a line that hardly moves does what two species do, so its times are right for both; those of the species are not
     best = MODELS[2] if float(compared["aicc"][2]) + RIVAL < float(compared["aicc"][3]) else MODELS[3]
-    result = xr.merge([compared, _result(*found[best], ordered)])
-    return TARGET_FIT.describe(result.assign_attrs(model=best, power=problem.data.power))
+    result = xr.merge([compared, _result(*found[best], ordered)]).assign_attrs(model=best, power=problem.data.power)
+    other = MODELS[2] if best == MODELS[3] else MODELS[3]
+    if describes(*(float(compared[n].sel(model=other)) for n in ("chi2", "dof"))):
+        times = xr.DataArray(linear(found[other][1][0].theta[:5]), coords={"parameter": list(parameter_names())})
+        result = contradicted(result, f"the model “{other}”", times)
+    return TARGET_FIT.describe(result)
 
 
 def describes_cube(target: xr.Dataset | None) -> bool:
