@@ -155,7 +155,7 @@ def test_a_second_run_does_nothing_and_a_changed_fit_runs_the_fits_only(processe
 @pytest.mark.parametrize(
     "change",
     [
-        ["compute.workers=1", "compute.memory=40MiB", "frames.keep=none"],
+        pytest.param(["compute.workers=1", "compute.memory=40MiB", "frames.keep=none"], marks=pytest.mark.long),
         pytest.param(["compute.cluster=processes", "compute.workers=3"], marks=pytest.mark.long),
     ],
     ids=["one small worker without cube", "processes"],

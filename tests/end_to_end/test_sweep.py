@@ -56,6 +56,7 @@ def test_each_choice_gives_what_processing_with_it_would_and_changes_nothing(dat
     assert str(folder / "sweep.png") in done.stdout
 
 
+@pytest.mark.long
 def test_stages_before_the_choice_are_taken_from_the_stores(dataset, monkeypatch):
     config, out = dataset
     made, told, write = [], [], store.write_tree

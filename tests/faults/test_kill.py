@@ -11,14 +11,13 @@ import pytest
 from pipeline.workflow import process
 from tests.faults.stores import assert_same_stores
 
-KILLS = 20
 LONGEST = 120.0
 """Seconds after which an attempt is taken for stuck."""
 
 
 @pytest.fixture(scope="module")
 def context():
-    """Return a context that forks processes from one that has imported everything: 20 starts cost no 20 imports."""
+    """Return a context that forks processes from one that has imported everything: many starts cost one import."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["pipeline.workflow"])
     return context
@@ -48,14 +47,15 @@ def finished_chunks(out):
     return chunks
 
 
-def test_killed_twenty_times_the_product_is_the_same_and_finished_blocks_are_not_repeated(
-    undisturbed, small_job, tmp_path, context
+@pytest.mark.parametrize("kills", [8, pytest.param(20, marks=pytest.mark.long)])
+def test_killed_again_and_again_the_product_is_the_same_and_finished_blocks_are_not_repeated(
+    undisturbed, small_job, tmp_path, context, kills
 ):
     job = small_job(tmp_path / "out")
     expected, total = progress_of(undisturbed)
     rng = np.random.default_rng(20)
-    moments = np.sort(rng.uniform(0, 0.95, KILLS)) * total
-    delays = rng.uniform(0, 0.03, KILLS)
+    moments = np.sort(rng.uniform(0, 0.95, kills)) * total
+    delays = rng.uniform(0, 0.03, kills)
     killed, killed_while_reducing, finished = 0, 0, {}
     for moment, delay in zip(moments, delays, strict=True):
         attempt = context.Process(target=process, args=(job,))
@@ -80,7 +80,7 @@ def test_killed_twenty_times_the_product_is_the_same_and_finished_blocks_are_not
     assert last.exitcode == 0
     for file, stamp in finished.items():
         assert (file.stat().st_ino, file.stat().st_mtime_ns) == stamp, file
-    assert killed >= KILLS - 3
-    assert killed_while_reducing >= 3
+    assert killed >= kills - 3
+    assert killed_while_reducing >= kills // 6
     assert_same_stores(undisturbed, job.out)
     assert not list(job.product_dir.glob(".partial*"))

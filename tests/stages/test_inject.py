@@ -75,7 +75,9 @@ def test_without_any_pulse_without_pump_the_measured_signal_cancels():
     assert injection.attrs["n"] == 2
 
 
-@pytest.mark.parametrize(("wear", "drift", "holds"), [(0.003, 0.003, True), (0.03, 0.05, False)])
+@pytest.mark.parametrize(
+    ("wear", "drift", "holds"), [pytest.param(0.003, 0.003, True, marks=pytest.mark.long), (0.03, 0.05, False)]
+)
 def test_pump_off_scans_show_what_the_reference_does_not_hold(wear, drift, holds):
     """Films wear and the ratio drifts as is usual; then ten times as much, which the reference does not expect."""
     splitting = {"slope": 0.002, "drift": drift, "walk": 0.4 * drift}

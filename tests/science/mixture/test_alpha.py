@@ -135,7 +135,7 @@ def test_common_errors_matter_and_are_carried(noise, understated):
     assert distance.std() == pytest.approx(np.sqrt(np.mean(expected)), rel=0.25)
 
 
-@pytest.mark.parametrize("alpha", [0.0, 1.0])
+@pytest.mark.parametrize("alpha", [0.0, pytest.param(1.0, marks=pytest.mark.long)])
 def test_the_ends_of_the_scale_are_honest(alpha):
     """No clipping: the estimate scatters to both sides of 0 and 1."""
     truth = np.full(4, alpha)

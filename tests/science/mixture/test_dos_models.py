@@ -50,8 +50,13 @@ def assert_calibrated(pulls: dict[str, np.ndarray]) -> None:
     ("alpha", "options"),
     [
         pytest.param(ALPHA, {}, id="the demo"),
-        pytest.param(np.array([0.0, 1 / 3, 2 / 3, 1.0]), {"delay": np.array([4.8, 10.0])}, id="0 to 1, two delays"),
-        pytest.param(ALPHA, {"flat_field_pulses": 30}, id="a flat field that limits"),
+        pytest.param(
+            np.array([0.0, 1 / 3, 2 / 3, 1.0]),
+            {"delay": np.array([4.8, 10.0])},
+            id="0 to 1, two delays",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(ALPHA, {"flat_field_pulses": 30}, id="a flat field that limits", marks=pytest.mark.long),
     ],
 )
 def test_shares_slope_and_delays_are_calibrated_at_the_noise_of_the_demo(alpha, options):

@@ -168,9 +168,9 @@ def test_rows_with_and_without_a_reference_of_their_own_stand_side_by_side():
     ("scans", "kind"),
     [
         ({"pump_off": 2, "flats": 2}, "pump_off_scan"),
-        ({"pump_off": 1}, "pump_off_scan"),
+        pytest.param({"pump_off": 1}, "pump_off_scan", marks=pytest.mark.long),
         ({}, "flat_field"),
-        ({"flats": 2}, "flat_field"),
+        pytest.param({"flats": 2}, "flat_field", marks=pytest.mark.long),
     ],
     ids=["two pump-off scans", "one pump-off scan", "flat field", "two flat fields"],
 )
