@@ -29,11 +29,14 @@ $(READY): pyproject.toml .ci/constraints.txt
 demo: $(READY)
 	$(BIN)/trxas demo --out demo
 
+# three on two cores: servers and disks are waited for
+JOBS ?= 3
+
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests
 
 test-long: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m long tests
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m long tests
 
 SINCE ?= HEAD
 MODULES ?=
@@ -54,7 +57,7 @@ UNCOMPILED := tests/science/test_kernels.py tests/science/spectra/test_estimate.
 coverage: $(READY)
 	$(BIN)/python -m coverage erase
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m coverage run -m pytest -p no:xdist $(UNCOMPILED)
-	-$(BIN)/python -m coverage run -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests
+	-$(BIN)/python -m coverage run -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder tests
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --include='pipeline/science/*'
 	$(BIN)/python -m coverage report --omit='pipeline/science/*'

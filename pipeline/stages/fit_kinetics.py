@@ -13,7 +13,7 @@ from pipeline.science.kinetics.forms import compare_models, form_name
 from pipeline.science.kinetics.parameters import kinetic_parameters
 from pipeline.science.kinetics.problem import FitOptions
 from pipeline.science.kinetics.report import contradicted, withheld
-from pipeline.science.kinetics.shared import solve_kinetics, with_bootstrap
+from pipeline.science.kinetics.shared import KineticFit, solve_kinetics, with_bootstrap
 from pipeline.science.kinetics.target import fit_target, gather_targets, line_moves
 from pipeline.science.kinetics.traces import (
     baseline_demanded,
@@ -74,27 +74,13 @@ def fit_all_kinetics(
             continue
         try:
             _needs_rise(traces, times["t_d"])
-            solved = solve_kinetics(traces, **settings)
-            target = fit_target(traces, solved.result, **settings) if options.global_ else None
-            moves = line_moves(target, solved.result)
-            if moves:
-                solved = solved._replace(result=withheld(solved.result))
-            elif target is not None and describes_data(solved.result):
-                target = contradicted(target, "free amplitudes", solved.result["value"], solved.result["ci95"])
             scans = collect_traces(spectra, delay_scan, fluence, include_spectra=False)
-            fewer = scans is not None and scans.sizes["trace"] < traces.sizes["trace"]
-            if scans is not None and fewer and (moves or not describes_data(solved.result)):
-                by_scans = solve_kinetics(scans, **settings)
-                if describes_data(by_scans.result):
-                    if target is not None:
-                        one = by_scans.result
-                        target = contradicted(target, "the delay scans alone", one["value"], one["ci95"])
-                    redchi = float(solved.result["redchi"])
-                    notes.append(note("kinetics.spectra_left_out", fluence=fluence, redchi=redchi))
-                    traces, solved = scans, by_scans
+            traces, solved, target, said_of_line = _chosen(
+                fluence, traces, scans, settings, with_target=options.global_
+            )
+            notes += said_of_line
             if target is not None:
                 targets[fluence] = target
-                notes += [_moving(fluence, target)] if moves else []
             fit = solved.result
             if options.bootstrap == "parametric":
                 fit = with_bootstrap(solved, n_draws=options.n_bootstrap, seed=SEED)
@@ -127,6 +113,34 @@ def fit_all_kinetics(
     if targets:
         groups[TARGET.name] = gather_targets(fluences, targets)
     return groups, fits, notes
+
+
+def _chosen(
+    fluence: float, traces: xr.Dataset, scans: xr.Dataset | None, settings: FitOptions, *, with_target: bool
+) -> tuple[xr.Dataset, KineticFit, xr.Dataset | None, list[Note]]:
+    """Return which traces are fitted, their fit, the target model of the cube and what a person must know of it.
+
+    The delay scans are fitted alone where the energies of the spectra share no times with them. Of two descriptions that
+    χ² allows neither is believed where they have other times.
+    """
+    solved, notes = solve_kinetics(traces, **settings), list[Note]()
+    target = fit_target(traces, solved.result, **settings) if with_target else None
+    moves = line_moves(target, solved.result)
+    if moves:
+        solved = solved._replace(result=withheld(solved.result))
+    agrees = [] if moves or not describes_data(solved.result) else [("free amplitudes", solved.result)]
+    fewer = scans is not None and scans.sizes["trace"] < traces.sizes["trace"]
+    if scans is not None and fewer and not agrees:
+        alone = solve_kinetics(scans, **settings)
+        if describes_data(alone.result):
+            agrees = [("the delay scans alone", alone.result)]
+            notes.append(note("kinetics.spectra_left_out", fluence=fluence, redchi=float(solved.result["redchi"])))
+            traces, solved = scans, alone
+    if target is not None:
+        for who, fit in agrees:
+            target = contradicted(target, who, fit["value"], fit["ci95"])
+        notes += [_moving(fluence, target)] if moves else []
+    return traces, solved, target, notes
 
 
 def _moving(fluence: float, target: xr.Dataset) -> Note:

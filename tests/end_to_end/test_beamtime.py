@@ -124,6 +124,7 @@ def test_every_second_train_by_the_config_alone(tmp_path):
     assert "pump.trains [1, 0]" in product.said["condition.found"]["text"]
 
 
+@pytest.mark.long
 def test_a_pattern_that_nobody_told_is_a_fault(tmp_path):
     product = session(tmp_path, FLAT, SCAN, pump={"pulses": [1, 0]}, change=lambda config: config.pop("pump"))
     assert "every second of its pulses differs" in product.said["condition.period"]["text"]

@@ -47,7 +47,7 @@ def finished_chunks(out):
     return chunks
 
 
-@pytest.mark.parametrize("kills", [8, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.long)])
 def test_killed_again_and_again_the_product_is_the_same_and_finished_blocks_are_not_repeated(
     undisturbed, small_job, tmp_path, context, kills
 ):

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 
 import numpy as np
+import pytest
 import xarray as xr
 
 from pipeline.storage import versions as publish
@@ -22,6 +23,7 @@ def publish_many(source, folder):
         publish.publish(folder, tree, summary, draw=lambda *_: None)
 
 
+@pytest.mark.long
 def test_a_reader_never_sees_an_error_or_a_mixture(undisturbed, tmp_path):
     folder = tmp_path / "products" / "tiny"
     # reading goes on in other threads, so the publisher is not forked from here

@@ -45,6 +45,7 @@ def test_requests_at_once_wait_for_each_other_and_none_is_refused(api):
         assert set().union(*threads.map(ask, range(16))) == {200, 201}
 
 
+@pytest.mark.long
 def test_a_killed_server_ends_the_flow_with_one_line(temporary):
     @task(tags=["step"], cache_policy=NO_CACHE)
     def step():

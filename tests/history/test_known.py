@@ -45,6 +45,7 @@ def dies_at(name, put):
     return dying
 
 
+@pytest.mark.long
 def test_a_calibration_knows_whether_its_run_is_a_flat_field(sessions, quick):
     with begun(sessions) as history:
         history.process("a")
@@ -56,6 +57,7 @@ def test_a_calibration_knows_whether_its_run_is_a_flat_field(sessions, quick):
         history.process("a")
 
 
+@pytest.mark.long
 def test_other_code_makes_everything_anew(sessions, quick, monkeypatch):
     with begun(sessions) as history:
         first = outcome(history.job("a"))

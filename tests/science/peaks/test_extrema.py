@@ -80,7 +80,12 @@ def sets(shape, step, snr, *, seed, n_sets=35, height=1e-2):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
     ("step", "snr"),
-    [(0.25, 30), (0.1, 100), (0.1, 10), *(pytest.param(0.05, s, marks=pytest.mark.long) for s in (10, 100, 1000))],
+    [
+        (0.25, 30),
+        (0.1, 10),
+        pytest.param(0.1, 100, marks=pytest.mark.long),
+        *(pytest.param(0.05, s, marks=pytest.mark.long) for s in (10, 100, 1000)),
+    ],
 )
 def test_errors_are_true_and_nothing_is_biased_whatever_the_shape(shape, step, snr):
     """210 spectra in 35 sets. Bands of states that merge are told apart only as well as noise and step allow."""
